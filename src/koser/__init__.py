@@ -1,0 +1,27 @@
+"""Korean speech emotion recognition that can be believed and deployed.
+
+>>> import koser
+>>> recognizer = koser.load_recognizer("runs/mfcc_speaker")  # doctest: +SKIP
+>>> recognizer.predict_file("call.wav").label  # doctest: +SKIP
+'angry'
+"""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from koser.inference.recognizer import Prediction, Recognizer, load_recognizer
+
+__all__ = ["Prediction", "Recognizer", "load_recognizer"]
+__version__ = version("koser")
+
+
+def __getattr__(name: str) -> object:
+    # Only what is used is imported: `import koser` must load no torch.
+    if name in __all__:
+        from koser.inference import recognizer
+
+        return getattr(recognizer, name)
+    raise AttributeError(f"module 'koser' has no attribute '{name}'")

@@ -1,0 +1,259 @@
+"""The manifest: one row per utterance, and where every other row went.
+
+A corpus adapter turns a folder into a `Manifest`; everything after it sees only
+this. What a corpus lacks is null, never a guess.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+
+from koser.errors import ManifestError
+
+# Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
+# `start`/`end` are null where an utterance is a whole file. `votes` holds one struct
+# per rater; `distribution` one probability per label of the manifest, in its order.
+SCHEMA: dict[str, pl.DataType] = {
+    "id": pl.String(),
+    "path": pl.String(),
+    "start": pl.Float64(),
+    "end": pl.Float64(),
+    "duration": pl.Float64(),
+    "sampling_rate": pl.Int32(),
+    "n_channels": pl.Int16(),
+    "label": pl.String(),
+    "situation": pl.String(),
+    "votes": pl.List(pl.Struct({"label": pl.String(), "intensity": pl.Int8()})),
+    "distribution": pl.List(pl.Float64()),
+    "valence": pl.Float64(),
+    "arousal": pl.Float64(),
+    "speaker": pl.String(),
+    "group": pl.String(),
+    "session": pl.String(),
+    "release": pl.String(),
+    "gender": pl.String(),
+    "age": pl.Int16(),
+    "text": pl.String(),
+    "corpus": pl.String(),
+    "language": pl.String(),
+}
+
+REQUIRED = ("id", "path", "duration", "sampling_rate", "n_channels", "label", "corpus")
+
+_METADATA_KEY = "koser.provenance"
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A row of the corpus that is not in the manifest, and why.
+
+    Attributes
+    ----------
+    source : str
+        What names the row: an id, or file and line.
+    reason : str
+        The category it is counted under, such as ``"no audio file"``.
+    detail : str
+        What is particular to this row.
+    """
+
+    source: str
+    reason: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a manifest comes from.
+
+    Attributes
+    ----------
+    adapter : str
+        Name of the corpus adapter.
+    root : str
+        The folder or file it read.
+    labels : tuple[str, ...]
+        All classes of the task, in the order of every probability column.
+    label_policy : str
+        How a label was chosen, such as ``"situation"``.
+    grouping : str or None
+        What stands for a speaker: ``"speaker"``, ``"group(age×gender)"`` or nothing.
+    n_rows_in : int
+        Annotated rows (or audio files, where those are the rows) that were read.
+    left_out : tuple[LeftOut, ...]
+        Every row that was read and is not in the manifest.
+    unlisted : tuple[str, ...]
+        Audio files of the corpus that no row names.
+    notes : tuple[str, ...]
+        What else a reader should know, one sentence each.
+    is_synthetic : bool
+        Whether the speech was made by a machine. Shown beside every number.
+    """
+
+    adapter: str
+    root: str
+    labels: tuple[str, ...]
+    label_policy: str
+    grouping: str | None
+    n_rows_in: int
+    left_out: tuple[LeftOut, ...] = ()
+    unlisted: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    is_synthetic: bool = False
+
+    def left_out_by_reason(self) -> dict[str, int]:
+        """Count of left-out rows per reason, most frequent first."""
+        return dict(Counter(row.reason for row in self.left_out).most_common())
+
+    def to_json(self) -> str:
+        """Serialise to one line of JSON, Korean readable."""
+        return json.dumps(asdict(self), ensure_ascii=False)
+
+    @classmethod
+    def from_json(cls, text: str) -> Provenance:
+        """Read what `to_json` wrote."""
+        values: dict[str, Any] = json.loads(text)
+        values["left_out"] = tuple(LeftOut(**row) for row in values["left_out"])
+        for key in ("labels", "unlisted", "notes"):
+            values[key] = tuple(values[key])
+        return cls(**values)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Utterances with their labels and whatever the corpus knows about them.
+
+    Attributes
+    ----------
+    table : pl.DataFrame
+        One row per utterance, with exactly the columns of `SCHEMA`.
+    provenance : Provenance
+        Where the rows come from and which ones were left out.
+    """
+
+    table: pl.DataFrame = field(repr=False)
+    provenance: Provenance
+
+    def __len__(self) -> int:
+        return self.table.height
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All classes of the task, in order."""
+        return self.provenance.labels
+
+    @property
+    def grouping_column(self) -> str | None:
+        """The column that stands for a speaker: ``speaker``, ``group`` or None."""
+        if self.provenance.grouping is None:
+            return None
+        return "speaker" if self.provenance.grouping == "speaker" else "group"
+
+    def validate(self) -> Manifest:
+        """Return the manifest itself if it is sound.
+
+        Raises
+        ------
+        ManifestError
+            If columns, ids, labels, times or the count of rows contradict each other.
+        """
+        table, provenance = self.table, self.provenance
+        if dict(table.schema) != SCHEMA:
+            wrong = sorted(set(table.schema.items()) ^ set(SCHEMA.items()), key=str)
+            raise ManifestError(f"Columns are not those of a koser manifest: {wrong}.")
+        for column in REQUIRED:
+            n_missing = table[column].null_count()
+            if n_missing:
+                raise ManifestError(f"Column '{column}' is empty in {n_missing} rows.")
+        _refuse_rows(table, table["id"].is_duplicated(), "have an id that another row has too")
+        _refuse_rows(table, ~table["label"].is_in(list(self.labels)), "carry an unlisted label")
+        _refuse_rows(table, ~(table["duration"] > 0), "do not last longer than 0 s")
+        n_labels = len(self.labels)
+        lengths = table["distribution"].list.len()
+        _refuse_rows(table, (lengths != n_labels).fill_null(False), f"have not {n_labels} votes")
+        column = self.grouping_column
+        if column is not None:
+            _refuse_rows(table, table[column].is_null(), f"have no {column}")
+        n_accounted = table.height + len(provenance.left_out)
+        if n_accounted != provenance.n_rows_in:
+            raise ManifestError(
+                f"{provenance.n_rows_in} rows were read, but {table.height} kept and "
+                f"{len(provenance.left_out)} left out make {n_accounted}. "
+                f"This is a bug in the '{provenance.adapter}' adapter."
+            )
+        return self
+
+    def write(self, path: Path) -> None:
+        """Write to one Parquet file; a reader sees the old file or the whole new one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        try:
+            self.table.write_parquet(partial, metadata={_METADATA_KEY: self.provenance.to_json()})
+            os.replace(partial, path)
+        except OSError as error:
+            raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
+        finally:
+            partial.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, path: Path) -> Manifest:
+        """Read a manifest that `write` made.
+
+        Raises
+        ------
+        ManifestError
+            If the file is missing, no Parquet, or no manifest of koser.
+        """
+        if not path.is_file():
+            raise ManifestError(
+                f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
+            )
+        try:
+            metadata = pl.read_parquet_metadata(path)
+            table = pl.read_parquet(path, hive_partitioning=False)
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+        if _METADATA_KEY not in metadata:
+            raise ManifestError(
+                f"'{path}' is a Parquet file, but not a manifest of koser. "
+                f"Bring your own table in with: koser prepare table {path} --out M.parquet"
+            )
+        return cls(table, Provenance.from_json(metadata[_METADATA_KEY])).validate()
+
+
+def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
+    """Rows as a table with exactly the columns of `SCHEMA`; absent keys are null.
+
+    Parameters
+    ----------
+    rows : Iterable[Mapping[str, Any]]
+        One mapping per utterance; keys are columns of `SCHEMA`.
+
+    Raises
+    ------
+    ManifestError
+        If a key is no column.
+    """
+    columns: dict[str, list[Any]] = {name: [] for name in SCHEMA}
+    for row in rows:
+        unknown = row.keys() - SCHEMA.keys()
+        if unknown:
+            raise ManifestError(f"No such columns in a manifest: {sorted(unknown)}.")
+        for name, values in columns.items():
+            values.append(row.get(name))
+    return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def _refuse_rows(table: pl.DataFrame, is_wrong: pl.Series, what: str) -> None:
+    wrong = table.filter(is_wrong)
+    if wrong.height:
+        first = ", ".join(wrong["id"].head(5).to_list())
+        raise ManifestError(f"{wrong.height} rows {what}, the first: {first}.")

@@ -1,0 +1,78 @@
+"""The errors koser raises: one root, one child per thing that can be wrong.
+
+Every message says what is wrong, with its values, then why if that is not
+obvious, then the next step. The command line prints exactly that one line.
+"""
+
+from __future__ import annotations
+
+# Import name of an optional package -> the extra that installs it.
+EXTRA_OF_MODULE = {
+    "torch": "train",
+    "matplotlib": "train",
+    "koreanize_matplotlib": "train",
+    "jinja2": "train",
+}
+
+
+class KoserError(Exception):
+    """Root of every error koser raises on purpose."""
+
+
+class ConfigError(KoserError, ValueError):
+    """A setting is unknown, malformed or out of range."""
+
+
+class LabelError(KoserError, ValueError):
+    """A label is not one the corpus or the task knows."""
+
+
+class AudioError(KoserError, ValueError):
+    """An audio file is missing, unreadable or holds no usable sound."""
+
+
+class CorpusError(KoserError, ValueError):
+    """A corpus folder is not what its adapter expects."""
+
+
+class ManifestError(KoserError, ValueError):
+    """A manifest is missing, malformed or contradicts itself."""
+
+
+class SplitError(KoserError, ValueError):
+    """A split cannot be made or does not belong to the manifest."""
+
+
+class UndefinedMetricError(KoserError, ValueError):
+    """A score has no value on this data."""
+
+
+class StoreError(KoserError, OSError):
+    """A feature store is damaged, locked or cannot be written."""
+
+
+class CheckpointError(KoserError, ValueError):
+    """A checkpoint or run folder is missing, damaged or of another kind."""
+
+
+class RunError(KoserError, ValueError):
+    """A training run cannot start, resume or finish."""
+
+
+def describe_missing_module(error: ModuleNotFoundError) -> str | None:
+    """One line on how to install the extra that `error` asks for.
+
+    Parameters
+    ----------
+    error : ModuleNotFoundError
+        What an import inside koser raised.
+
+    Returns
+    -------
+    str or None
+        The line, or None where the module belongs to no extra of koser.
+    """
+    extra = EXTRA_OF_MODULE.get((error.name or "").split(".")[0])
+    if extra is None:
+        return None
+    return f"This needs '{error.name}', which is not installed. Run: pip install 'koser[{extra}]'"
