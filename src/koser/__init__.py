@@ -8,18 +8,21 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    __version__: str
     from koser.inference.recognizer import Prediction, Recognizer, load_recognizer
 
-__all__ = ["Prediction", "Recognizer", "load_recognizer"]
-__version__ = version("koser")
+__all__ = ["Prediction", "Recognizer", "__version__", "load_recognizer"]
 
 
 def __getattr__(name: str) -> object:
     # Only what is used is imported: `import koser` must load no torch.
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("koser")
     if name in __all__:
         from koser.inference import recognizer
 

@@ -6,6 +6,10 @@ obvious, then the next step. The command line prints exactly that one line.
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 # Import name of an optional package -> the extra that installs it.
 EXTRA_OF_MODULE = {
     "torch": "train",
@@ -76,3 +80,29 @@ def describe_missing_module(error: ModuleNotFoundError) -> str | None:
     if extra is None:
         return None
     return f"This needs '{error.name}', which is not installed. Run: pip install 'koser[{extra}]'"
+
+
+@contextmanager
+def one_line_errors(*, debug: bool = False) -> Iterator[None]:
+    """End the program with one line on standard error and status 1 when koser refuses.
+
+    Parameters
+    ----------
+    debug : bool
+        Show the traceback instead.
+    """
+    try:
+        yield
+    except (KoserError, ModuleNotFoundError) as error:
+        line = str(error)
+        if isinstance(error, ModuleNotFoundError):
+            line = describe_missing_module(error) or ""
+        if debug or not line:
+            raise
+        print(f"Error: {line}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt as error:
+        if debug:
+            raise
+        print("Interrupted. What was finished is kept.", file=sys.stderr)
+        raise SystemExit(130) from error

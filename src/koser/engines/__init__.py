@@ -1,0 +1,1 @@
+"""Where work runs. Knows nothing of emotion: maps a function over items."""

@@ -1,0 +1,37 @@
+"""How good predictions are: metrics, calibration and intervals. NumPy only."""
+
+from koser.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from koser.evaluation.folds import (
+    FoldScore,
+    FoldSummary,
+    MeanAndSd,
+    mean_and_sd,
+    summarise_folds,
+)
+from koser.evaluation.metrics import (
+    accuracy,
+    confusion_matrix,
+    macro_f1,
+    recall_per_class,
+    unweighted_average_recall,
+)
+from koser.evaluation.scoring import Evaluation, Score, evaluate, majority_accuracy
+
+__all__ = [
+    "Evaluation",
+    "FoldScore",
+    "FoldSummary",
+    "MeanAndSd",
+    "Score",
+    "accuracy",
+    "confusion_matrix",
+    "evaluate",
+    "expected_calibration_error",
+    "macro_f1",
+    "majority_accuracy",
+    "mean_and_sd",
+    "negative_log_likelihood",
+    "recall_per_class",
+    "summarise_folds",
+    "unweighted_average_recall",
+]

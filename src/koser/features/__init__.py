@@ -1,0 +1,1 @@
+"""Sound into numbers: front-ends, and the store that keeps what they make."""

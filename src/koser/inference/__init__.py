@@ -1,0 +1,1 @@
+"""What a trained system is for: emotions out of files, folders and arrays."""

@@ -1,0 +1,1 @@
+"""Networks, and the one file format in which a trained one is kept."""

@@ -1,0 +1,1 @@
+"""How networks learn: batches, and one loop for all of them."""

@@ -1,0 +1,25 @@
+#!/usr/bin/env python3
+"""Recognise emotions in files or folders with the newest best_model_*.pth here."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from koser.cli import Format, predict, run_app
+
+
+def main(
+    paths: Annotated[list[Path], typer.Argument(help="Audio files, and folders to search.")],
+    model: Annotated[
+        Path, typer.Option(help="Model; by default the newest best_model_*.pth here.")
+    ] = Path(),
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="File to write to.")] = None,
+) -> None:
+    """Recognise emotions in files or folders, with all probabilities."""
+    predict(model, paths, manifest=None, format=format, out=out)
+
+
+if __name__ == "__main__":
+    run_app(main)

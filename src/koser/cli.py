@@ -1,0 +1,327 @@
+"""The ``koser`` command. Each handler parses, calls one public function, prints."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from koser.errors import ConfigError, one_line_errors
+
+# Nothing of koser beyond this line is imported before a handler runs: `koser --help`
+# must not wait for polars or torch.
+
+app = typer.Typer(
+    name="koser",
+    help="Korean speech emotion recognition that can be believed and deployed.",
+    epilog="Add --debug to any command to see where an error comes from.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+class Format(StrEnum):
+    """How predictions are written."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+class LabelPolicy(StrEnum):
+    """Where the labels of AI Hub 263 come from."""
+
+    situation = "situation"
+    majority = "majority"
+    soft = "soft"
+
+
+ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
+Seed = Annotated[int, typer.Option(help="Seed of the split.")]
+TestFraction = Annotated[float, typer.Option(help="Wanted share of the test part.")]
+ValFraction = Annotated[
+    float, typer.Option(help="Wanted share of the val part; 0 for none (fixed epochs).")
+]
+Folds = Annotated[
+    int | None, typer.Option("--folds", help="Folds of kfold, or of speakers in speaker+script.")
+]
+ScriptFolds = Annotated[int | None, typer.Option(help="Folds of scripts in speaker+script.")]
+Workers = Annotated[int | None, typer.Option(help="Processes; by default one per core.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
+
+
+@app.command()
+def prepare(
+    corpus: Annotated[
+        str, typer.Argument(help="aihub263, emotiontts, ravdess, emodb, folder or table.")
+    ],
+    root: Annotated[Path, typer.Argument(help="Folder of the corpus, or file of a table.")],
+    out: Annotated[Path, typer.Option(help="The manifest to write (Parquet).")],
+    labels: Annotated[
+        LabelPolicy | None, typer.Option(help="aihub263: where the label comes from.")
+    ] = None,
+    min_votes: Annotated[
+        int | None, typer.Option(help="aihub263, majority: votes that the label needs.")
+    ] = None,
+    speaker_pattern: Annotated[
+        str | None,
+        typer.Option(help="folder: regular expression whose group is the speaker, on the path."),
+    ] = None,
+    column: Annotated[
+        list[str] | None,
+        typer.Option(help="table: KOSER_COLUMN=YOUR_COLUMN; may be given several times."),
+    ] = None,
+    audio_root: Annotated[
+        Path | None, typer.Option(help="table: folder that its paths are relative to.")
+    ] = None,
+    synthetic: Annotated[
+        bool, typer.Option("--synthetic", help="table: the speech was made by a machine.")
+    ] = False,
+) -> None:
+    """Turn a corpus folder into a manifest, and account for every row."""
+    from koser.data import corpora
+    from koser.terminal import print_manifest
+
+    options = {
+        "labels": None if labels is None else labels.value,
+        "min_votes": min_votes,
+        "speaker_pattern": speaker_pattern,
+        "columns": None if column is None else _pairs(column),
+        "audio_root": audio_root,
+        "is_synthetic": synthetic or None,
+    }
+    given = {name: value for name, value in options.items() if value is not None}
+    manifest = corpora.prepare(corpus, root, **given)
+    manifest.write(out)
+    print_manifest(manifest, out)
+
+
+@app.command()
+def info(
+    manifest: ManifestPath,
+    left_out: Annotated[
+        bool, typer.Option("--left-out", help="List every row that was left out, and why.")
+    ] = False,
+) -> None:
+    """Show what a manifest holds: counts, durations, agreement, rows left out."""
+    from koser.data.manifest import Manifest
+    from koser.terminal import print_left_out, print_summary
+
+    loaded = Manifest.read(manifest)
+    print_left_out(loaded) if left_out else print_summary(loaded)
+
+
+@app.command()
+def split(
+    manifest: ManifestPath,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="random, speaker, speaker+script, session, leave_one_speaker_out, kfold "
+            "or fixed:LIST (fixed:ravdess is shipped)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The split to write (Parquet).")],
+    seed: Seed = 42,
+    test_fraction: TestFraction = 0.2,
+    val_fraction: ValFraction = 0.1,
+    folds: Folds = None,
+    script_folds: ScriptFolds = None,
+) -> None:
+    """Make a split and keep it, to be used with `koser train --split FILE`."""
+    from koser.data.manifest import Manifest
+    from koser.data.splits import make_split
+    from koser.terminal import print_split
+
+    loaded = Manifest.read(manifest)
+    options = _split_options(seed, test_fraction, val_fraction, folds, script_folds)
+    made = make_split(loaded, by, options)
+    made.write(out)
+    print_split(made, loaded, out)
+
+
+@app.command()
+def train(
+    model: Annotated[str, typer.Option(help="System to train: mfcc.")],
+    split: Annotated[
+        str, typer.Option(help="Protocol (see `koser split --help`), or a kept split.")
+    ],
+    manifest: Annotated[Path | None, typer.Option(help="Manifest to train on.")] = None,
+    data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Run folder; by default runs/<model>_<split>_<time>.")
+    ] = None,
+    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
+    set_: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting, as in train.epochs=20.")
+    ] = None,
+    seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
+    seeds: Annotated[int, typer.Option(help="Seeds to train with, for mean ± sd.")] = 1,
+    split_seed: Seed = 42,
+    test_fraction: TestFraction = 0.2,
+    val_fraction: ValFraction = 0.1,
+    folds: Folds = None,
+    script_folds: ScriptFolds = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with an interrupted run (newest, or --out).")
+    ] = False,
+    workers: Workers = None,
+    store: Annotated[
+        Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Train and test a system, end to end, and leave a run folder."""
+    from koser.experiment.request import TrainRequest
+
+    request = TrainRequest(
+        model=model,
+        split=split,
+        manifest=manifest,
+        data=data,
+        split_options=_split_options(split_seed, test_fraction, val_fraction, folds, script_folds),
+        config_file=config,
+        overrides=tuple(set_ or ()),
+        seed=seed,
+        n_seeds=seeds,
+    )
+    train_request(request, out, resume=resume, workers=workers, store=store, quiet=quiet)
+
+
+@app.command()
+def predict(
+    model: Annotated[Path, typer.Argument(help="Run folder, or a .pth from one.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
+    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
+    out: Annotated[Path | None, typer.Option(help="File to write to instead of printing.")] = None,
+) -> None:
+    """Recognise emotions in files or folders, with all probabilities."""
+    from koser.inference.output import find_clips, iter_lines, text_file
+    from koser.inference.recognizer import Failure, load_recognizer
+
+    clips = find_clips(paths or [], manifest)
+    recognizer = load_recognizer(model)
+    n_failed = 0
+
+    def results() -> Iterator[Any]:
+        nonlocal n_failed
+        for result in recognizer.iter_clips(clips):
+            if isinstance(result, Failure):
+                n_failed += 1
+                typer.echo(f"Error: {result.error}", err=True)
+            yield result
+
+    lines = iter_lines(results(), format.value, recognizer.labels)
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        with text_file(out) as file:
+            file.writelines(f"{line}\n" for line in lines)
+    if n_failed:
+        typer.echo(f"{n_failed} of {len(clips)} could not be recognised.", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path | None, typer.Option(help="Run folder; by default a new one.")] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Run the whole main job on the embedded SYNTHETIC corpus, offline."""
+    from koser.terminal import run_demo
+
+    run_demo(out, quiet=quiet)
+
+
+def train_request(
+    request: Any,  # a TrainRequest, which is not imported at the top: see there
+    out: Path | None,
+    *,
+    resume: bool = False,
+    workers: int | None = None,
+    store: Path | None = None,
+    quiet: bool = False,
+) -> Path:
+    """Run a `TrainRequest` with progress bars, print its result, return its folder."""
+    from koser.engines.local import available_cores
+    from koser.experiment.request import choose_folder
+    from koser.experiment.run import run_experiment
+    from koser.features.store import default_store_root
+    from koser.terminal import print_run, progress_bars
+
+    experiment = request.resolve()
+    folder = choose_folder(experiment, out, resume=resume)
+    with progress_bars(quiet=quiet) as listeners:
+        run = run_experiment(
+            experiment,
+            folder,
+            store_root=store or default_store_root(),
+            n_workers=workers or available_cores(),
+            resume=resume,
+            listeners=listeners,
+            command=sys.argv,
+        )
+    print_run(run)
+    return folder
+
+
+def run_app(command: Callable[..., None] | typer.Typer) -> None:
+    """Run a typer app or a function as a program, refusing in one line.
+
+    ``--debug`` anywhere on the command line shows the traceback instead.
+    """
+    debug = "--debug" in sys.argv
+    sys.argv[:] = [argument for argument in sys.argv if argument != "--debug"]
+    with one_line_errors(debug=debug):
+        if isinstance(command, typer.Typer):
+            command()
+        else:
+            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+            single.command()(command)
+            single()
+
+
+def main() -> None:
+    """Entry point of ``koser``."""
+    run_app(app)
+
+
+def _pairs(items: list[str]) -> dict[str, str]:
+    pairs = {}
+    for item in items:
+        key, separator, value = item.partition("=")
+        if not (key and separator and value):
+            raise ConfigError(f"'--column {item}' is no KOSER_COLUMN=YOUR_COLUMN.")
+        pairs[key] = value
+    return pairs
+
+
+def _split_options(
+    seed: int,
+    test_fraction: float,
+    val_fraction: float,
+    folds: int | None,
+    script_folds: int | None,
+) -> Any:  # SplitOptions, which is not imported at the top: see there
+    from koser.config import build_config
+    from koser.data.splits import SplitOptions
+
+    return build_config(
+        SplitOptions,
+        {
+            "seed": seed,
+            "test_fraction": test_fraction,
+            "val_fraction": val_fraction,
+            "n_folds": folds,
+            "n_script_folds": script_folds,
+        },
+    )

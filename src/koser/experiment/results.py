@@ -1,0 +1,215 @@
+"""What an experiment came to: predictions, scores, and the document's results file."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koser.data.manifest import Manifest
+from koser.data.splits import Split
+from koser.evaluation.folds import FoldScore, mean_and_sd, summarise_folds
+from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
+from koser.experiment.members import Outcome
+
+PROBABILITY_PREFIX = "p_"
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """Scores of an experiment with everything they rest on.
+
+    Attributes
+    ----------
+    predictions : pl.DataFrame
+        One row per tested utterance and seed: ``seed, fold, id, label, predicted`` and one
+        probability per label, ``p_<label>``.
+    evaluation : Evaluation
+        Over all rows. With several seeds every utterance counts once per seed, so a
+        value is the mean over seeds, and the interval still resamples speakers.
+    per_seed : dict[int, Evaluation]
+        The same for each seed alone, without intervals.
+    folds : dict[str, FoldScore]
+        Scores of each training's test part alone, by the member's name.
+    majority_accuracy : float
+        Accuracy of always answering the most frequent label of the train part.
+    outcomes : tuple[Outcome, ...]
+        The trainings.
+    """
+
+    predictions: pl.DataFrame
+    evaluation: Evaluation
+    per_seed: dict[int, Evaluation]
+    folds: dict[str, FoldScore]
+    majority_accuracy: float
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def chosen(self) -> Outcome:
+        """The training whose model is kept: best on its val part, never on test."""
+        return max(self.outcomes, key=lambda outcome: _or_zero(outcome.fit.best.val_uar))
+
+    @property
+    def best_val_accuracy(self) -> float | None:
+        """Mean over trainings of the val accuracy at the chosen epoch, in [0, 1]."""
+        values = [outcome.fit.best.val_accuracy for outcome in self.outcomes]
+        known = [value for value in values if value is not None]
+        return float(np.mean(known)) if known else None
+
+    @property
+    def n_utterances(self) -> int:
+        """Distinct utterances tested."""
+        return int(self.predictions["id"].n_unique())
+
+
+def collect(manifest: Manifest, split: Split, outcomes: list[Outcome]) -> Results:
+    """Put the members' predictions together and score them.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances; members refer to its rows.
+    split : Split
+        Who was tested when.
+    outcomes : list[Outcome]
+        One per fold and seed.
+    """
+    tables = [_prediction_table(manifest, outcome) for outcome in outcomes]
+    predictions = pl.concat(tables)
+    y_true = predictions["label"].to_numpy()
+    probabilities = predictions.select(pl.col(f"^{PROBABILITY_PREFIX}.*$")).to_numpy()
+    names = np.repeat(
+        [outcome.member.name for outcome in outcomes], [table.height for table in tables]
+    )
+    summary = summarise_folds(
+        y_true,
+        probabilities,
+        labels=manifest.labels,
+        folds=names,
+        clusters=_clusters(manifest, predictions),
+        cluster_kind=manifest.provenance.grouping,
+    )
+    seeds = predictions["seed"].to_numpy()
+    return Results(
+        predictions=predictions,
+        evaluation=summary.pooled,
+        per_seed={
+            int(seed): evaluate(
+                y_true[seeds == seed], probabilities[seeds == seed], labels=manifest.labels
+            )
+            for seed in np.unique(seeds)
+        },
+        folds={score.fold: score for score in summary.folds},
+        majority_accuracy=_majority_accuracy(manifest, outcomes),
+        outcomes=tuple(outcomes),
+    )
+
+
+def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str, Any]:
+    """The content of ``metrics.json``: every score with what it rests on."""
+    per_seed = results.per_seed.values()
+    return {
+        **results.evaluation.to_dict(),
+        "n": results.n_utterances,
+        "majority_accuracy": results.majority_accuracy,
+        "seeds": sorted(results.per_seed),
+        "over_seeds": {
+            name: _mean_and_sd([each.scores[name].value for each in per_seed])
+            for name in ("accuracy", "uar", "macro_f1")
+        },
+        "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
+        "protocol": split.describe(),
+        "is_synthetic": manifest.provenance.is_synthetic,
+    }
+
+
+def document_json(model: str, results: Results, manifest: Manifest, split: Split) -> dict[str, Any]:
+    """The content of ``results_<model>_<split>.json``: the document's keys, then ours.
+
+    The document's accuracies are in percent.
+    """
+    scores = results.evaluation.scores
+    parts = [outcome.member.part for outcome in results.outcomes]
+    best_val = results.best_val_accuracy
+    return {
+        "model": model,
+        "split": split.protocol,
+        "test_accuracy": _percent(scores["accuracy"].value),
+        "test_loss": scores["nll"].value,
+        "best_val_accuracy": None if best_val is None else _percent(best_val),
+        "num_classes": len(manifest.labels),
+        "emotion_mapping": {label: place for place, label in enumerate(manifest.labels)},
+        # Over several folds: the mean size of a fold's part, and all that was tested.
+        "num_train": round(np.mean([len(part.train) for part in parts])),
+        "num_val": round(np.mean([len(part.val) for part in parts])),
+        "num_test": results.n_utterances,
+        **metrics_json(results, manifest, split),
+    }
+
+
+def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
+    rows = outcome.member.part.test
+    tested = manifest.table[rows.tolist()].select("id", "label")
+    best = outcome.probabilities.argmax(axis=1)
+    return tested.select(
+        pl.lit(outcome.member.part.seed, pl.Int64).alias("seed"),
+        pl.lit(outcome.member.fold, pl.Int32).alias("fold"),
+        "id",
+        "label",
+        pl.Series("predicted", [manifest.labels[place] for place in best]),
+        *(
+            pl.Series(f"{PROBABILITY_PREFIX}{label}", outcome.probabilities[:, place])
+            for place, label in enumerate(manifest.labels)
+        ),
+    )
+
+
+def _majority_accuracy(manifest: Manifest, outcomes: list[Outcome]) -> float:
+    y = manifest.table["label"].to_numpy()
+    parts = [outcome.member.part for outcome in outcomes]
+    n_tested = [len(part.test) for part in parts]
+    accuracies = [majority_accuracy(y[part.train], y[part.test]) for part in parts]
+    return float(np.average(accuracies, weights=n_tested))
+
+
+def _clusters(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | None:
+    column = manifest.grouping_column
+    if column is None:
+        return None
+    of_id = manifest.table.select("id", column)
+    joined = predictions.join(of_id, on="id", how="left", maintain_order="left")
+    return joined[column].to_numpy()
+
+
+def _fold_json(results: Results, outcome: Outcome) -> dict[str, Any]:
+    part, fit = outcome.member.part, outcome.fit
+    score = results.folds[outcome.member.name]
+    return {
+        "fold": outcome.member.fold,
+        "seed": part.seed,
+        "n_train": len(part.train),
+        "n_val": len(part.val),
+        "n_test": len(part.test),
+        "accuracy": score.accuracy,
+        "uar": score.uar,
+        "best_epoch": fit.best_epoch,
+        "n_epochs": len(fit.history),
+        "best_val_uar": fit.best.val_uar,
+        "train_seconds": outcome.train_seconds,
+    }
+
+
+def _percent(share: float | None) -> float | None:
+    return None if share is None else round(100.0 * share, 4)
+
+
+def _or_zero(value: float | None) -> float:
+    return 0.0 if value is None else value
+
+
+def _mean_and_sd(values: list[float | None]) -> dict[str, float | None]:
+    known = [value for value in values if value is not None]
+    over_seeds = mean_and_sd(known)
+    return {"mean": over_seeds.mean, "sd": over_seeds.sd}

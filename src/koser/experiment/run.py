@@ -1,0 +1,285 @@
+"""Run an experiment and leave its folder behind.
+
+What is in the folder
+---------------------
+``config.toml`` and ``run.json`` are written first and say what the run is; ``split.parquet``
+who plays which part; ``parts/`` holds one folder per training. When all are done come
+``predictions.parquet``, ``metrics.json``, the document's files and ``report.html``.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from koser import __version__
+from koser.config import Config, write_toml
+from koser.data.manifest import Manifest
+from koser.data.splits import Split
+from koser.errors import RunError
+from koser.experiment.members import (
+    Member,
+    MemberWork,
+    OnMember,
+    OnMemberEpoch,
+    log_to,
+    run_members,
+)
+from koser.experiment.results import Results, collect, document_json, metrics_json
+from koser.features.extraction import Progress
+from koser.files import replacing, write_atomically
+from koser.reporting.plots import plot_confusion_matrix, plot_training_history
+from koser.reporting.report import write_report
+from koser.reporting.wording import headline
+from koser.systems import system_class
+from koser.systems.system import Part
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """What is to be tried.
+
+    Attributes
+    ----------
+    model : str
+        Name of a system.
+    config : Config
+        The system's configuration.
+    manifest : Manifest
+        The utterances.
+    split : Split
+        Who plays which part.
+    seeds : tuple[int, ...]
+        One training per fold is run under each.
+    """
+
+    model: str
+    config: Config
+    manifest: Manifest = field(repr=False)
+    split: Split = field(repr=False)
+    seeds: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """``<model>_<split>``, as the document's files are called."""
+        return f"{self.model}_{self.split.protocol}"
+
+    def identity(self) -> dict[str, Any]:
+        """What must be equal for two runs to be the same one."""
+        return {
+            "model": self.model,
+            "config": self.config.model_dump(mode="json"),
+            "labels": list(self.manifest.labels),
+            "split": self.split.describe(),
+            "seeds": list(self.seeds),
+        }
+
+
+@dataclass(frozen=True)
+class Listeners:
+    """Who is told how far a run is; all optional."""
+
+    on_clip: Progress | None = None
+    on_epoch: OnMemberEpoch | None = None
+    on_member: OnMember | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run: its folder, what came out, and the content of ``metrics.json``."""
+
+    experiment: Experiment
+    folder: Path
+    results: Results
+    metrics: dict[str, Any]
+
+
+def run_experiment(
+    experiment: Experiment,
+    folder: Path,
+    *,
+    store_root: Path,
+    n_workers: int = 1,
+    resume: bool = False,
+    listeners: Listeners | None = None,
+    command: Sequence[str] = (),
+) -> Run:
+    """Extract, train, test, score and write everything into `folder`.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What to try.
+    folder : Path
+        The run folder; must be new or empty unless `resume`.
+    store_root : Path
+        Folder of the feature stores.
+    n_workers : int
+        Processes for extraction and, where there are several trainings, for these.
+    resume : bool
+        Go on in a folder that an interrupted run of the same experiment left.
+    listeners : Listeners, optional
+        Told of progress.
+    command : Sequence[str]
+        The command line, for the record.
+
+    Raises
+    ------
+    RunError
+        If `folder` is taken, or to be resumed but of another experiment.
+    SplitError
+        If the split is not the manifest's.
+    """
+    listeners = listeners or Listeners()
+    experiment.split.check(experiment.manifest)
+    members = _members(experiment)
+    _claim(folder, experiment, resume=resume, command=command)
+    with log_to(folder / "train.log"):
+        logger.info("run %s: %d trainings", experiment.name, len(members))
+        system = system_class(experiment.model)
+        train_rows = np.unique(np.concatenate([member.part.train for member in members]))
+        data = system.extract(
+            experiment.manifest,
+            experiment.config,
+            train_rows=train_rows,
+            store_root=store_root,
+            n_workers=n_workers,
+            progress=listeners.on_clip,
+        )
+        work = MemberWork(
+            model=experiment.model,
+            labels=experiment.manifest.labels,
+            config=experiment.config,
+            data=data,
+            folder=folder / "parts",
+            origin=_origin(experiment),
+            on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
+        )
+        outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
+        results = collect(experiment.manifest, experiment.split, outcomes)
+        metrics = _write_results(experiment, results, folder)
+        logger.info("done: %s", folder)
+    return Run(experiment, folder, results, metrics)
+
+
+def _members(experiment: Experiment) -> list[Member]:
+    """Every fold under every seed, as rows of the manifest."""
+    row_of = {name: row for row, name in enumerate(experiment.manifest.table["id"])}
+
+    def rows(fold: int, part: str) -> np.ndarray:
+        return np.sort(np.array([row_of[i] for i in experiment.split.ids(fold, part)], np.int64))
+
+    folds = [
+        (fold, rows(fold, "train"), rows(fold, "val"), rows(fold, "test"))
+        for fold in range(experiment.split.n_folds)
+    ]
+    return [
+        Member(fold, Part(train, val, test, seed))
+        for seed in experiment.seeds
+        for fold, train, val, test in folds
+    ]
+
+
+def _claim(folder: Path, experiment: Experiment, *, resume: bool, command: Sequence[str]) -> None:
+    """Make `folder` this run's, or prove that it already is."""
+    described = folder / "run.json"
+    identity = experiment.identity()
+    if resume and described.exists():
+        known = json.loads(described.read_text(encoding="utf-8"))["experiment"]
+        different = [key for key in identity if known.get(key) != identity[key]]
+        if different:
+            raise RunError(
+                f"'{folder}' holds another run (different: {', '.join(different)}). "
+                f"Resume with its own settings, or train into another folder with --out."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise RunError(
+            f"'{folder}' is not empty. Add --resume to go on with the run in it, "
+            f"or give another folder with --out."
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"Cannot make the run folder '{folder}': {error.strerror}.") from error
+    write_toml(experiment.config, folder / "config.toml")
+    experiment.split.write(folder / "split.parquet")
+    description = {
+        "experiment": identity,
+        "manifest": json.loads(experiment.manifest.provenance.to_json()),
+        "command": list(command),
+        "environment": _environment(),
+    }
+    _write_json(description, described)
+
+
+def _environment() -> dict[str, Any]:
+    return {
+        "koser": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "platform": platform.platform(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "executable": sys.implementation.name,
+    }
+
+
+def _origin(experiment: Experiment) -> dict[str, Any]:
+    provenance = experiment.manifest.provenance
+    return {
+        "split": experiment.split.describe(),
+        "corpus": sorted(experiment.manifest.table["corpus"].unique()),
+        "label_policy": provenance.label_policy,
+        "is_synthetic": provenance.is_synthetic,
+        "koser": __version__,
+    }
+
+
+def _write_results(experiment: Experiment, results: Results, folder: Path) -> dict[str, Any]:
+    manifest, split, name = experiment.manifest, experiment.split, experiment.name
+    with replacing(folder / "predictions.parquet") as partial:
+        results.predictions.write_parquet(partial)
+    metrics = metrics_json(results, manifest, split)
+    _write_json(metrics, folder / "metrics.json")
+    _write_json(
+        document_json(experiment.model, results, manifest, split), folder / f"results_{name}.json"
+    )
+    model_file = f"best_model_{experiment.model}.pth"
+    shutil.copyfile(folder / "parts" / results.chosen.member.name / model_file, folder / model_file)
+    subtitle = headline(metrics)
+    plot_training_history(
+        {outcome.member.name: outcome.fit.history for outcome in results.outcomes},
+        folder / f"training_history_{name}.png",
+        title=name,
+        subtitle=subtitle,
+        is_synthetic=manifest.provenance.is_synthetic,
+    )
+    plot_confusion_matrix(
+        results.evaluation.confusion,
+        folder / f"confusion_matrix_{name}.png",
+        labels=manifest.labels,
+        title=name,
+        subtitle=subtitle,
+        is_synthetic=manifest.provenance.is_synthetic,
+    )
+    write_report(folder)
+    return metrics
+
+
+def _write_json(values: dict[str, Any], path: Path) -> None:
+    text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())

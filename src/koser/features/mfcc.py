@@ -1,0 +1,214 @@
+"""Mel-frequency cepstral coefficients, as one batched STFT and two matrix products.
+
+Conventions
+-----------
+The definition is librosa's (slaney mel scale and normalisation, power spectrum in dB,
+orthonormal DCT-II), so a result can be checked against it. Frames are centred on
+multiples of the hop, with zeros beyond both ends; a clip of ``n`` samples has
+``1 + n // hop_length`` frames, alone or in a batch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pydantic import Field, model_validator
+
+from koser.audio.augmentation import change_speed
+from koser.audio.reading import SAMPLING_RATE
+from koser.config import Config
+
+
+class MfccOptions(Config):
+    """Settings of the front-end; the defaults are chosen in benchmarks/README.md."""
+
+    sampling_rate: int = Field(SAMPLING_RATE, gt=0)  # Hz
+    n_mfcc: int = Field(40, gt=0)
+    n_mels: int = Field(128, gt=0)
+    n_fft: int = Field(1024, gt=0)  # samples
+    win_length: int = Field(1024, gt=0)  # samples
+    hop_length: int = Field(256, gt=0)  # samples
+    f_min: float = Field(20.0, ge=0)  # Hz
+    f_max: float = Field(8000.0, gt=0)  # Hz
+    top_db: float = Field(80.0, gt=0)  # dB below a clip's own maximum, where its floor is cut
+
+    @model_validator(mode="after")
+    def _check(self) -> MfccOptions:
+        if self.n_mfcc > self.n_mels:
+            raise ValueError(f"n_mfcc = {self.n_mfcc} exceeds n_mels = {self.n_mels}")
+        if self.win_length > self.n_fft:
+            raise ValueError(f"win_length = {self.win_length} exceeds n_fft = {self.n_fft}")
+        if not self.f_min < self.f_max <= self.sampling_rate / 2:
+            raise ValueError(
+                f"need f_min < f_max <= {self.sampling_rate / 2:g} Hz (half the sampling rate)"
+            )
+        return self
+
+
+class Mfcc(torch.nn.Module):
+    """The front-end as a network layer without parameters.
+
+    Parameters
+    ----------
+    options : MfccOptions
+        Its settings.
+    """
+
+    window: torch.Tensor
+    mel_basis: torch.Tensor
+    dct_basis: torch.Tensor
+
+    def __init__(self, options: MfccOptions) -> None:
+        super().__init__()
+        self.options = options
+        window = torch.hann_window(options.win_length, periodic=True)
+        self.register_buffer("window", window, persistent=False)
+        mel_basis = torch.from_numpy(mel_filterbank(options).astype(np.float32))
+        self.register_buffer("mel_basis", mel_basis, persistent=False)
+        dct_basis = torch.from_numpy(dct_matrix(options.n_mfcc, options.n_mels).astype(np.float32))
+        self.register_buffer("dct_basis", dct_basis, persistent=False)
+
+    def n_frames(self, n_samples: torch.Tensor) -> torch.Tensor:
+        """Frames of clips of `n_samples` samples."""
+        return 1 + n_samples // self.options.hop_length
+
+    def forward(
+        self, waveforms: torch.Tensor, n_samples: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Extract a batch.
+
+        Parameters
+        ----------
+        waveforms : torch.Tensor [shape=(batch, n_samples)]
+            Clips, zero after their end.
+        n_samples : torch.Tensor [shape=(batch,)]
+            Real samples of each clip.
+
+        Returns
+        -------
+        features : torch.Tensor [shape=(batch, n_mfcc, n_frames)]
+            MFCCs; zero in frames after a clip's end.
+        n_frames : torch.Tensor [shape=(batch,)]
+            Real frames of each clip.
+        """
+        options = self.options
+        spectrum = torch.stft(
+            waveforms,
+            options.n_fft,
+            options.hop_length,
+            options.win_length,
+            self.window,
+            center=True,
+            pad_mode="constant",
+            return_complex=True,
+        )
+        power = spectrum.real.square() + spectrum.imag.square()  # (batch, n_fft // 2 + 1, n_frames)
+        decibels = 10.0 * (self.mel_basis @ power).clamp_min(1e-10).log10()
+        n_frames = self.n_frames(n_samples)
+        is_real = (torch.arange(decibels.shape[-1], device=decibels.device) < n_frames[:, None])[
+            :, None
+        ]
+        # The floor hangs on a clip's own maximum, so padding must not take part in it.
+        maximum = decibels.masked_fill(~is_real, -torch.inf).amax((1, 2), keepdim=True)
+        decibels = torch.maximum(decibels, maximum - options.top_db)
+        features = (self.dct_basis @ decibels).masked_fill(~is_real, 0.0)
+        return features, n_frames
+
+
+class MfccExtractor:
+    """A waveform's MFCC matrix, one clip at a time, for the feature store.
+
+    Clips never share a batch here, so what is stored cannot depend on which other
+    clips were extracted, or in which order.
+
+    Parameters
+    ----------
+    options : MfccOptions
+        Settings of the front-end.
+    speed : float
+        Speed perturbation applied to the waveform first; 1.0 is none.
+    """
+
+    name = "mfcc"
+
+    def __init__(self, options: MfccOptions, *, speed: float = 1.0) -> None:
+        self.options = options
+        self.speed = speed
+        self._front_end = Mfcc(options)
+
+    def describe(self) -> dict[str, object]:
+        """All that the result depends on beside the waveform; part of its address."""
+        return {"extractor": self.name, "speed": self.speed, **self.options.model_dump(mode="json")}
+
+    def __call__(self, waveform: np.ndarray) -> np.ndarray:
+        """Extract one clip.
+
+        Parameters
+        ----------
+        waveform : np.ndarray [shape=(n_samples,)]
+            At the options' sampling rate.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_mfcc, n_frames)]
+            float32.
+        """
+        if self.speed != 1.0:
+            waveform = change_speed(waveform, self.speed)
+        with torch.inference_mode():
+            clip = torch.from_numpy(np.ascontiguousarray(waveform, dtype=np.float32))
+            features, _ = self._front_end(clip[None], torch.tensor([clip.numel()]))
+        result: np.ndarray = features[0].numpy()
+        return result
+
+
+def mel_filterbank(options: MfccOptions) -> np.ndarray:
+    """Triangular filters on Slaney's mel scale, each of unit area.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mels, n_fft // 2 + 1)]
+        float64.
+
+    References
+    ----------
+    .. [1] Slaney, "Auditory Toolbox", Interval Research technical report 1998-010.
+    """
+    frequencies = np.linspace(0.0, options.sampling_rate / 2, options.n_fft // 2 + 1)
+    ends = _hz_to_mel(np.array([options.f_min, options.f_max]))
+    edges = _mel_to_hz(np.linspace(ends[0], ends[1], options.n_mels + 2))[:, None]
+    widths = np.diff(edges, axis=0)
+    rising = (frequencies - edges[:-2]) / widths[:-1]
+    falling = (edges[2:] - frequencies) / widths[1:]
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return np.asarray(triangles * 2.0 / (edges[2:] - edges[:-2]))
+
+
+def dct_matrix(n_mfcc: int, n_mels: int) -> np.ndarray:
+    """Orthonormal DCT-II.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_mfcc, n_mels)]
+        float64.
+    """
+    angles = np.pi / n_mels * (np.arange(n_mels) + 0.5) * np.arange(n_mfcc)[:, None]
+    matrix = np.sqrt(2.0 / n_mels) * np.cos(angles)
+    matrix[0] /= np.sqrt(2.0)
+    return np.asarray(matrix)
+
+
+# Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), 27 logarithmic steps per factor 6.4 above.
+_KNEE_HZ = 1000.0
+_HZ_PER_MEL = 200.0 / 3.0
+_LOG_STEP = np.log(6.4) / 27.0
+
+
+def _hz_to_mel(hertz: np.ndarray) -> np.ndarray:
+    logarithmic = _KNEE_HZ / _HZ_PER_MEL + np.log(np.maximum(hertz, 1e-9) / _KNEE_HZ) / _LOG_STEP
+    return np.where(hertz < _KNEE_HZ, hertz / _HZ_PER_MEL, logarithmic)
+
+
+def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
+    knee = _KNEE_HZ / _HZ_PER_MEL
+    return np.where(mel < knee, mel * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))

@@ -1,0 +1,281 @@
+"""The feature store: one array per utterance and front-end, kept across runs.
+
+A folder per front-end holds three files:
+
+``extractor.json``
+    What the arrays are: the front-end's name, every setting, the array type.
+``data.bin``
+    The arrays one after another, row-major.
+``index.bin``
+    One fixed-size record per array: its key, where it lies, its shape, its checksum
+    and the record's own checksum.
+
+An array counts from the moment its record is on disk, which is after its data are. A
+process killed at any moment therefore leaves whole arrays, and perhaps a tail that no
+record names; the next writer cuts that off. Readers map the data into memory, so they
+need the memory of what they look at, not of the corpus.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+import numpy as np
+
+from koser.errors import StoreError
+from koser.files import write_atomically
+
+logger = logging.getLogger(__name__)
+
+KEY_SIZE = 16  # bytes
+
+_RECORD = np.dtype(
+    [
+        ("key", f"S{KEY_SIZE}"),
+        ("offset", "<u8"),
+        ("shape", "<u4", (3,)),  # trailing zeros are absent dimensions
+        ("data_crc", "<u4"),
+        ("record_crc", "<u4"),
+    ]
+)
+_CHECKED = _RECORD.itemsize - 4  # bytes of a record that its own checksum covers
+_FLUSH_BYTES = 32 * 2**20
+
+
+def default_store_root() -> Path:
+    """Where features are kept unless told otherwise: ``$KOSER_CACHE``, or ``~/.cache/koser``."""
+    cache = os.environ.get("KOSER_CACHE")
+    return (Path(cache) if cache else Path.home() / ".cache" / "koser") / "features"
+
+
+class FeatureStore:
+    """Arrays of one front-end, by key.
+
+    Parameters
+    ----------
+    root : Path
+        Folder of all stores; this front-end's own folder is made in it.
+    description : Mapping[str, object]
+        All that an array depends on beside the audio. It addresses the folder.
+    dtype : str
+        NumPy type of the arrays.
+
+    Raises
+    ------
+    StoreError
+        If the folder cannot be made, or is not this front-end's.
+    """
+
+    def __init__(
+        self, root: Path, description: Mapping[str, object], *, dtype: str = "float32"
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        text = json.dumps({**description, "dtype": dtype}, sort_keys=True, ensure_ascii=False)
+        digest = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+        self.folder = root / f"{description.get('extractor', 'features')}-{digest}"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            described = self.folder / "extractor.json"
+            if not described.exists():
+                write_atomically(described, text.encode())
+            elif described.read_text(encoding="utf-8") != text:
+                raise StoreError(
+                    f"'{described}' describes another front-end. Remove the folder and run again."
+                )
+        except OSError as error:
+            if isinstance(error, StoreError):
+                raise
+            raise StoreError(f"Cannot open a feature store in '{root}': {error}.") from error
+        self._data: np.ndarray | None = None
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what other processes have added since the store was opened."""
+        records = _read_records(self.folder / "index.bin")
+        self._records = records[np.argsort(records["key"], kind="stable")]
+        self._data = None
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    def __contains__(self, key: bytes) -> bool:
+        return self._find(key) is not None
+
+    def read(self, key: bytes) -> np.ndarray:
+        """The array kept under `key`, as a read-only view of the file.
+
+        Raises
+        ------
+        StoreError
+            If there is none, or its bytes are not those that were written.
+        """
+        record = self._find(key)
+        if record is None:
+            raise StoreError(f"No features for key {key.hex()} in '{self.folder}'. Extract again.")
+        if self._data is None:
+            self._data = np.memmap(self.folder / "data.bin", dtype=np.uint8, mode="r")
+        shape = tuple(int(n) for n in record["shape"] if n)
+        start = int(record["offset"])
+        raw = self._data[start : start + int(np.prod(shape)) * self.dtype.itemsize]
+        if zlib.crc32(raw) != record["data_crc"]:
+            raise StoreError(
+                f"Features in '{self.folder}' are damaged (key {key.hex()}). "
+                f"Remove that folder and run the command again: they are extracted anew."
+            )
+        array: np.ndarray = raw.view(self.dtype).reshape(shape)
+        return array
+
+    def n_columns(self, keys: np.ndarray) -> np.ndarray:
+        """Length of the last dimension of the arrays under `keys`, read from the index alone.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_keys,)]
+            int64; for sound features this is the number of frames.
+        """
+        records = self._records[np.searchsorted(self._records["key"], keys)]
+        n_dims = np.count_nonzero(records["shape"], axis=1)
+        columns = np.take_along_axis(records["shape"], n_dims[:, None] - 1, axis=1)
+        return np.asarray(columns[:, 0], dtype=np.int64)
+
+    @contextmanager
+    def writer(self) -> Iterator[StoreWriter]:
+        """Append arrays; one writer at a time, others wait.
+
+        Whatever was appended before an exception is kept.
+        """
+        try:
+            lock = (self.folder / "lock").open("ab")
+        except OSError as error:
+            raise StoreError(f"Cannot write to '{self.folder}': {error}.") from error
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                logger.warning("Another process writes to '%s'; waiting for it.", self.folder)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            self.refresh()
+            try:
+                with StoreWriter(self.folder, self.dtype, self._records) as writer:
+                    yield writer
+            finally:
+                self.refresh()
+
+    def _find(self, key: bytes) -> np.void | None:
+        keys = self._records["key"]
+        position = int(np.searchsorted(keys, np.array(key, dtype=keys.dtype)))
+        # Fixed-width bytes compare without trailing zeros, so equality here is that of all 16.
+        if position < len(keys) and keys[position] == np.array(key, dtype=keys.dtype):
+            record: np.void = self._records[position]
+            return record
+        return None
+
+
+class StoreWriter:
+    """Appends to a store's files; made by `FeatureStore.writer`."""
+
+    def __init__(self, folder: Path, dtype: np.dtype, records: np.ndarray) -> None:
+        self._dtype = dtype
+        self._known = set(records["key"].tolist())
+        self._offset = _end(records, dtype)
+        self._pending: list[np.ndarray] = []
+        self._pending_bytes = 0
+        self._data = _open_at(folder / "data.bin", self._offset)
+        self._index = _open_at(folder / "index.bin", len(records) * _RECORD.itemsize)
+
+    def __enter__(self) -> StoreWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.flush()
+        finally:
+            self._data.close()
+            self._index.close()
+
+    def append(self, key: bytes, array: np.ndarray) -> None:
+        """Keep `array` (1 to 3 dimensions, none empty) under `key`; a known key is passed over."""
+        if key.rstrip(b"\0") in self._known:
+            return
+        if not 1 <= array.ndim <= 3 or 0 in array.shape:
+            raise StoreError(f"Cannot store an array of shape {array.shape}.")
+        raw = np.ascontiguousarray(array, dtype=self._dtype).tobytes()
+        record = np.zeros(1, _RECORD)
+        record["key"] = key
+        record["offset"] = self._offset
+        record["shape"][0, : array.ndim] = array.shape
+        record["data_crc"] = zlib.crc32(raw)
+        record["record_crc"] = zlib.crc32(record.tobytes()[:_CHECKED])
+        self._data.write(raw)
+        self._known.add(key.rstrip(b"\0"))
+        self._offset += len(raw)
+        self._pending.append(record)
+        self._pending_bytes += len(raw)
+        if self._pending_bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Put everything appended so far on disk: first the data, then their records."""
+        if not self._pending:
+            return
+        try:
+            _sync(self._data)
+            self._index.write(b"".join(record.tobytes() for record in self._pending))
+            _sync(self._index)
+        except OSError as error:
+            raise StoreError(f"Cannot write features to '{self._data.name}': {error}.") from error
+        self._pending.clear()
+        self._pending_bytes = 0
+
+
+def _read_records(path: Path) -> np.ndarray:
+    """Records up to the first that is cut short or fails its checksum."""
+    if not path.exists():
+        return np.zeros(0, _RECORD)
+    raw = path.read_bytes()
+    size = _RECORD.itemsize
+    n_whole = len(raw) // size
+    records = np.frombuffer(raw, _RECORD, count=n_whole)
+    view = memoryview(raw)
+    for row, expected in enumerate(records["record_crc"].tolist()):
+        if zlib.crc32(view[row * size : row * size + _CHECKED]) != expected:
+            return records[:row]
+    return records
+
+
+def _end(records: np.ndarray, dtype: np.dtype) -> int:
+    """Where the data that `records` name end, in bytes."""
+    n_values = np.maximum(records["shape"], 1).prod(axis=1, dtype=np.uint64)
+    ends = records["offset"] + n_values * np.uint64(dtype.itemsize)
+    return int(ends.max(initial=0))
+
+
+def _open_at(path: Path, size: int) -> BinaryIO:
+    """Open for appending at `size`, cutting off what a killed writer left behind it."""
+    try:
+        file = path.open("r+b" if path.exists() else "w+b")
+        file.truncate(size)
+        file.seek(size)
+    except OSError as error:
+        raise StoreError(f"Cannot write to '{path}': {error}.") from error
+    return file
+
+
+def _sync(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

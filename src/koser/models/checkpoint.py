@@ -1,0 +1,135 @@
+"""Checkpoints: a trained system as one ``.pth`` of tensors and plain values.
+
+Read with ``weights_only=True``: a checkpoint from a stranger can hold numbers, never code.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from koser.errors import CheckpointError
+from koser.files import replacing
+
+FORMAT = "koser-1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """All that turns sound into probabilities, and where it comes from.
+
+    Attributes
+    ----------
+    system : str
+        Name of the system that made it.
+    labels : tuple[str, ...]
+        The classes, in the order of the network's outputs.
+    config : dict
+        The system's resolved configuration.
+    origin : dict
+        Protocol, split hash, seed, corpus and the like; never needed to predict.
+    state : dict[str, torch.Tensor]
+        The network's parameters and buffers.
+    """
+
+    system: str
+    labels: tuple[str, ...]
+    config: dict[str, Any]
+    origin: dict[str, Any]
+    state: dict[str, torch.Tensor]
+
+    def write(self, path: Path) -> None:
+        """Write; a reader sees the old file or the whole new one."""
+        save_tensors(
+            {
+                "format": FORMAT,
+                "system": self.system,
+                "labels": list(self.labels),
+                "config": self.config,
+                "origin": self.origin,
+                "state": self.state,
+            },
+            path,
+        )
+
+    @classmethod
+    def read(cls, path: Path) -> Checkpoint:
+        """Read what `write` wrote, onto the CPU.
+
+        Raises
+        ------
+        CheckpointError
+            If the file is missing, damaged, or no checkpoint of koser.
+        """
+        values = load_tensors(path)
+        if values.get("format") != FORMAT:
+            raise CheckpointError(
+                f"'{path}' is a PyTorch file, but not a checkpoint of koser (format {FORMAT}). "
+                f"Give a run folder of `koser train`, or its best_model_*.pth."
+            )
+        return cls(
+            system=values["system"],
+            labels=tuple(values["labels"]),
+            config=values["config"],
+            origin=values["origin"],
+            state=values["state"],
+        )
+
+
+def save_tensors(values: Mapping[str, Any], path: Path) -> None:
+    """Write tensors and plain values atomically.
+
+    Raises
+    ------
+    CheckpointError
+        If the file cannot be written.
+    """
+    try:
+        with replacing(path) as partial:
+            torch.save(dict(values), partial)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        raise CheckpointError(f"Cannot write '{path}': {error}.") from error
+
+
+def load_tensors(path: Path) -> dict[str, Any]:
+    """Read tensors and plain values onto the CPU, refusing any code.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing or is not one that `save_tensors` wrote.
+    """
+    if not path.is_file():
+        raise CheckpointError(f"No checkpoint at '{path}'. Check the path, or train first.")
+    try:
+        values = torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+        raise CheckpointError(
+            f"'{path}' is no readable checkpoint: it is damaged, or of another program."
+        ) from error
+    if not isinstance(values, dict):
+        raise CheckpointError(f"'{path}' holds a {type(values).__name__}, not a checkpoint.")
+    return values
+
+
+def find_checkpoint(model: Path) -> Path:
+    """The checkpoint that `model` means: itself, or the newest one in a run folder.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none.
+    """
+    if not model.is_dir():
+        return model
+    found = sorted(model.glob("best_model_*.pth"), key=lambda path: (path.stat().st_mtime, path))
+    if not found:
+        raise CheckpointError(
+            f"No best_model_*.pth in '{model}'. Give a run folder of a finished `koser train`."
+        )
+    return found[-1]

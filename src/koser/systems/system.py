@@ -1,0 +1,113 @@
+"""What every system is: features, a network, a training, and a map to probabilities."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from koser.config import Config
+from koser.data.manifest import Manifest
+from koser.features.extraction import Progress
+from koser.models.checkpoint import Checkpoint
+from koser.training.loop import Fit, OnEpoch
+
+
+@dataclass(frozen=True)
+class Part:
+    """One training: which utterances play which part, and with which seed.
+
+    Attributes
+    ----------
+    train, val, test : np.ndarray [shape=(n_utterances of the part,)]
+        Rows of the manifest. `val` may be empty.
+    seed : int
+        Of the network's start, the order, dropout and augmentation.
+    """
+
+    train: np.ndarray
+    val: np.ndarray
+    test: np.ndarray
+    seed: int
+
+
+class System(ABC):
+    """A trained or trainable map from sound to probabilities of labels.
+
+    Parameters
+    ----------
+    labels : Sequence[str]
+        The classes, in the order of every probability column.
+    config : Config
+        An instance of the system's `config_class`.
+    """
+
+    name: ClassVar[str]
+    config_class: ClassVar[type[Config]]
+
+    def __init__(self, labels: Sequence[str], config: Config) -> None:
+        self.labels = tuple(labels)
+        self.config = config
+
+    @classmethod
+    @abstractmethod
+    def extract(
+        cls,
+        manifest: Manifest,
+        config: Any,  # an instance of `config_class`
+        *,
+        train_rows: np.ndarray,
+        store_root: Path,
+        n_workers: int = 1,
+        progress: Progress | None = None,
+    ) -> Any:  # what `fit` and `predict_rows` take; each system's own, picklable
+        """Make all features that training and testing on `manifest` need.
+
+        `train_rows` are those that train in any fold: augmented copies are made of
+        these alone.
+        """
+
+    @abstractmethod
+    def fit(
+        self, data: Any, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
+    ) -> Fit:
+        """Train on one part; afterwards the system has its best weights."""
+
+    @abstractmethod
+    def predict_rows(self, data: Any, rows: np.ndarray) -> np.ndarray:
+        """Probabilities of utterances whose features `data` has [shape=(n_rows, n_labels)]."""
+
+    @abstractmethod
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+
+    @abstractmethod
+    def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
+        """The trained system as a checkpoint."""
+
+    @classmethod
+    @abstractmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> System:
+        """The trained system that `to_checkpoint` made."""
+
+
+def target_distributions(manifest: Manifest) -> np.ndarray:
+    """What each utterance should be recognised as.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_utterances, n_labels)]
+        float32: the raters' distribution where the manifest keeps one, else one-hot.
+    """
+    places = {label: place for place, label in enumerate(manifest.labels)}
+    targets = np.zeros((len(manifest), len(places)), np.float32)
+    label_ids = [places[label] for label in manifest.table["label"]]
+    targets[np.arange(len(manifest)), label_ids] = 1.0
+    for row, distribution in enumerate(manifest.table["distribution"]):
+        if distribution is not None:
+            targets[row] = distribution.to_numpy()
+    return targets

@@ -1,0 +1,158 @@
+"""What the commands print: progress, tables, scores. Everything else is silent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from koser.data.manifest import Manifest
+from koser.data.splits import Split
+from koser.data.summary import summarise
+from koser.experiment.members import Member
+from koser.experiment.run import Listeners, Run
+from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
+from koser.training.loop import Epoch
+
+console = Console(highlight=False)
+# Progress goes to standard error, so that standard output can be piped.
+_progress_console = Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
+    """Listeners that draw a bar for the extraction, and one for the training.
+
+    Nothing is drawn where standard error is no terminal.
+    """
+    if quiet or not _progress_console.is_terminal:
+        yield Listeners()
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=_progress_console, transient=True) as progress:
+        tasks: dict[str, TaskID] = {}
+
+        def show(name: str, done: int, total: int | None, note: str = "") -> None:
+            if name not in tasks:
+                tasks[name] = progress.add_task(name, total=total, note=note)
+            progress.update(tasks[name], completed=done, total=total, note=note)
+
+        def on_epoch(member: Member, record: Epoch) -> None:
+            note = f"loss {record.train_loss:.3f}"
+            if record.val_uar is not None:
+                note += f", val UAR {record.val_uar:.3f}"
+            show(f"epochs of {member.name}", record.epoch, None, note)
+
+        yield Listeners(
+            on_clip=lambda done, total: show("features", done, total),
+            on_epoch=on_epoch,
+            on_member=lambda done, total: show("trainings", done, total),
+        )
+
+
+def print_manifest(manifest: Manifest, path: Path) -> None:
+    """Print what was prepared: rows in, kept and left out by reason, labels, notes."""
+    provenance = manifest.provenance
+    rows = [("rows read", provenance.n_rows_in), ("kept", len(manifest))]
+    rows += [(f"left out: {why}", n) for why, n in provenance.left_out_by_reason().items()]
+    rows.append(("audio files without a row", len(provenance.unlisted)))
+    counts = summarise(manifest).per_label
+    rows += [(f"label {label}", n) for label, n in counts.items()]
+    print_rows(f"{provenance.adapter}, labels: {provenance.label_policy}", rows)
+    for note in provenance.notes:
+        console.print(f"Note: {note}")
+    if provenance.left_out:
+        console.print(f"Every row left out: koser info {path} --left-out")
+    console.print(f"Manifest: {path}")
+
+
+def print_summary(manifest: Manifest) -> None:
+    """Print counts, durations, agreement and notes of a manifest."""
+    for section, rows in groupby(summarise(manifest).rows(), key=lambda row: row[0]):
+        print_rows(section, [(name, value) for _, name, value in rows])
+
+
+def print_left_out(manifest: Manifest) -> None:
+    """Print every row that is not in the manifest, and every audio file without a row."""
+    for row in manifest.provenance.left_out:
+        console.print(f"{row.source}: {row.reason}" + (f" ({row.detail})" if row.detail else ""))
+    for path in manifest.provenance.unlisted:
+        console.print(f"{path}: audio file without a row")
+
+
+def print_split(split: Split, manifest: Manifest, path: Path) -> None:
+    """Print the sizes of a split's parts and what they share."""
+    for section, rows in groupby(split.summary_rows(manifest), key=lambda row: row[0]):
+        print_rows(section, [(name, value) for _, name, value in rows])
+    for note in split.notes:
+        console.print(f"Note: {note}")
+    console.print(f"Split: {path} (hash {split.hash})")
+
+
+def print_rows(title: str, rows: Sequence[tuple[str, object]]) -> None:
+    """Print names and values as a table without borders; numbers stand right."""
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    table.add_column(style="dim")
+    table.add_column(justify="right")
+    for name, value in rows:
+        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
+    table.show_header = False
+    console.print(table)
+
+
+def print_run(run: Run) -> None:
+    """Print a finished run: scores beside their reference levels, what they rest on, files."""
+    metrics = run.metrics
+    if metrics["is_synthetic"]:
+        console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
+    chance, majority = metrics["chance_uar"], metrics["majority_accuracy"]
+    rows = [
+        ("UAR", score_with_interval(metrics, "uar"), f"chance {chance:.3f}"),
+        ("accuracy", score_with_interval(metrics, "accuracy"), f"majority {majority:.3f}"),
+        ("macro-F1", score_with_interval(metrics, "macro_f1"), ""),
+        ("NLL (nats)", score_with_interval(metrics, "nll"), ""),
+        ("ECE", score_with_interval(metrics, "ece"), ""),
+    ]
+    for label, value in metrics["recall"].items():
+        bounds = metrics["ci95"]["recall"][label]
+        interval = "" if bounds is None else f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+        rows.append(
+            (f"recall {label}", "absent" if value is None else f"{value:.3f}{interval}", "")
+        )
+    mark = " (synthetic)" if metrics["is_synthetic"] else ""
+    title = f"{run.experiment.name}{mark}: {protocol_line(metrics)}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in ("score", "test [95 % interval]", "reference"):
+        table.add_column(name)
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    if len(metrics["seeds"]) > 1:
+        over = metrics["over_seeds"]["uar"]
+        console.print(
+            f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
+        )
+    for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
+        console.print(f"Note: {note}")
+    console.print(f"Run folder: {run.folder}")
+    console.print(f"Report: {run.folder / 'report.html'}")

@@ -1,0 +1,121 @@
+"""NLL against scikit-learn, ECE against its definition, and what is no probability."""
+
+import math
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from koser.errors import ConfigError, UndefinedMetricError
+from koser.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+
+LABELS = ["angry", "neutral", "sadness"]
+
+
+def draw_predictions(seed, n_utterances=300):
+    rng = np.random.default_rng(seed)
+    return rng.choice(LABELS, n_utterances), rng.dirichlet(np.ones(len(LABELS)), n_utterances)
+
+
+def ece_by_definition(y_true, probabilities, n_bins):
+    """Equation 3 of Guo et al. (2017), one utterance at a time."""
+    total = 0.0
+    for m in range(1, n_bins + 1):
+        members = [
+            (max(row), LABELS[int(np.argmax(row))] == label)
+            for label, row in zip(y_true, probabilities, strict=True)
+            if (m - 1) / n_bins < max(row) <= m / n_bins
+        ]
+        if members:
+            confidences, hits = zip(*members, strict=True)
+            gap = abs(sum(hits) / len(hits) - sum(confidences) / len(confidences))
+            total += len(members) / len(y_true) * gap
+    return total
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_nll_agrees_with_scikit_learn(seed):
+    y_true, probabilities = draw_predictions(seed)
+    expected = sklearn.metrics.log_loss(y_true, probabilities, labels=LABELS)
+    nll = negative_log_likelihood(y_true, probabilities, labels=LABELS)
+    assert nll == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("n_bins", [1, 10, 15])
+@pytest.mark.parametrize("seed", range(3))
+def test_ece_agrees_with_its_definition(seed, n_bins):
+    y_true, probabilities = draw_predictions(seed)
+    ece = expected_calibration_error(y_true, probabilities, labels=LABELS, n_bins=n_bins)
+    assert ece == pytest.approx(ece_by_definition(y_true, probabilities, n_bins), abs=1e-12)
+
+
+def test_ece_bins_hold_their_upper_edge():
+    # 0.5 is in (0.25, 0.5] together with 0.4: |1/2 - 0.45|. Apart: (0.6 + 0.5) / 2 = 0.55.
+    probabilities = [[0.5, 0.3, 0.2], [0.4, 0.3, 0.3]]
+    ece = expected_calibration_error(["neutral", "angry"], probabilities, labels=LABELS, n_bins=4)
+    assert ece == pytest.approx(0.05)
+
+
+def test_a_certain_and_right_prediction_has_no_loss_and_no_calibration_error():
+    probabilities = np.eye(3)
+    assert negative_log_likelihood(LABELS, probabilities, labels=LABELS) == 0
+    assert expected_calibration_error(LABELS, probabilities, labels=LABELS) == 0
+
+
+def test_a_certain_and_wrong_prediction_costs_the_logarithm_of_the_floor():
+    probabilities = [[1.0, 0.0, 0.0]]
+    nll = negative_log_likelihood(["sadness"], probabilities, labels=LABELS)
+    assert nll == pytest.approx(-math.log(1e-12))
+    assert expected_calibration_error(["sadness"], probabilities, labels=LABELS) == 1
+
+
+def test_columns_permuted_together_with_labels_change_nothing():
+    y_true, probabilities = draw_predictions(7)
+    order = [2, 0, 1]
+    permuted = probabilities[:, order], [LABELS[i] for i in order]
+    for score in (negative_log_likelihood, expected_calibration_error):
+        expected = score(y_true, probabilities, labels=LABELS)
+        assert score(y_true, permuted[0], labels=permuted[1]) == expected
+
+
+def test_probabilities_in_half_precision_are_accepted():
+    y_true, probabilities = draw_predictions(1)
+    nll = negative_log_likelihood(y_true, probabilities.astype(np.float16), labels=LABELS)
+    # Half precision keeps 11 bits: relative errors of 2**-11 are absolute ones of the logarithm.
+    expected = negative_log_likelihood(y_true, probabilities, labels=LABELS)
+    assert nll == pytest.approx(expected, abs=2**-11)
+
+
+@pytest.mark.parametrize(
+    ("row", "match"),
+    [
+        ([2.0, -1.0, 0.0], r"1 of 2 rows .* row 1: \[2.0, -1.0, 0.0\]. Logits need a softmax"),
+        ([0.5, 0.5, 0.1], "1 of 2 rows"),
+        ([0.5, 0.5, -0.0011], "1 of 2 rows"),
+        ([math.nan, 0.5, 0.5], "1 of 2 rows"),
+        ([math.inf, 0.5, 0.5], "1 of 2 rows"),
+    ],
+)
+@pytest.mark.parametrize("score", [negative_log_likelihood, expected_calibration_error])
+def test_rows_that_are_no_probabilities_are_refused(score, row, match):
+    with pytest.raises(UndefinedMetricError, match=match):
+        score(["angry", "angry"], [[1.0, 0.0, 0.0], row], labels=LABELS)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "match"),
+    [
+        ([[1.0, 0.0]], r"shape \(1, 2\), not \(1, 3\)"),
+        (np.ones((2, 3)) / 3, r"shape \(2, 3\), not \(1, 3\)"),
+        ([1.0, 0.0, 0.0], r"shape \(3,\)"),
+        ([["a", "b", "c"]], "no matrix of numbers"),
+    ],
+)
+def test_probabilities_of_another_shape_are_refused(probabilities, match):
+    with pytest.raises(UndefinedMetricError, match=match):
+        negative_log_likelihood(["angry"], probabilities, labels=LABELS)
+
+
+def test_an_ece_without_bins_is_refused():
+    with pytest.raises(ConfigError, match="n_bins = 0"):
+        expected_calibration_error(["angry"], [[1.0, 0.0, 0.0]], labels=LABELS, n_bins=0)

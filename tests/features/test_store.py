@@ -1,0 +1,169 @@
+import os
+import subprocess
+import sys
+import time
+
+import hypothesis
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+
+from koser.errors import StoreError
+from koser.features.store import FeatureStore
+
+DESCRIPTION = {"extractor": "noise", "width": 3}
+
+
+def key(number: int) -> bytes:
+    # the last byte is zero: NumPy's fixed-width bytes drop trailing zeros
+    return number.to_bytes(15, "little") + b"\0"
+
+
+def array(number: int) -> np.ndarray:
+    rng = np.random.default_rng(number)
+    return rng.normal(size=(3, 1 + number % 50)).astype(np.float32)
+
+
+def filled(root, numbers) -> FeatureStore:
+    store = FeatureStore(root, DESCRIPTION)
+    with store.writer() as writer:
+        for number in numbers:
+            writer.append(key(number), array(number))
+    return store
+
+
+@hypothesis.settings(max_examples=25, deadline=None)
+@hypothesis.given(
+    shapes=st.lists(st.lists(st.integers(1, 7), min_size=1, max_size=3), min_size=1, max_size=9)
+)
+def test_what_is_read_is_what_was_written(tmp_path_factory, shapes):
+    root = tmp_path_factory.mktemp("store")
+    rng = np.random.default_rng(0)
+    arrays = {rng.bytes(16): rng.normal(size=shape).astype(np.float32) for shape in shapes}
+    store = FeatureStore(root, DESCRIPTION)
+    with store.writer() as writer:
+        for name, values in arrays.items():
+            writer.append(name, values)
+    for reopened in (store, FeatureStore(root, DESCRIPTION)):
+        assert len(reopened) == len(arrays)
+        for name, values in arrays.items():
+            np.testing.assert_array_equal(reopened.read(name), values)
+    names = np.array(list(arrays), "S16")
+    assert store.n_columns(names).tolist() == [shape[-1] for shape in shapes]
+
+
+def test_a_known_key_is_kept_as_it_was(tmp_path):
+    store = filled(tmp_path, [1])
+    with store.writer() as writer:
+        writer.append(key(1), array(2))
+    np.testing.assert_array_equal(store.read(key(1)), array(1))
+    assert len(store) == 1
+
+
+def test_other_settings_live_in_another_folder(tmp_path):
+    filled(tmp_path, [1])
+    other = FeatureStore(tmp_path, {**DESCRIPTION, "width": 4})
+    assert key(1) not in other
+
+
+@pytest.mark.parametrize("name", ["data.bin", "index.bin"])
+@pytest.mark.parametrize("n_lost", [1, 7, 45])
+def test_a_tail_cut_off_by_a_kill_costs_only_that_tail(tmp_path, name, n_lost):
+    store = filled(tmp_path, range(20))
+    path = store.folder / name
+    if name == "index.bin":  # killed while the last record was written
+        os.truncate(path, path.stat().st_size - n_lost)
+        reopened = FeatureStore(tmp_path, DESCRIPTION)
+        assert 18 <= len(reopened) < 20
+    else:  # killed while data were written that no record names yet
+        with path.open("ab") as file:
+            file.write(b"x" * n_lost)
+        reopened = FeatureStore(tmp_path, DESCRIPTION)
+        assert len(reopened) == 20
+    with reopened.writer() as writer:
+        for number in range(25):
+            writer.append(key(number), array(number))
+    for number in range(25):
+        np.testing.assert_array_equal(reopened.read(key(number)), array(number))
+
+
+def test_a_process_killed_while_writing_leaves_whole_arrays(tmp_path):
+    code = f"""
+import sys, numpy as np
+from pathlib import Path
+from koser.features.store import FeatureStore
+rng = np.random.default_rng(0)
+with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
+    for number in range(10**9):
+        writer.append(number.to_bytes(16, "little"), np.full((3, 20000), number, np.float32))
+        if number == 300:
+            print("filled", flush=True)
+"""
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    time.sleep(0.05)
+    process.kill()
+    process.wait()
+    store = FeatureStore(tmp_path, DESCRIPTION)
+    assert len(store) > 100
+    for number in range(len(store)):
+        assert (store.read(number.to_bytes(16, "little")) == number).all()
+
+
+def test_changed_bytes_are_refused_and_the_way_out_is_named(tmp_path):
+    store = filled(tmp_path, range(3))
+    path = store.folder / "data.bin"
+    raw = bytearray(path.read_bytes())
+    raw[5] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(StoreError, match=r"damaged .* Remove that folder and run"):
+        FeatureStore(tmp_path, DESCRIPTION).read(key(0))
+
+
+def test_a_damaged_record_hides_what_follows_it_instead_of_lying(tmp_path):
+    store = filled(tmp_path, range(10))
+    path = store.folder / "index.bin"
+    raw = bytearray(path.read_bytes())
+    raw[44 * 4 + 20] ^= 1
+    path.write_bytes(raw)
+    reopened = FeatureStore(tmp_path, DESCRIPTION)
+    assert [number for number in range(10) if key(number) in reopened] == [0, 1, 2, 3]
+
+
+def test_an_unknown_key_is_refused(tmp_path):
+    with pytest.raises(StoreError, match="No features for key"):
+        filled(tmp_path, [1]).read(key(2))
+
+
+def test_an_empty_array_is_refused(tmp_path):
+    store = FeatureStore(tmp_path, DESCRIPTION)
+    with pytest.raises(StoreError, match=r"shape \(3, 0\)"), store.writer() as writer:
+        writer.append(key(1), np.zeros((3, 0), np.float32))
+
+
+def test_a_second_writer_waits_for_the_first(tmp_path):
+    store = filled(tmp_path, [1])
+    code = f"""
+from pathlib import Path
+import numpy as np
+from koser.features.store import FeatureStore
+print("ready", flush=True)
+with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
+    writer.append(b"second", np.ones((1, 1), np.float32))
+"""
+    with store.writer() as writer:
+        other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+        other.stdout.readline()
+        time.sleep(0.3)
+        assert other.poll() is None
+        writer.append(key(2), array(2))
+    assert other.wait(timeout=20) == 0
+    store.refresh()
+    np.testing.assert_array_equal(store.read(key(2)), array(2))
+    assert store.read(b"second").tolist() == [[1.0]]
+
+
+def test_a_store_cannot_be_made_where_a_file_is(tmp_path):
+    (tmp_path / "file").write_text("x", encoding="utf-8")
+    with pytest.raises(StoreError, match="Cannot open a feature store"):
+        FeatureStore(tmp_path / "file", DESCRIPTION)
