@@ -43,6 +43,7 @@ def main(
         for file in folder.glob(pattern):
             shutil.copy(file, file.name)
             typer.echo(f"Here: {file.name}")
+    typer.echo(f"Report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

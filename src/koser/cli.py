@@ -96,7 +96,7 @@ def prepare(
         "is_synthetic": synthetic or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    manifest = corpora.prepare(corpus, root, **given)
+    manifest = corpora.prepare(corpus, root, given)
     manifest.write(out)
     print_manifest(manifest, out)
 
@@ -190,7 +190,8 @@ def train(
         seed=seed,
         n_seeds=seeds,
     )
-    train_request(request, out, resume=resume, workers=workers, store=store, quiet=quiet)
+    folder = train_request(request, out, resume=resume, workers=workers, store=store, quiet=quiet)
+    typer.echo(f"Report: {folder / 'report.html'}")
 
 
 @app.command()
@@ -233,13 +234,23 @@ def predict(
 
 @app.command()
 def demo(
-    out: Annotated[Path | None, typer.Option(help="Run folder; by default a new one.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to work in; by default runs/demo_<time>.")
+    ] = None,
+    workers: Workers = None,
     quiet: Quiet = False,
 ) -> None:
     """Run the whole main job on the embedded SYNTHETIC corpus, offline."""
-    from koser.terminal import run_demo
+    from koser.experiment.demo import prepare_demo
+    from koser.experiment.request import new_folder
+    from koser.terminal import print_demo_prediction, print_manifest
 
-    run_demo(out, quiet=quiet)
+    folder = out or new_folder("demo")
+    manifest, request = prepare_demo(folder)
+    print_manifest(manifest, folder / "manifest.parquet")
+    run = train_request(request, folder / "run", workers=workers, quiet=quiet)
+    print_demo_prediction(run, manifest)
+    typer.echo(f"Report: {(run / 'report.html').resolve()}")
 
 
 def train_request(

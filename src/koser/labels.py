@@ -57,7 +57,7 @@ def normalise_spelling(label: str) -> str:
 
     Examples
     --------
-    >>> normalise_spelling("\\t Angry ")
+    >>> normalise_spelling(" Angry ")
     'angry'
     """
     return unicodedata.normalize("NFC", label).strip().casefold()

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 
+import polars as pl
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -26,6 +27,9 @@ from koser.experiment.members import Member
 from koser.experiment.run import Listeners, Run
 from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
 from koser.training.loop import Epoch
+
+# Of a cross-validation; the others are alike.
+_SHOWN_FOLDS = 3
 
 console = Console(highlight=False)
 # Progress goes to standard error, so that standard output can be piped.
@@ -102,8 +106,13 @@ def print_left_out(manifest: Manifest) -> None:
 
 def print_split(split: Split, manifest: Manifest, path: Path) -> None:
     """Print the sizes of a split's parts and what they share."""
+    n_shown = 0
     for section, rows in groupby(split.summary_rows(manifest), key=lambda row: row[0]):
-        print_rows(section, [(name, value) for _, name, value in rows])
+        n_shown += section.startswith("fold")
+        if n_shown <= _SHOWN_FOLDS or not section.startswith("fold"):
+            print_rows(section, [(name, value) for _, name, value in rows])
+    if n_shown > _SHOWN_FOLDS:
+        console.print(f"… and {n_shown - _SHOWN_FOLDS} more folds.")
     for note in split.notes:
         console.print(f"Note: {note}")
     console.print(f"Split: {path} (hash {split.hash})")
@@ -154,5 +163,19 @@ def print_run(run: Run) -> None:
         )
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
         console.print(f"Note: {note}")
-    console.print(f"Run folder: {run.folder}")
-    console.print(f"Report: {run.folder / 'report.html'}")
+
+
+def print_demo_prediction(folder: Path, manifest: Manifest) -> None:
+    """Print what the demo's model makes of one clip per label."""
+    from koser.inference.output import iter_lines
+    from koser.inference.recognizer import load_recognizer
+
+    recognizer = load_recognizer(folder)
+    tested = Split.read(folder / "split.parquet").ids(0, "test")
+    clips = manifest.table.filter(pl.col("id").is_in(tested)).unique(
+        "label", keep="first", maintain_order=True
+    )
+    results = recognizer.predict_files(clips["path"])
+    console.print(f"\n[bold]koser predict[/], a clip per label, unheard voice ({SYNTHETIC}):")
+    for line in iter_lines(results, "table", recognizer.labels):
+        console.print(line, soft_wrap=True)

@@ -109,7 +109,7 @@ def test_a_gain_moves_only_the_first_coefficient():
     ("values", "message"),
     [
         ({"n_mfcc": 80, "n_mels": 64}, "n_mfcc = 80 exceeds n_mels = 64"),
-        ({"win_length": 2048}, "win_length = 2048 exceeds n_fft = 1024"),
+        ({"win_length": 4096}, "win_length = 4096 exceeds n_fft = 2048"),
         ({"f_max": 9000.0}, "need f_min < f_max <= 8000 Hz"),
         ({"hop": 10}, "unknown key 'hop'"),
     ],

@@ -48,6 +48,9 @@ SCHEMA: dict[str, pl.DataType] = {
 
 REQUIRED = ("id", "path", "duration", "sampling_rate", "n_channels", "label", "corpus")
 
+# How far times (in seconds) and sums of probabilities may be off by rounding.
+TOLERANCE = 1e-6
+
 _METADATA_KEY = "koser.provenance"
 
 
@@ -119,12 +122,24 @@ class Provenance:
 
     @classmethod
     def from_json(cls, text: str) -> Provenance:
-        """Read what `to_json` wrote."""
-        values: dict[str, Any] = json.loads(text)
-        values["left_out"] = tuple(LeftOut(**row) for row in values["left_out"])
-        for key in ("labels", "unlisted", "notes"):
-            values[key] = tuple(values[key])
-        return cls(**values)
+        """Read what `to_json` wrote.
+
+        Raises
+        ------
+        ManifestError
+            If `text` is anything else, such as what another version of koser wrote.
+        """
+        try:
+            values: dict[str, Any] = json.loads(text)
+            values["left_out"] = tuple(LeftOut(**row) for row in values["left_out"])
+            for key in ("labels", "unlisted", "notes"):
+                values[key] = tuple(values[key])
+            return cls(**values)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            raise ManifestError(
+                f"The provenance of the manifest is not readable ({error!r}). "
+                f"Make the manifest again with this version of koser."
+            ) from error
 
 
 @dataclass(frozen=True)
@@ -169,19 +184,19 @@ class Manifest:
         if dict(table.schema) != SCHEMA:
             wrong = sorted(set(table.schema.items()) ^ set(SCHEMA.items()), key=str)
             raise ManifestError(f"Columns are not those of a koser manifest: {wrong}.")
+        if len(set(self.labels)) != len(self.labels):
+            raise ManifestError(f"The list of labels names one twice: {', '.join(self.labels)}.")
         for column in REQUIRED:
             n_missing = table[column].null_count()
             if n_missing:
                 raise ManifestError(f"Column '{column}' is empty in {n_missing} rows.")
         _refuse_rows(table, table["id"].is_duplicated(), "have an id that another row has too")
         _refuse_rows(table, ~table["label"].is_in(list(self.labels)), "carry an unlisted label")
-        _refuse_rows(table, ~(table["duration"] > 0), "do not last longer than 0 s")
-        n_labels = len(self.labels)
-        lengths = table["distribution"].list.len()
-        _refuse_rows(table, (lengths != n_labels).fill_null(False), f"have not {n_labels} votes")
-        column = self.grouping_column
-        if column is not None:
-            _refuse_rows(table, table[column].is_null(), f"have no {column}")
+        self._validate_times()
+        self._validate_distributions()
+        grouping = self.grouping_column
+        if grouping is not None:
+            _refuse_rows(table, table[grouping].is_null(), f"have no {grouping}")
         n_accounted = table.height + len(provenance.left_out)
         if n_accounted != provenance.n_rows_in:
             raise ManifestError(
@@ -191,17 +206,47 @@ class Manifest:
             )
         return self
 
+    def _validate_times(self) -> None:
+        # a NaN compares as larger than every number, so it has to be named
+        table, duration = self.table, self.table["duration"]
+        is_lasting = (duration > 0) & duration.is_finite()
+        _refuse_rows(table, ~is_lasting, "do not last longer than 0 s")
+        start, end = table["start"], table["end"]
+        _refuse_rows(table, start.is_null() != end.is_null(), "have a start or an end, not both")
+        is_segment = (start >= 0) & ((end - start - duration).abs() < TOLERANCE)
+        _refuse_rows(
+            table, ~is_segment.fill_null(True), "have a start and end that contradict the duration"
+        )
+
+    def _validate_distributions(self) -> None:
+        rows = self.table.filter(self.table["distribution"].is_not_null())
+        shares = rows["distribution"]
+        n_labels = len(self.labels)
+        what = f"have no distribution over the {n_labels} labels"
+        n_shares = shares.list.drop_nulls().list.len()
+        _refuse_rows(rows, n_shares != n_labels, f"{what} (another length, or a null)")
+        is_proper = (shares.list.min() >= 0) & ((shares.list.sum() - 1).abs() < TOLERANCE)
+        _refuse_rows(rows, ~is_proper.fill_null(False), f"{what} (negative, or no sum of 1)")
+
     def write(self, path: Path) -> None:
-        """Write to one Parquet file; a reader sees the old file or the whole new one."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Write to one Parquet file; a reader sees the old file or the whole new one.
+
+        Raises
+        ------
+        ManifestError
+            If the folder cannot be made or written to.
+        """
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
-            self.table.write_parquet(partial, metadata={_METADATA_KEY: self.provenance.to_json()})
-            os.replace(partial, path)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self.table.write_parquet(partial, metadata=metadata)
+                os.replace(partial, path)
+            finally:
+                partial.unlink(missing_ok=True)
         except OSError as error:
             raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
-        finally:
-            partial.unlink(missing_ok=True)
 
     @classmethod
     def read(cls, path: Path) -> Manifest:

@@ -107,7 +107,7 @@ class MemberWork:
             return _read_outcome(done, member)
         folder.mkdir(parents=True, exist_ok=True)
         system = system_class(self.model)(self.labels, self.config)
-        with log_to(folder / "train.log"):
+        with log_to(folder / "train.log"), _threads(system.n_threads):
             started = time.perf_counter()
             fit = system.fit(
                 self.data,
@@ -136,30 +136,26 @@ def run_members(
 ) -> list[Outcome]:
     """Run every member and return their outcomes in order.
 
-    Where there are several, each trains on one thread, whatever `n_workers` is: small
-    networks gain nothing from more, and a fold's result then does not depend on how
-    many others were trained beside it.
+    A result does not depend on `n_workers`: how many threads a training uses is part of
+    the system's configuration.
     """
     outcomes = []
-    n_workers = min(n_workers, len(members))
-    with _one_thread(len(members) > 1):
-        for outcome in iter_map(partial(_started, work), members, n_workers=n_workers):
-            outcomes.append(outcome)
-            if on_member is not None:
-                on_member(len(outcomes), len(members))
+    processes = min(n_workers, len(members))
+    for outcome in iter_map(partial(_itself, work), members, n_workers=processes):
+        outcomes.append(outcome)
+        if on_member is not None:
+            on_member(len(outcomes), len(members))
     return outcomes
 
 
-def _started(work: MemberWork) -> MemberWork:
-    if torch.multiprocessing.parent_process() is not None:
-        torch.set_num_threads(1)
+def _itself(work: MemberWork) -> MemberWork:
     return work
 
 
 @contextmanager
-def _one_thread(wanted: bool) -> Iterator[None]:
+def _threads(n_threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if wanted else before)
+    torch.set_num_threads(n_threads)
     try:
         yield
     finally:

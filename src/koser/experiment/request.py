@@ -57,16 +57,16 @@ class TrainRequest:
         KoserError
             If anything asked for is missing, unknown or contradicts itself.
         """
-        if (self.manifest is None) == (self.data is None):
-            raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
         config_class = system_class(self.model).config_class
         config = resolve_config(config_class, file=self.config_file, overrides=self.overrides)
-        if self.data is not None:
+        if self.manifest is not None and self.data is None:
+            manifest = Manifest.read(self.manifest)
+        elif self.data is not None and self.manifest is None:
             manifest = load_arranged(self.data)
         else:
-            manifest = Manifest.read(self.manifest)
+            raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
         return Experiment(
             model=self.model,
             config=config,
@@ -94,7 +94,7 @@ def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> 
     if out is not None:
         return out
     if not resume:
-        return RUNS / f"{experiment.name}_{time.strftime('%Y%m%d-%H%M%S')}"
+        return new_folder(experiment.name)
     unfinished = [
         folder
         for folder in sorted(RUNS.glob(f"{experiment.name}_*"))
@@ -105,3 +105,8 @@ def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> 
             f"No unfinished run {RUNS / experiment.name}_* to resume. Leave --resume out."
         )
     return unfinished[-1]
+
+
+def new_folder(name: str) -> Path:
+    """``runs/<name>_<time>``."""
+    return RUNS / f"{name}_{time.strftime('%Y%m%d-%H%M%S')}"

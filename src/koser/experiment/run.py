@@ -260,10 +260,11 @@ def _write_results(experiment: Experiment, results: Results, folder: Path) -> di
     )
     model_file = f"best_model_{experiment.model}.pth"
     shutil.copyfile(folder / "parts" / results.chosen.member.name / model_file, folder / model_file)
-    subtitle = headline(metrics)
+    subtitle = "\n".join([headline(metrics), *metrics["notes"]])
     plot_training_history(
         {outcome.member.name: outcome.fit.history for outcome in results.outcomes},
-        folder / f"training_history_{name}.png",
+        chosen_epoch={each.member.name: each.fit.best_epoch for each in results.outcomes},
+        path=folder / f"training_history_{name}.png",
         title=name,
         subtitle=subtitle,
         is_synthetic=manifest.provenance.is_synthetic,

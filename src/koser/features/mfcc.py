@@ -25,8 +25,8 @@ class MfccOptions(Config):
     sampling_rate: int = Field(SAMPLING_RATE, gt=0)  # Hz
     n_mfcc: int = Field(40, gt=0)
     n_mels: int = Field(128, gt=0)
-    n_fft: int = Field(1024, gt=0)  # samples
-    win_length: int = Field(1024, gt=0)  # samples
+    n_fft: int = Field(2048, gt=0)  # samples
+    win_length: int = Field(2048, gt=0)  # samples
     hop_length: int = Field(256, gt=0)  # samples
     f_min: float = Field(20.0, ge=0)  # Hz
     f_max: float = Field(8000.0, gt=0)  # Hz

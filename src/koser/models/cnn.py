@@ -21,6 +21,8 @@ from torch.nn import functional
 from koser.config import Config
 from koser.features.mfcc import dct_matrix
 
+_MOMENTUM = 0.1  # of the running statistics of batch normalisation
+
 
 class CnnOptions(Config):
     """Size and regularisation of the network."""
@@ -29,7 +31,7 @@ class CnnOptions(Config):
     channels: tuple[int, ...] = Field((24, 48, 64), min_length=1)  # of the 2-D convolutions
     hidden_size: int = Field(128, gt=0)  # channels of the last, 1-D convolution
     dropout: float = Field(0.4, ge=0, lt=1)  # of the utterance's statistics
-    channel_dropout: float = Field(0.1, ge=0, lt=1)  # of whole channels after each convolution
+    channel_dropout: float = Field(0.05, ge=0, lt=1)  # of whole channels after each convolution
     max_time_mask: int = Field(0, ge=0)  # frames; the longest stretch SpecAugment blanks, twice
     max_band_mask: int = Field(0, ge=0)  # bands; the widest stretch SpecAugment blanks
 
@@ -38,7 +40,9 @@ class MfccCnn(nn.Module):
     """MFCC matrix to logits.
 
     The cepstrum is turned back into bands (a fixed linear map): neighbouring bands are
-    alike, neighbouring coefficients are not, and only the former suits a convolution.
+    alike, neighbouring coefficients are not, and only the former suits a convolution. The
+    network sees them twice, as they are and with the utterance's own mean removed: level
+    and voice in one plane, movement free of speaker and channel in the other.
     Two-dimensional convolutions over bands and time follow, one over time alone, and mean
     and standard deviation over the real frames.
 
@@ -60,7 +64,7 @@ class MfccCnn(nn.Module):
         self.standardizer = Standardizer(n_mfcc)
         to_bands = torch.from_numpy(_inverse_dct(n_mfcc, options.n_bands))
         self.register_buffer("to_bands", to_bands, persistent=False)
-        blocks, n_inputs, n_bands = [], 1, options.n_bands
+        blocks, n_inputs, n_bands = [], 2, options.n_bands
         for place, n_outputs in enumerate(options.channels):
             block = _Block(
                 n_inputs, n_outputs, is_first=place == 0, dropout=options.channel_dropout
@@ -93,7 +97,10 @@ class MfccCnn(nn.Module):
         bands = self.to_bands @ self.standardizer(features)  # (batch, n_bands, n_frames)
         if self.training:
             bands = spec_augment(bands, n_frames, self.options)
-        hidden = (bands * is_real[:, None]).unsqueeze(1)  # (batch, 1, n_bands, n_frames)
+        bands = bands * is_real[:, None]
+        mean = bands.sum(2, keepdim=True) / n_frames[:, None, None]
+        planes = [bands, (bands - mean) * is_real[:, None]]
+        hidden = torch.stack(planes, dim=1)  # (batch, 2, n_bands, n_frames)
         for block in self.blocks:
             hidden, is_real = block(hidden, is_real)
         hidden = self.norm(self.over_time(hidden.flatten(1, 2)), is_real).relu()
@@ -141,24 +148,30 @@ class Standardizer(nn.Module):
 class MaskedBatchNorm(nn.BatchNorm1d):
     """Batch normalisation whose statistics leave padded frames out; they come out as zero."""
 
+    def __init__(self, n_channels: int) -> None:
+        super().__init__(n_channels, momentum=_MOMENTUM)
+
     def forward(self, hidden: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # needs the mask
         """Normalise [shape=(batch, channels, ..., n_frames)] given [shape=(batch, n_frames)]."""
-        shape = (1, -1) + (1,) * (hidden.dim() - 2)
         real = _as_factor(is_real, hidden.dim())
-        if self.training:
-            over = [axis for axis in range(hidden.dim()) if axis != 1]
-            n_values = is_real.sum() * hidden[0, 0, ..., 0].numel()
-            mean = (hidden * real).sum(over) / n_values
-            variance = ((hidden - mean.view(shape)).square() * real).sum(over) / n_values
-            momentum = self.momentum or 0.1
-            with torch.no_grad():
-                self.running_mean.lerp_(mean, momentum)  # type: ignore[union-attr]  # tracked
-                self.running_var.lerp_(variance, momentum)  # type: ignore[union-attr]  # tracked
-        else:
-            mean, variance = self.running_mean, self.running_var  # type: ignore[assignment]
+        if not self.training or bool(is_real.all()):
+            return super().forward(hidden) * real
+        shape = (1, -1) + (1,) * (hidden.dim() - 2)
+        over = [axis for axis in range(hidden.dim()) if axis != 1]
+        n_values = is_real.sum() * hidden[0, 0, ..., 0].numel()
+        mean = (hidden * real).sum(over) / n_values
+        variance = ((hidden - mean.view(shape)).square() * real).sum(over) / n_values
+        with torch.no_grad():
+            unbiased = variance * n_values / (n_values - 1).clamp_min(1)  # as torch keeps it
+            self.running_mean.lerp_(mean, _MOMENTUM)  # type: ignore[union-attr]  # tracked
+            self.running_var.lerp_(unbiased, _MOMENTUM)  # type: ignore[union-attr]  # tracked
+            self.num_batches_tracked += 1  # type: ignore[operator]  # tracked
         gain = self.weight * (variance + self.eps).rsqrt()
         offset = self.bias - mean * gain
         return (hidden * gain.view(shape) + offset.view(shape)) * real
+
+    def _check_input_dim(self, input: torch.Tensor) -> None:
+        """Any number of dimensions will do: channels come second, frames last."""
 
 
 class _Block(nn.Module):

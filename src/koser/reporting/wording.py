@@ -33,10 +33,11 @@ def score_with_interval(metrics: Mapping[str, Any], name: str, *, percent: bool 
 def protocol_line(metrics: Mapping[str, Any]) -> str:
     """What a score rests on: protocol, grouping, n, speakers, folds, seeds."""
     protocol = metrics["protocol"]
-    n_speakers = metrics["n_speakers"]
-    speakers = (
-        "speakers unknown" if n_speakers is None else f"{n_speakers} × {metrics['cluster_kind']}"
-    )
+    n_speakers, kind = metrics["n_speakers"], metrics["cluster_kind"]
+    if n_speakers is None:
+        speakers = "speakers unknown"
+    else:
+        speakers = f"{n_speakers} speakers" if kind == "speaker" else f"{n_speakers} × {kind}"
     n_folds = protocol["n_folds"]
     return ", ".join(
         [

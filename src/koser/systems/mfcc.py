@@ -71,6 +71,11 @@ class MfccSystem(System):
         self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._extractor = MfccExtractor(self.config.mfcc)
 
+    @property
+    def n_threads(self) -> int:
+        """Threads of torch that it trains with."""
+        return self.config.train.n_threads
+
     @classmethod
     def extract(
         cls,

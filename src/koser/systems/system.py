@@ -53,6 +53,11 @@ class System(ABC):
         self.labels = tuple(labels)
         self.config = config
 
+    @property
+    @abstractmethod
+    def n_threads(self) -> int:
+        """Threads of torch that it trains with."""
+
     @classmethod
     @abstractmethod
     def extract(

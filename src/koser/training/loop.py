@@ -39,6 +39,9 @@ class TrainOptions(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weights: bool = True  # weigh a class by the inverse of its share of the train part
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    # Of torch on a CPU. A result depends on it in the last digits, so it is a setting and not
+    # whatever the machine has; small networks gain little from more than one.
+    n_threads: int = Field(1, gt=0)
 
 
 class TrainingSource(Protocol):

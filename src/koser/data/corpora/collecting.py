@@ -1,27 +1,37 @@
-"""What every corpus adapter shares: gather rows, probe their audio, account for all of them."""
+"""What every corpus adapter shares: find files, gather rows, account for all of them."""
 
 from __future__ import annotations
 
+import filecmp
+import math
 import os
 import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from koser.audio.reading import probe
+from koser.audio.reading import AudioInfo, probe
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
 from koser.errors import AudioError, CorpusError
 from koser.labels import ordered_labels
 
-AUDIO_SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+# Sound that libsndfile reads, then sound that it does not: a corpus must not lose files
+# unseen because of their kind, so these are listed too and refused by `probe`.
+AUDIO_SUFFIXES = (
+    *(".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff", ".au"),
+    *(".m4a", ".aac", ".mp4", ".webm", ".wma", ".amr", ".3gp"),
+)
+
+# Seconds that a segment may reach past the end of its file and still be plain rounding.
+ROUNDING = 1e-3
 
 
 class Collector:
     """Rows of one corpus on their way into a manifest.
 
     An adapter calls `add` or `leave_out` exactly once for every row it reads, then
-    `manifest`, which probes the audio and proves that no row was lost.
+    `manifest`, which settles repeated ids, probes the audio and proves that no row was lost.
 
     Parameters
     ----------
@@ -30,7 +40,7 @@ class Collector:
     root : Path
         The folder or file it reads.
     corpus, language : str or None
-        Written into every row; `language` is an ISO 639-1 code.
+        Written into every row that brings none; `language` is an ISO 639-1 code.
     """
 
     def __init__(self, adapter: str, root: Path, *, corpus: str, language: str | None) -> None:
@@ -55,9 +65,29 @@ class Collector:
         """Report a row that cannot be kept."""
         self._left_out.append(LeftOut(source, reason, detail))
 
-    def leave_unlisted(self, path: Path) -> None:
-        """Report an audio file that no row names."""
-        self._unlisted.append(str(path))
+    def leave_out_copies(self, stem: str, paths: Sequence[Path]) -> Path:
+        """Return the first of `paths`; report the others as copies of it.
+
+        For corpora whose files are their rows, such as one unpacked twice.
+
+        Raises
+        ------
+        CorpusError
+            If `paths` do not hold the same bytes.
+        """
+        if not have_same_bytes(paths):
+            where = ", ".join(f"'{path}'" for path in paths)
+            raise CorpusError(
+                f"{len(paths)} different recordings are named '{stem}': {where}. "
+                f"Keep the right one below '{self.root}'."
+            )
+        for path in paths[1:]:
+            self.leave_out(stem, "another copy of the same file", str(path))
+        return paths[0]
+
+    def leave_unlisted(self, paths: Iterable[Path]) -> None:
+        """Report audio files that no row names."""
+        self._unlisted += [str(path) for path in paths]
 
     def note(self, sentence: str) -> None:
         """Say something a reader of the manifest should know."""
@@ -71,7 +101,7 @@ class Collector:
         labels: Sequence[str] | None = None,
         is_synthetic: bool = False,
     ) -> Manifest:
-        """Probe every row's audio and return the validated manifest.
+        """Settle repeated ids, probe every row's audio and return the validated manifest.
 
         Parameters
         ----------
@@ -92,7 +122,7 @@ class Collector:
             If the rows contradict each other.
         """
         n_rows_in = len(self._rows) + len(self._left_out)
-        rows = list(self._probed())
+        rows = list(self._probed(self._with_distinct_ids()))
         if not rows:
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
             why = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "none was found"
@@ -114,42 +144,195 @@ class Collector:
         )
         return Manifest(build_table(rows), provenance).validate()
 
-    def _probed(self) -> Iterable[dict[str, Any]]:
+    def _with_distinct_ids(self) -> Iterator[dict[str, Any]]:
+        labels_of = defaultdict(set)
         for row in self._rows:
+            labels_of[row["id"]].add(row["label"])
+        seen = set()
+        for row in self._rows:
+            labels = labels_of[row["id"]]
+            if len(labels) > 1:
+                self.leave_out(row["id"], "conflicting labels", ", ".join(sorted(labels)))
+            elif row["id"] in seen:
+                self.leave_out(row["id"], "repeated id", "an earlier row has this id and label")
+            else:
+                seen.add(row["id"])
+                yield row
+
+    def _probed(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        n_clipped = 0
+        for row in rows:
             try:
                 info = probe(row["path"])
             except AudioError as error:
                 self.leave_out(row["id"], "unreadable audio", str(error))
                 continue
-            start, end = row.get("start"), row.get("end")
-            duration = info.duration if start is None or end is None else end - start
+            start, end = _segment(row, info)
+            if not 0 <= start < end or start >= info.duration:
+                detail = f"{start:g}–{end:g} s of {info.duration:g} s"
+                self.leave_out(row["id"], "no such segment in the audio", detail)
+                continue
+            n_clipped += end > info.duration + ROUNDING
+            end = min(end, info.duration)
+            is_segment = row.get("start") is not None or row.get("end") is not None
             yield {
                 **row,
-                "path": os.path.abspath(row["path"]),
-                "duration": duration,
+                "path": _absolute(row["path"]),
+                "start": start if is_segment else None,
+                "end": end if is_segment else None,
+                "duration": end - start,
                 "sampling_rate": info.sampling_rate,
                 "n_channels": info.n_channels,
             }
+        if n_clipped:
+            self.note(f"{n_clipped} segments reach past the end of their file and end there.")
 
 
-def audio_files(root: Path) -> list[Path]:
-    """Every audio file below `root`, sorted by name, so that no order depends on the disk.
+def _segment(row: dict[str, Any], info: AudioInfo) -> tuple[float, float]:
+    start, end = row.get("start"), row.get("end")
+    return (0.0 if start is None else start, info.duration if end is None else end)
 
-    Hidden files are passed over: macOS leaves ``._name.wav`` resource forks behind.
+
+def _absolute(path: str | Path) -> str:
+    # a URL of fsspec is absolute already, and abspath would squeeze its slashes
+    return str(path) if "://" in str(path) else os.path.abspath(path)
+
+
+def find_files(root: Path, suffixes: Sequence[str]) -> list[Path]:
+    """Every file below `root` whose name ends in one of `suffixes`, sorted by path.
+
+    The order does not depend on the disk. Links to folders are followed, except back into
+    a folder that is being walked. Hidden names are passed over: macOS leaves ``._name.wav``
+    resource forks behind. A dangling link is listed, so that it is reported and not lost.
+
+    Parameters
+    ----------
+    root : Path
+        An existing folder.
+    suffixes : Sequence[str]
+        Lower-case endings such as ``".wav"``; compared without regard to case.
+
+    Returns
+    -------
+    list[Path]
+        Paths exactly as they are on disk, below `root` as given.
 
     Raises
     ------
     CorpusError
-        If `root` is not a folder.
+        If `root` is not a folder, or a folder below it cannot be listed.
     """
     if not root.is_dir():
         raise CorpusError(f"No folder at '{root}'. Give the folder that holds the corpus.")
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [
-            Path(folder, name)
-            for name in names
-            if name.lower().endswith(AUDIO_SUFFIXES) and not name.startswith(".")
-        ]
-    return sorted(found)
+    try:
+        return sorted(Path(path) for path in _walk(str(root), tuple(suffixes), frozenset()))
+    except OSError as error:
+        raise CorpusError(
+            f"Cannot list '{error.filename}': {error.strerror}. Its files would be lost; "
+            f"make the folder readable or move it away."
+        ) from error
+
+
+def _walk(
+    folder: str, suffixes: tuple[str, ...], ancestors: frozenset[tuple[int, int]]
+) -> Iterator[str]:
+    status = os.stat(folder)
+    identity = (status.st_dev, status.st_ino)
+    if identity in ancestors:
+        return
+    with os.scandir(folder) as entries:
+        listed = [entry for entry in entries if not entry.name.startswith(".")]
+    for entry in listed:
+        if entry.is_dir():
+            yield from _walk(entry.path, suffixes, ancestors | {identity})
+        elif entry.name.lower().endswith(suffixes):
+            yield entry.path
+
+
+def audio_files(root: Path) -> list[Path]:
+    """Every audio file below `root`; see `find_files`."""
+    return find_files(root, AUDIO_SUFFIXES)
+
+
+def paths_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
+    """Paths grouped by file name without suffix, in NFC; order is kept.
+
+    Examples
+    --------
+    >>> paths_by_stem([Path("a/x.wav"), Path("b/x.wav")])["x"] == [Path("a/x.wav"), Path("b/x.wav")]
+    True
+    """
+    groups: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        groups[unicodedata.normalize("NFC", path.stem)].append(path)
+    return dict(groups)
+
+
+def have_same_bytes(paths: Sequence[Path]) -> bool:
+    """Whether all of `paths` hold the same bytes, so that any of them may stand for all.
+
+    Raises
+    ------
+    CorpusError
+        If one of several paths cannot be read.
+    """
+    try:
+        return all(filecmp.cmp(paths[0], path, shallow=False) for path in paths[1:])
+    except OSError as error:
+        raise CorpusError(f"Cannot compare '{error.filename}': {error.strerror}.") from error
+
+
+def path_on_disk(path: Path) -> Path | None:
+    """`path` as the disk spells it, or None where no such file exists.
+
+    Korean names from macOS archives are decomposed (NFD), and a Linux disk does not open
+    them by their composed (NFC) name.
+    """
+    name = str(path)
+    for spelling in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+        if os.path.exists(spelling):
+            return Path(spelling)
+    return None
+
+
+def decode(content: bytes, name: str) -> str:
+    """Text of a Korean file: UTF-8 with or without BOM, else cp949.
+
+    Parameters
+    ----------
+    content : bytes
+        The whole file.
+    name : str
+        What to call the file in an error.
+
+    Raises
+    ------
+    CorpusError
+        If the bytes are neither.
+
+    Examples
+    --------
+    >>> decode("감정".encode("cp949"), "a.csv") == decode("감정".encode("utf-8-sig"), "a.csv")
+    True
+    """
+    for encoding in ("utf-8-sig", "cp949"):
+        try:
+            return content.decode(encoding)
+        except UnicodeDecodeError:
+            continue
+    raise CorpusError(f"'{name}' is neither UTF-8 nor cp949. Save it again as UTF-8.")
+
+
+def finite_number(text: str) -> float | None:
+    """`text` as a finite number, or None where it is none.
+
+    Examples
+    --------
+    >>> finite_number("1.5"), finite_number("nan"), finite_number("1,000")
+    (1.5, None, None)
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        return None
+    return number if math.isfinite(number) else None

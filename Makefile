@@ -1,0 +1,49 @@
+# Every target sets itself up: a fresh clone needs no step before `make demo` or `make test`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# PyTorch's own index has the build without CUDA (200 MB instead of several GB). Where it
+# cannot be reached, or for a GPU build (make install TORCH_INDEX=), pip's usual index serves.
+TORCH := torch==2.13.0
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+# pytest's own workers; a test that trains takes one core.
+JOBS ?= auto
+
+.PHONY: install demo test integration check format bench clean
+
+install: $(STAMP)
+
+$(STAMP): pyproject.toml constraints/cpu.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "koser needs Python 3.11 or newer; use: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -c 'import torch' 2>/dev/null \
+	  || { test -n "$(TORCH_INDEX)" && $(BIN)/pip install -q --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) $(TORCH) 2>/dev/null; } \
+	  || $(BIN)/pip install -q --no-deps $(TORCH)
+	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[all,dev]'
+	touch $@
+
+demo: install
+	$(BIN)/koser demo
+
+test: install
+	$(BIN)/python -m pytest -q -n $(JOBS)
+
+# The real corpora, in ../shared/corpora; a missing one is a failure.
+integration: install
+	$(BIN)/python -m pytest -q -n $(JOBS) -m integration
+
+check: install
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: install
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: install
+	@for script in benchmarks/[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; echo; done
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,281 @@
+"""Read speech: what a file is (`probe`) and its samples (`load`), in bounded memory.
+
+Everything koser hears is 16 kHz mono float32. `load` gets there block by block, so
+an hour of 8-channel studio sound costs what its 16 kHz mono costs. A file that is
+broken is an `AudioError` that says how to mend it, never a shorter waveform.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import soundfile
+
+from koser.audio.containers import (
+    MendedWav,
+    check_container,
+    conversion_command,
+    count_untagged_mp3_samples,
+)
+from koser.audio.resampling import StreamResampler, resampled_length
+from koser.errors import AudioError
+
+SAMPLING_RATE = 16_000  # Hz, what all of koser works in
+
+_BLOCK_BYTES = 2**17  # of float32 samples decoded at a time: larger blocks leave the CPU's cache
+_UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not say
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    """What the header of an audio file says.
+
+    Attributes
+    ----------
+    path : str
+        The file, as it was given.
+    duration : float
+        Seconds.
+    sampling_rate : int
+        Hz, of the file.
+    n_channels, n_samples : int
+        Channels, and samples in each of them.
+    container, subtype : str
+        libsndfile's names, such as ``"WAV"`` and ``"PCM_16"``.
+    """
+
+    path: str
+    duration: float
+    sampling_rate: int
+    n_channels: int
+    n_samples: int
+    container: str
+    subtype: str
+
+
+def probe(path: str | os.PathLike[str]) -> AudioInfo:
+    """What the header of an audio file says; nothing is decoded.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+
+    Raises
+    ------
+    AudioError
+        If the file is missing, a folder, not permitted, empty, no audio, without
+        samples, of unknown length, or a WAV or Ogg that ends too early. A FLAC or MP3
+        that ends too early is only seen by `load`.
+    """
+    with _opened(os.fspath(path)) as (_, info):
+        return info
+
+
+def load(
+    path: str | os.PathLike[str],
+    *,
+    sampling_rate: int = SAMPLING_RATE,
+    start: float | None = None,
+    end: float | None = None,
+) -> np.ndarray:
+    """Load a file, or a segment of it, as a mono waveform.
+
+    Integers of any width are scaled to [-1, 1]; floats stay what they are, beyond
+    [-1, 1] too. Channels are averaged. Beside the result, memory holds a few MiB
+    whatever the file's length, rate and channels.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+    sampling_rate : int > 0
+        Hz, of the result.
+    start, end : float, optional
+        The segment in seconds; by default the file's own start and end. Both are
+        rounded to the nearest sample of the file, and only the segment is decoded. It is
+        resampled as if silence surrounded it: within 10 ms of its ends it may differ from
+        the same piece of the whole waveform, elsewhere by less than 1e-5. (Ogg Opus: by
+        less than 0.004 anywhere, because its decoder has to settle after a seek.)
+
+    Returns
+    -------
+    np.ndarray [shape=(n_samples,)]
+        float32; ``n_samples = ceil(n_file_samples * sampling_rate / file_rate)``.
+
+    Raises
+    ------
+    AudioError
+        As `probe`; and if the file ends before its header says, cannot be decoded or
+        holds NaN or infinite samples, if the segment is not within it, or if the result does
+        not fit in memory.
+    """
+    with _opened(os.fspath(path)) as (file, info):
+        first, last = _segment_bounds(info, start, end)
+        resampler = StreamResampler(info.sampling_rate, sampling_rate)
+        n_samples = resampled_length(last - first, info.sampling_rate, sampling_rate)
+        try:
+            waveform = np.empty(n_samples, np.float32)
+        except MemoryError as error:  # a damaged header may promise years of sound
+            raise AudioError(
+                f"'{path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, which do "
+                f"not fit in memory. If that is true, load it in segments with `start` and `end`; "
+                f"if not, its header is damaged: copy or download it again."
+            ) from error
+        n_filled = 0
+        for block in _mono_blocks(file, info, first, last):
+            resampled = resampler.feed(block)
+            waveform[n_filled : n_filled + len(resampled)] = resampled
+            n_filled += len(resampled)
+        waveform[n_filled:] = resampler.flush()
+    return waveform
+
+
+class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped
+    """A `SoundFile` that does not seek unless it is told to.
+
+    After every read soundfile seeks to where it already is, which restarts the decoder:
+    Ogg Opus then yields other samples at the seams between blocks. It leaves files
+    alone that say they cannot seek; an explicit `seek` still works.
+    """
+
+    def seekable(self) -> bool:
+        return False
+
+
+@contextmanager
+def _opened(path: str) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
+    descriptor = _open_descriptor(path)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise AudioError(f"'{path}' is a folder. Give one of the audio files in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise AudioError(f"'{path}' is no regular file. Save the sound to a file first.")
+        size_position = check_container(descriptor, status.st_size, path)
+        source = descriptor if size_position is None else MendedWav(descriptor, size_position)
+        try:
+            file = _SequentialFile(source, closefd=False)
+        except soundfile.LibsndfileError as error:
+            raise AudioError(
+                f"'{path}' is not audio that libsndfile can read ({_reason(error)}). "
+                f"If it is sound of another kind, convert it: {conversion_command(path)}"
+            ) from error
+        with file:
+            yield file, _info(path, file, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _open_descriptor(path: str) -> int:
+    try:
+        # O_NONBLOCK: opening a named pipe would otherwise wait for its writer.
+        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except FileNotFoundError as error:
+        raise AudioError(f"No audio file at '{path}'. Check the path.") from error
+    except PermissionError as error:
+        raise AudioError(
+            f"No permission to read '{path}'. Ask its owner, or run: chmod u+r on the file "
+            f"and u+x on its folders."
+        ) from error
+    except OSError as error:
+        raise AudioError(f"Cannot open '{path}': {error.strerror}. Check the path.") from error
+    except ValueError as error:  # a null character
+        raise AudioError(f"{path!r} is no path: {error}. Check where it comes from.") from error
+
+
+def _info(path: str, file: soundfile.SoundFile, descriptor: int) -> AudioInfo:
+    if file.frames == _UNKNOWN_LENGTH:
+        raise AudioError(
+            f"The header of '{path}' does not say how long it is, as when a {file.format} file was "
+            f"written to a pipe. Convert it: {conversion_command(path)}"
+        )
+    if file.frames == 0:
+        raise AudioError(
+            f"'{path}' holds no samples: a {file.format} header and nothing after it. "
+            f"Copy or record it again."
+        )
+    n_samples = file.frames
+    if file.format == "MP3":
+        n_walked = count_untagged_mp3_samples(descriptor, path)
+        if n_walked is not None and n_walked > n_samples:
+            raise AudioError(
+                f"'{path}' is a variable-rate MP3 without a Xing frame: libsndfile would read "
+                f"{n_samples} of its {n_walked} samples. Convert it: {conversion_command(path)}"
+            )
+        n_samples = n_samples if n_walked is None else n_walked
+    return AudioInfo(
+        path=path,
+        duration=n_samples / file.samplerate,
+        sampling_rate=file.samplerate,
+        n_channels=file.channels,
+        n_samples=n_samples,
+        container=file.format,
+        subtype=file.subtype,
+    )
+
+
+def _segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> tuple[int, int]:
+    # A comparison with NaN is false, so NaN is refused like any time outside the file.
+    seconds = 0.0 if start is None else start, info.duration if end is None else end
+    rate = info.sampling_rate
+    if 0 <= seconds[0] < seconds[1] < info.duration + 1 / rate:
+        first, last = round(seconds[0] * rate), round(seconds[1] * rate)
+        if first < last <= info.n_samples:
+            return first, last
+    raise AudioError(
+        f"The segment from {seconds[0]} to {seconds[1]} s holds no samples of '{info.path}' or "
+        f"reaches beyond it; the file lasts {info.duration:.6f} s. "
+        f"Give 0 <= start < end <= {info.duration:.6f}."
+    )
+
+
+def _mono_blocks(
+    file: soundfile.SoundFile, info: AudioInfo, first: int, last: int
+) -> Iterator[np.ndarray]:
+    # Each block is overwritten by the next one.
+    block_length = max(1, min(last - first, _BLOCK_BYTES // (4 * info.n_channels)))
+    buffer = np.empty((block_length, info.n_channels), np.float32)
+    weights = np.full(info.n_channels, 1 / info.n_channels, np.float32)
+    position = first
+    try:
+        if first:
+            file.seek(first)
+        while position < last:
+            frames = file.read(min(block_length, last - position), out=buffer)
+            if not len(frames):
+                break
+            mono = frames[:, 0] if info.n_channels == 1 else frames @ weights
+            _refuse_non_finite(mono, info, position)
+            yield mono
+            position += len(frames)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(
+            f"'{info.path}' cannot be decoded beyond {position / info.sampling_rate:.3f} of its "
+            f"{info.duration:.3f} s: truncated or damaged ({_reason(error)}). "
+            f"Copy or download it again."
+        ) from error
+    if position < last:
+        raise AudioError(
+            f"'{info.path}' is truncated: its header promises {info.duration:.3f} s, the file "
+            f"ends at {position / info.sampling_rate:.3f} s. Copy or download it again."
+        )
+
+
+def _refuse_non_finite(mono: np.ndarray, info: AudioInfo, position: int) -> None:
+    is_finite = np.isfinite(mono)
+    if not is_finite.all():
+        index = int(np.argmin(is_finite))
+        raise AudioError(
+            f"'{info.path}' holds {mono[index]} at {(position + index) / info.sampling_rate:.6f} s "
+            f"(sample {position + index}). Cut it out, or export the file again from its source."
+        )
+
+
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return str(error.error_string).strip().rstrip(".")

@@ -1,0 +1,189 @@
+"""Anyone's own table of utterances: CSV, TSV or Parquet, one row each."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import polars as pl
+
+from koser.data.corpora.collecting import Collector, decode, finite_number, path_on_disk
+from koser.data.manifest import Manifest
+from koser.errors import ConfigError, CorpusError
+from koser.labels import canonical_label
+
+NUMBERS = ("start", "end", "valence", "arousal", "age")
+TEXTS = (
+    *("id", "path", "label", "situation", "speaker", "group", "session", "release"),
+    *("gender", "text", "corpus", "language"),
+)
+# What a table may bring; the audio itself tells the rest.
+COLUMNS = (*TEXTS, *NUMBERS)
+
+OLDEST = 150  # years; an age beyond is a slip of the pen
+
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+def prepare(
+    file: Path,
+    *,
+    columns: Mapping[str, str] | None = None,
+    audio_root: Path | None = None,
+    is_synthetic: bool = False,
+) -> Manifest:
+    """Read the rows of `file`.
+
+    Parameters
+    ----------
+    file : Path
+        ``.csv`` or ``.tsv`` (UTF-8 or cp949) or ``.parquet``.
+    columns : Mapping[str, str], optional
+        koser's column -> the file's column, such as ``{"path": "wav", "label": "emotion"}``.
+        Other columns are taken where the file calls them as koser does (`COLUMNS`).
+        ``path`` and ``label`` are required; ``start`` and ``end`` are in seconds.
+    audio_root : Path, optional
+        Folder that relative paths start from; by default the one of `file`.
+    is_synthetic : bool
+        Whether the speech was made by a machine.
+
+    Returns
+    -------
+    Manifest
+        One row per row of the table. Without an ``id``, it is the path without suffix, and
+        the segment. Rows without path, label, audio or a usable time, or without a speaker
+        where there is such a column, are left out and reported.
+
+    Raises
+    ------
+    ConfigError
+        If `columns` names a column that koser or the file does not have.
+    CorpusError
+        If the file cannot be read or no row is left.
+    """
+    header, lines = _read(file)
+    names = _match_columns(columns or {}, header, file)
+    grouping = next((name for name in ("speaker", "group") if name in names), None)
+    collector = Collector("table", file, corpus=file.stem, language=None)
+    unusable: Counter[str] = Counter()
+    for number, line in lines:
+        cell = {name: line[index].strip() for name, index in names.items() if index < len(line)}
+        source = cell.get("id") or f"{file.name}, row {number}"
+        if len(line) != len(header):
+            detail = f"{len(line)} cells, {len(header)} expected"
+            collector.leave_out(source, "malformed row", detail)
+            continue
+        missing = [name for name in ("path", "label", grouping) if name and not cell[name]]
+        if missing:
+            collector.leave_out(source, f"no {missing[0]}")
+            continue
+        numbers = {name: _number(name, cell[name]) for name in NUMBERS if cell.get(name)}
+        lost = [name for name, value in numbers.items() if value is None]
+        if times := [name for name in lost if name in ("start", "end")]:
+            detail = ", ".join(f"{name} is '{cell[name]}'" for name in times)
+            collector.leave_out(source, "unusable time", detail)
+            continue
+        unusable.update(lost)
+        path = _find_audio(cell["path"], audio_root or file.parent)
+        if path is None:
+            collector.leave_out(source, "no audio file", cell["path"])
+            continue
+        fields = {name: cell[name] for name in TEXTS if cell.get(name)} | numbers
+        fields |= {"path": path, "label": canonical_label(cell["label"])}
+        collector.add(**{"id": _identifier(cell), **fields})
+    _note_columns(collector, header, names, unusable)
+    return collector.manifest(
+        label_policy=f"column '{header[names['label']]}'",
+        grouping=grouping,
+        is_synthetic=is_synthetic,
+    )
+
+
+def _read(file: Path) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
+    """Header, and each row with its number from 1; every cell as text, null as ``""``."""
+    suffix = file.suffix.lower()
+    if suffix not in (*_DELIMITERS, ".parquet"):
+        raise CorpusError(f"'{file}' is no table koser reads. Save it as .csv, .tsv or .parquet.")
+    try:
+        if suffix == ".parquet":
+            table = pl.read_parquet(file, hive_partitioning=False)
+            # a list or struct has no text and can be no column of ours
+            flat = table.select(pl.col(table.columns).exclude(pl.List, pl.Struct, pl.Array))
+            cells = flat.select(pl.all().cast(pl.String).fill_null(""))
+            return cells.columns, enumerate(cells.iter_rows(), start=1)
+        text = decode(file.read_bytes(), str(file))
+        reader = csv.reader(
+            io.StringIO(text, newline=""), delimiter=_DELIMITERS[suffix], strict=True
+        )
+        lines = [line for line in reader if line]
+    except OSError as error:
+        raise CorpusError(f"Cannot read '{file}': {error}.") from error
+    except (csv.Error, pl.exceptions.PolarsError) as error:
+        raise CorpusError(f"'{file}' is not a sound {suffix} file: {error}.") from error
+    if not lines:
+        raise CorpusError(f"'{file}' is empty. It needs a line of column names.")
+    return [heading.strip() for heading in lines[0]], enumerate(lines[1:], start=1)
+
+
+def _match_columns(columns: Mapping[str, str], header: Sequence[str], file: Path) -> dict[str, int]:
+    has = f"'{file}' has the columns: {', '.join(header)}"
+    unknown = sorted(set(columns) - set(COLUMNS))
+    if unknown:
+        raise ConfigError(
+            f"koser has no column {', '.join(unknown)} to fill. Choose from: {', '.join(COLUMNS)}."
+        )
+    absent = sorted(set(columns.values()) - set(header))
+    if absent:
+        raise ConfigError(f"No column {', '.join(absent)}. {has}.")
+    wanted = {name: columns.get(name, name) for name in COLUMNS}
+    repeated = sorted({theirs for theirs in wanted.values() if header.count(theirs) > 1})
+    if repeated:
+        raise ConfigError(f"Column {', '.join(repeated)} is there more than once. {has}.")
+    found = {name: header.index(theirs) for name, theirs in wanted.items() if theirs in header}
+    missing = [name for name in ("path", "label") if name not in found]
+    if missing:
+        raise ConfigError(
+            f"No column is given for {' and '.join(missing)}. {has}. "
+            f"Name it, such as columns={{'{missing[0]}': '{header[0]}'}}."
+        )
+    return found
+
+
+def _find_audio(cell: str, audio_root: Path) -> str | None:
+    if "://" in cell:  # of fsspec; the reader says whether it is there
+        return cell
+    # Windows writes backslashes; a path that exists with them is left alone
+    for spelling in (cell, cell.replace("\\", "/")):
+        path = path_on_disk(audio_root / spelling)
+        if path is not None:
+            return str(path)
+    return None
+
+
+def _identifier(cell: Mapping[str, str]) -> str:
+    path = PurePosixPath(re.sub(r"[\\/]+", "/", cell["path"]))
+    name = str(path.with_suffix("")).removeprefix("./")
+    if cell.get("start") or cell.get("end"):
+        return f"{name}@{cell.get('start', '')}-{cell.get('end', '')}"
+    return name
+
+
+def _number(name: str, text: str) -> float | int | None:
+    number = finite_number(text)
+    if name != "age" or number is None:
+        return number
+    return round(number) if 0 <= number <= OLDEST else None
+
+
+def _note_columns(
+    collector: Collector, header: Sequence[str], names: Mapping[str, int], unusable: Counter[str]
+) -> None:
+    unused = [heading for index, heading in enumerate(header) if index not in names.values()]
+    if unused:
+        collector.note(f"Columns not used: {', '.join(unused)}.")
+    for name, count in unusable.items():
+        collector.note(f"{count} cells of '{header[names[name]]}' are no numbers and read as null.")

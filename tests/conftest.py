@@ -1,0 +1,80 @@
+"""Fixtures that several folders of tests share."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+# Tests run side by side (pytest-xdist) on few cores: threads of torch's own would only
+# contend. Read when torch is first imported, so it is set before anything else.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pytest
+import soundfile
+
+from koser.features.store import FeatureStore
+from koser.training.batches import FeatureTable
+
+SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
+
+
+@pytest.fixture
+def feature_table(tmp_path) -> Callable[..., FeatureTable]:
+    """Make a table of stored features in which a class is an offset of some coefficients."""
+
+    def make(
+        n_per_class: int, *, n_classes: int = 3, n_variants: int = 1, contrast: float = 2.0
+    ) -> FeatureTable:
+        rng = np.random.default_rng(0)
+        n_utterances = n_per_class * n_classes
+        stores = tuple(
+            FeatureStore(tmp_path / "store", {"extractor": "test", "variant": variant})
+            for variant in range(n_variants)
+        )
+        keys = np.array([[f"{row}".encode() for row in range(n_utterances)]] * n_variants, "S16")
+        targets = np.zeros((n_utterances, n_classes), np.float32)
+        targets[np.arange(n_utterances), np.arange(n_utterances) % n_classes] = 1.0
+        for variant, store in enumerate(stores):
+            with store.writer() as writer:
+                for row in range(n_utterances):
+                    array = rng.normal(size=(40, int(rng.integers(8, 40)))) + variant * 100
+                    array[row % n_classes : 40 : n_classes] += contrast
+                    writer.append(bytes(keys[variant, row]), array.astype(np.float32))
+        return FeatureTable(stores, keys, targets)
+
+    return make
+
+
+@pytest.fixture
+def write_wav() -> Callable[..., Path]:
+    """Write a 16-bit wav of a tone, making its folder."""
+
+    def write(
+        path: Path, *, seconds: float = 0.3, sampling_rate: int = 16_000, pitch: float = 200.0
+    ) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        times = np.arange(round(seconds * sampling_rate)) / sampling_rate
+        soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * times), sampling_rate, "PCM_16")
+        return path
+
+    return write
+
+
+@pytest.fixture
+def tone_corpus(tmp_path, write_wav) -> Callable[..., Path]:
+    """Make ``<label>/<speaker>_<n>.wav`` in which a label is a pitch, and each speaker a shift."""
+
+    def make(*, n_speakers: int = 6, n_each: int = 2, seconds: float = 0.25) -> Path:
+        rng = np.random.default_rng(0)
+        root = tmp_path / "tones"
+        for label, pitch in {"angry": 900.0, "neutral": 300.0, "sadness": 120.0}.items():
+            for speaker in range(n_speakers):
+                for number in range(n_each):
+                    write_wav(
+                        root / label / f"s{speaker}_{number}.wav",
+                        seconds=seconds * rng.uniform(0.8, 1.3),
+                        pitch=pitch * (1 + 0.01 * speaker) * rng.uniform(0.95, 1.05),
+                    )
+        return root
+
+    return make

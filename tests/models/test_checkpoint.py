@@ -1,0 +1,79 @@
+import os
+import pickle
+
+import pytest
+import torch
+
+from koser.errors import CheckpointError
+from koser.models.checkpoint import Checkpoint, find_checkpoint, load_tensors, save_tensors
+
+CHECKPOINT = Checkpoint(
+    system="mfcc",
+    labels=("angry", "neutral"),
+    config={"train": {"epochs": 3}},
+    origin={"split": {"protocol": "speaker"}, "note": "한국어"},
+    state={"weight": torch.arange(6.0).view(2, 3)},
+)
+
+
+def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
+    CHECKPOINT.write(tmp_path / "a.pth")
+    loaded = Checkpoint.read(tmp_path / "a.pth")
+    assert torch.equal(loaded.state["weight"], CHECKPOINT.state["weight"])
+    for name in ("system", "labels", "config", "origin"):
+        assert getattr(loaded, name) == getattr(CHECKPOINT, name)
+    assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
+    class Bomb:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "exploded"),))
+
+    torch.save({"format": "koser-1", "state": Bomb()}, tmp_path / "bomb.pth")
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps(Bomb()))
+    for name in ("bomb.pth", "plain.pth"):
+        with pytest.raises(CheckpointError, match="no readable checkpoint"):
+            Checkpoint.read(tmp_path / name)
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("n_bytes", [0, 10, 500])
+def test_a_damaged_file_is_refused(tmp_path, n_bytes):
+    CHECKPOINT.write(tmp_path / "a.pth")
+    os.truncate(tmp_path / "a.pth", n_bytes)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        Checkpoint.read(tmp_path / "a.pth")
+
+
+def test_another_programs_file_is_refused(tmp_path):
+    torch.save({"weight": torch.ones(2)}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="not a checkpoint of koser"):
+        Checkpoint.read(tmp_path / "a.pth")
+    torch.save(torch.ones(2), tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="holds a Tensor"):
+        Checkpoint.read(tmp_path / "b.pth")
+
+
+def test_a_missing_file_and_an_empty_run_folder_are_refused(tmp_path):
+    with pytest.raises(CheckpointError, match="No checkpoint at"):
+        Checkpoint.read(tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match=r"No best_model_\*.pth in"):
+        find_checkpoint(tmp_path)
+
+
+def test_a_run_folder_means_its_newest_model(tmp_path):
+    for age, name in enumerate(["best_model_b.pth", "best_model_a.pth"]):
+        CHECKPOINT.write(tmp_path / name)
+        os.utime(tmp_path / name, (1000 - age, 1000 - age))
+    assert find_checkpoint(tmp_path).name == "best_model_b.pth"
+    assert find_checkpoint(tmp_path / "best_model_a.pth").name == "best_model_a.pth"
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.pth"
+    save_tensors({"value": 1}, path)
+    with pytest.raises(AttributeError):
+        save_tensors({"value": lambda: None}, path)
+    assert load_tensors(path) == {"value": 1}
+    assert os.listdir(tmp_path) == ["a.pth"]
