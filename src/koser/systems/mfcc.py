@@ -117,7 +117,13 @@ class MfccSystem(System):
             torch.manual_seed(part.seed)
             self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._network.standardizer.fit(table.read(row) for row in part.train.tolist())
-        source = TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed)
+        source = TrainingBatches(
+            table,
+            part.train,
+            batch_size=options.batch_size,
+            crop_frames=self._crop_frames(),
+            seed=part.seed,
+        )
         return fit(
             self._network,
             source,
@@ -137,7 +143,8 @@ class MfccSystem(System):
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         batches = iter_plain_batches(data.table(), rows, batch_size=self.config.train.batch_size)
-        return predict(self._network, batches, data.keys.shape[1])[rows]
+        probabilities: np.ndarray = predict(self._network, batches, data.keys.shape[1])[rows]
+        return probabilities
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""

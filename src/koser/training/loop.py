@@ -367,7 +367,7 @@ def _train_epoch(
                 f"--set train.learning_rate={options.learning_rate / 10:g}"
             )
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
         torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip_norm)
         optimizer.step()
         with torch.no_grad():

@@ -1,0 +1,239 @@
+import json
+import logging
+
+import numpy as np
+import polars as pl
+import pytest
+import sklearn.metrics
+from PIL import Image
+
+from koser.data.corpora.folder import prepare
+from koser.data.splits import Split
+from koser.errors import ConfigError, RunError
+from koser.experiment.request import TrainRequest, choose_folder
+from koser.experiment.run import Listeners, run_experiment
+from koser.inference.recognizer import load_recognizer
+
+LABELS = ["angry", "neutral", "sadness"]
+QUICK = ("train.epochs=3", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
+
+
+@pytest.fixture
+def manifest_file(tone_corpus, tmp_path):
+    prepare(tone_corpus(), speaker_pattern=r"(s\d)_").write(tmp_path / "m.parquet")
+    return tmp_path / "m.parquet"
+
+
+@pytest.fixture
+def run(tmp_path, manifest_file):
+    def run_it(folder="run", *, split="speaker", n_seeds=1, **kwargs):
+        request = TrainRequest(
+            "mfcc", split, manifest=manifest_file, overrides=QUICK, n_seeds=n_seeds
+        )
+        return run_experiment(
+            request.resolve(), tmp_path / folder, store_root=tmp_path / "store", **kwargs
+        )
+
+    return run_it
+
+
+def predictions(folder):
+    return pl.read_parquet(folder / "predictions.parquet")
+
+
+def test_a_run_leaves_the_documents_files_and_ours(run):
+    folder = run().folder
+    assert {path.name for path in folder.iterdir()} == {
+        "best_model_mfcc.pth",
+        "training_history_mfcc_speaker.png",
+        "confusion_matrix_mfcc_speaker.png",
+        "results_mfcc_speaker.json",
+        "config.toml",
+        "run.json",
+        "split.parquet",
+        "predictions.parquet",
+        "metrics.json",
+        "report.html",
+        "train.log",
+        "parts",
+    }
+    for plot in folder.glob("*.png"):
+        with Image.open(plot) as image:
+            assert image.size[0] > 1000
+
+
+def test_results_have_the_documents_keys_in_its_units(run):
+    finished = run()
+    results = json.loads((finished.folder / "results_mfcc_speaker.json").read_text("utf-8"))
+    table = predictions(finished.folder)
+    accuracy = (table["label"] == table["predicted"]).mean()
+    assert results["model"] == "mfcc"
+    assert results["split"] == "speaker"
+    assert results["test_accuracy"] == pytest.approx(100 * accuracy, abs=1e-3)
+    expected_loss = sklearn.metrics.log_loss(
+        table["label"],
+        table.select(pl.col("^p_.*$")).to_numpy(),
+        labels=["angry", "neutral", "sadness"],
+    )
+    assert results["test_loss"] == pytest.approx(expected_loss)
+    assert 0 <= results["best_val_accuracy"] <= 100
+    assert results["num_classes"] == 3
+    assert results["emotion_mapping"] == {"angry": 0, "neutral": 1, "sadness": 2}
+    split = Split.read(finished.folder / "split.parquet")
+    sizes = [len(split.ids(0, part)) for part in ("train", "val", "test")]
+    assert [results[key] for key in ("num_train", "num_val", "num_test")] == sizes
+
+
+def test_scores_carry_what_they_rest_on_and_agree_with_scikit_learn(run):
+    finished = run()
+    metrics = json.loads((finished.folder / "metrics.json").read_text("utf-8"))
+    table = predictions(finished.folder)
+    y_true, y_pred = table["label"], table["predicted"]
+    assert metrics["uar"] == pytest.approx(sklearn.metrics.balanced_accuracy_score(y_true, y_pred))
+    assert metrics["macro_f1"] == pytest.approx(
+        sklearn.metrics.f1_score(y_true, y_pred, average="macro")
+    )
+    low, high = metrics["ci95"]["uar"]
+    assert low <= metrics["uar"] <= high
+    assert metrics["protocol"]["protocol"] == "speaker"
+    assert metrics["protocol"]["hash"] == Split.read(finished.folder / "split.parquet").hash
+    assert (metrics["n"], metrics["n_speakers"], metrics["seeds"]) == (12, 2, [42])
+    assert metrics["chance_uar"] == pytest.approx(1 / 3)
+    assert metrics["majority_accuracy"] == pytest.approx(1 / 3)
+
+
+def test_the_kept_model_is_the_one_that_was_tested(run):
+    """The best weights are restored before test, saved, and used in prediction."""
+    finished = run()
+    table = predictions(finished.folder)
+    manifest = finished.experiment.manifest.table
+    recognizer = load_recognizer(finished.folder)
+    for row in table.iter_rows(named=True):
+        path = manifest.filter(id=row["id"])["path"][0]
+        probabilities = recognizer.predict_file(path).probabilities
+        for label, probability in probabilities.items():
+            assert probability == pytest.approx(row[f"p_{label}"], abs=1e-5)
+
+
+def test_a_run_is_reproduced_exactly_whatever_the_number_of_workers(run):
+    one = run("one", split="leave_one_speaker_out")
+    two = run("two", split="leave_one_speaker_out", n_workers=2)
+    assert predictions(one.folder).equals(predictions(two.folder))
+
+
+def test_cross_validation_tests_every_utterance_once_under_each_seed(run):
+    finished = run(split="leave_one_speaker_out", n_seeds=2)
+    table = predictions(finished.folder)
+    manifest = finished.experiment.manifest.table
+    for seed in (42, 43):
+        assert sorted(table.filter(seed=seed)["id"]) == sorted(manifest["id"])
+    metrics = finished.metrics
+    assert (metrics["n"], metrics["n_speakers"], len(metrics["folds"])) == (36, 6, 12)
+    per_seed = [
+        sklearn.metrics.balanced_accuracy_score(part["label"], part["predicted"])
+        for part in (table.filter(seed=42), table.filter(seed=43))
+    ]
+    assert metrics["uar"] == pytest.approx(np.mean(per_seed))
+    assert metrics["over_seeds"]["uar"]["mean"] == pytest.approx(np.mean(per_seed))
+    assert metrics["over_seeds"]["uar"]["sd"] == pytest.approx(np.std(per_seed, ddof=1))
+    assert metrics["folds"][0]["uar"] is not None
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_run_that_was_killed_resumes_to_the_same_result(run):
+    whole = run("whole", split="leave_one_speaker_out")
+    n_epochs = 0
+
+    def kill(_member, _record):
+        nonlocal n_epochs
+        n_epochs += 1
+        if n_epochs == 8:  # in the third of six folds
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        run("killed", split="leave_one_speaker_out", listeners=Listeners(on_epoch=kill))
+    trained = []
+    again = run(
+        "killed",
+        split="leave_one_speaker_out",
+        resume=True,
+        listeners=Listeners(on_epoch=lambda member, record: trained.append(record)),
+    )
+    assert len(trained) == 6 * 3 - 8, "finished epochs were repeated"
+    assert predictions(again.folder).equals(predictions(whole.folder))
+    for name in ("accuracy", "uar", "nll", "ci95", "confusion"):
+        assert again.metrics[name] == whole.metrics[name]
+
+
+def test_a_taken_folder_and_another_runs_folder_are_refused(run):
+    run("run")
+    with pytest.raises(RunError, match=r"is not empty.*--resume.*--out"):
+        run("run")
+    with pytest.raises(RunError, match=r"holds another run \(different: split\)"):
+        run("run", split="random", resume=True)
+
+
+def test_a_split_of_other_utterances_is_refused(run, tmp_path, tone_corpus):
+    finished = run("run")
+    kept = finished.folder / "split.parquet"
+    prepare(tone_corpus(n_speakers=7), speaker_pattern=r"(s\d)_").write(tmp_path / "m.parquet")
+    with pytest.raises(ValueError, match="utterances"):
+        run("other", split=str(kept))
+
+
+def test_without_speakers_there_are_scores_but_no_intervals(run, tmp_path, tone_corpus):
+    prepare(tone_corpus()).write(tmp_path / "m.parquet")
+    metrics = run(split="random").metrics
+    assert metrics["uar"] is not None
+    assert metrics["ci95"]["uar"] is None
+    assert any("No intervals" in note for note in metrics["notes"])
+
+
+def test_the_report_needs_nothing_but_itself_and_says_what_it_shows(run):
+    folder = run().folder
+    html = (folder / "report.html").read_text(encoding="utf-8")
+    assert "http" not in html.replace("http-equiv", "")
+    assert html.count("data:image/png;base64,") == 2
+    metrics = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert f"{metrics['uar']:.3f}" in html
+    for text in ("split speaker, n = 12, 2 speakers", metrics["protocol"]["hash"], "슬픔"):
+        assert text in html
+    assert "SYNTHETIC" not in html
+
+
+def test_a_run_leaves_logging_as_it_was(run):
+    before = logging.getLogger("koser").handlers[:], logging.getLogger("koser").level
+    folder = run().folder
+    assert (logging.getLogger("koser").handlers, logging.getLogger("koser").level) == before
+    assert "epoch" in (folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_a_request_needs_exactly_one_source(manifest_file, tmp_path):
+    with pytest.raises(ConfigError, match="either --manifest"):
+        TrainRequest("mfcc", "random").resolve()
+    with pytest.raises(ConfigError, match="either --manifest"):
+        TrainRequest("mfcc", "random", manifest=manifest_file, data=tmp_path).resolve()
+    with pytest.raises(ConfigError, match="--seeds 0"):
+        TrainRequest("mfcc", "random", manifest=manifest_file, n_seeds=0).resolve()
+
+
+def test_resuming_finds_the_newest_unfinished_run(manifest_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    experiment = TrainRequest("mfcc", "speaker", manifest=manifest_file).resolve()
+    with pytest.raises(RunError, match="No unfinished run"):
+        choose_folder(experiment, None, resume=True)
+    for name, files in {
+        "a": ["run.json"],
+        "b": ["run.json"],
+        "c": ["run.json", "metrics.json"],
+    }.items():
+        folder = tmp_path / "runs" / f"mfcc_speaker_{name}"
+        folder.mkdir(parents=True)
+        for file in files:
+            (folder / file).touch()
+    assert choose_folder(experiment, None, resume=True).name == "mfcc_speaker_b"
+    assert choose_folder(experiment, tmp_path / "x", resume=True) == tmp_path / "x"
+    assert choose_folder(experiment, None, resume=False).name.startswith("mfcc_speaker_2")

@@ -1,0 +1,204 @@
+import subprocess
+import sys
+from itertools import chain
+
+import numpy as np
+import pytest
+import soundfile
+
+import koser
+from koser.audio.reading import load
+from koser.config import resolve_config
+from koser.errors import AudioError, CheckpointError, ConfigError
+from koser.features.extraction import Clip
+from koser.inference import recognizer as recognizer_module
+from koser.inference.output import find_clips, iter_lines
+from koser.inference.recognizer import Failure, Prediction, load_recognizer
+from koser.systems.mfcc import MfccConfig, MfccSystem
+
+LABELS = ("angry", "neutral", "calm")
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A run folder with an untrained network: what matters here is what surrounds it."""
+    config = resolve_config(MfccConfig, overrides=["cnn.channels=[4, 6]", "cnn.hidden_size=8"])
+    system = MfccSystem(LABELS, config)
+    (tmp_path / "run").mkdir()
+    system.to_checkpoint({"split": "none"}).write(tmp_path / "run" / "best_model_mfcc.pth")
+    return tmp_path / "run"
+
+
+@pytest.fixture
+def files(tmp_path, write_wav):
+    rng = np.random.default_rng(0)
+    paths = [
+        write_wav(tmp_path / "in" / f"{i:02d}.wav", seconds=s, pitch=100 + 30 * i)
+        for i, s in enumerate(rng.uniform(0.02, 0.6, size=20))
+    ]
+    bad = tmp_path / "in" / "07_bad.wav"
+    bad.write_bytes(b"not audio at all")
+    return sorted([*paths, bad])
+
+
+def close(one: Prediction, other: Prediction) -> bool:
+    return all(
+        one.probabilities[label] == pytest.approx(other.probabilities[label], abs=1e-5)
+        for label in LABELS
+    )
+
+
+def test_file_array_folder_and_batch_give_the_same_probabilities(model, files):
+    recognizer = load_recognizer(model)
+    good = [path for path in files if "bad" not in path.name]
+    together = recognizer.predict_files(good)
+    folder = [
+        each for each in recognizer.predict_folder(good[0].parent) if isinstance(each, Prediction)
+    ]
+    for path, batched, found in zip(good, together, folder, strict=True):
+        alone = recognizer.predict_file(path)
+        array = recognizer.predict_array(load(path), 16_000)
+        assert alone.path == batched.path == found.path == str(path)
+        assert close(alone, batched)
+        assert close(alone, found)
+        assert close(alone, array)
+        assert sum(alone.probabilities.values()) == pytest.approx(1)
+        assert alone.confidence == max(alone.probabilities.values())
+        assert tuple(alone.probabilities) == LABELS
+
+
+def test_a_run_folder_and_its_checkpoint_are_the_same_model(model, files):
+    checkpoint = model / "best_model_mfcc.pth"
+    assert close(
+        load_recognizer(model).predict_file(files[0]),
+        koser.load_recognizer(str(checkpoint)).predict_file(files[0]),
+    )
+
+
+def test_a_stereo_array_at_another_rate_is_mixed_and_resampled(model, tmp_path):
+    times = np.arange(24_000) / 48_000
+    stereo = np.stack([np.sin(2 * np.pi * 300 * times), np.zeros_like(times)], axis=1)
+    soundfile.write(tmp_path / "stereo.wav", stereo, 48_000, subtype="FLOAT")
+    recognizer = load_recognizer(model)
+    array = recognizer.predict_array(stereo, 48_000)
+    assert close(array, recognizer.predict_file(tmp_path / "stereo.wav"))
+    assert array.duration == pytest.approx(0.5)
+
+
+def test_a_bad_file_takes_its_place_and_stops_nothing(model, files):
+    results = load_recognizer(model).predict_files(files)
+    assert [result.path for result in results] == [str(path) for path in files]
+    failures = [result for result in results if isinstance(result, Failure)]
+    assert len(failures) == 1
+    assert "07_bad.wav" in failures[0].error
+
+
+def test_results_come_as_they_are_ready(model, files):
+    """The first result is there before the last file is opened."""
+    opened = []
+
+    def clips():
+        for path in files:
+            opened.append(path)
+            yield Clip(str(path))
+
+    next(load_recognizer(model).iter_clips(clips()))
+    assert len(opened) < len(files)
+
+
+def test_long_files_do_not_pad_short_ones():
+    lengths = [16_000 * seconds for seconds in (1, 300, 2, 1, 100, 40, 50)]
+    batches = list(recognizer_module._batches_by_length(lengths))
+    assert sorted(chain.from_iterable(batches)) == list(range(7))
+    for batch in batches:
+        padded = len(batch) * max(lengths[row] for row in batch)
+        assert len(batch) == 1 or padded <= 120 * 16_000
+
+
+@pytest.mark.parametrize(
+    ("waveform", "message"),
+    [
+        (np.zeros(0), "holds no sound"),
+        (np.zeros((2, 2, 2)), "holds no sound"),
+        (np.array([0.0, np.nan]), "NaN or infinite"),
+    ],
+)
+def test_impossible_arrays_are_refused(model, waveform, message):
+    with pytest.raises(AudioError, match=message):
+        load_recognizer(model).predict_array(waveform, 16_000)
+
+
+def test_silence_is_legal(model):
+    prediction = load_recognizer(model).predict_array(np.zeros(16_000), 16_000)
+    assert np.isfinite(list(prediction.probabilities.values())).all()
+
+
+def test_a_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=r"best_model_\*\.pth"):
+        load_recognizer(tmp_path)
+
+
+def results_for_output():
+    return [
+        Prediction("angry", {"angry": 0.7, "neutral": 0.3}, 1.5, path='한글, "a".wav'),
+        Failure("b.wav", "b.wav is empty"),
+        Prediction("neutral", {"angry": 0.4, "neutral": 0.6}, 2.0, path="c.wav", start=3.0),
+    ]
+
+
+def test_json_is_one_array_with_korean_readable():
+    import json
+
+    text = "\n".join(iter_lines(results_for_output(), "json", ("angry", "neutral")))
+    assert "한글" in text
+    values = json.loads(text)
+    assert values[0]["probabilities"] == {"angry": 0.7, "neutral": 0.3}
+    assert values[1] == {"path": "b.wav", "error": "b.wav is empty"}
+    assert values[2]["start"] == 3.0
+    assert json.loads("\n".join(iter_lines([], "json", ("angry",)))) == []
+
+
+def test_csv_has_one_row_per_file_with_every_probability():
+    import csv
+
+    lines = list(iter_lines(results_for_output(), "csv", ("angry", "neutral")))
+    rows = list(csv.DictReader(lines))
+    assert [row["path"] for row in rows] == ['한글, "a".wav', "b.wav", "c.wav"]
+    assert [row["error"] for row in rows] == ["", "b.wav is empty", ""]
+    assert float(rows[0]["angry"]) == 0.7
+    assert rows[1]["label"] == ""
+
+
+def test_a_table_shows_predictions_and_leaves_failures_to_standard_error():
+    lines = list(iter_lines(results_for_output(), "table", ("angry", "neutral")))
+    assert len(lines) == 3
+    assert "0.700" in lines[1]
+    assert lines[2].endswith("c.wav from 3.00 s")
+
+
+def test_an_unknown_format_is_refused():
+    with pytest.raises(ConfigError, match="Formats: table, json, csv"):
+        list(iter_lines([], "xml", LABELS))
+
+
+def test_what_to_recognise_is_named_or_refused(tmp_path, files):
+    clips = find_clips([files[3], files[0].parent], None)
+    assert [clip.path for clip in clips] == [str(files[3]), *map(str, files)]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(AudioError, match="No WAV, FLAC, OGG or MP3"):
+        find_clips([tmp_path / "empty"], None)
+    with pytest.raises(ConfigError, match="Nothing to recognise"):
+        find_clips([], None)
+
+
+def test_the_names_of_the_package_are_loaded_when_they_are_used():
+    code = (
+        "import koser, sys; assert 'torch' not in sys.modules; koser.load_recognizer; "
+        "assert 'torch' in sys.modules; print(koser.__version__)"
+    )
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert output.stdout.strip()[0].isdigit()
+    with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
+        koser.nonsense  # noqa: B018
