@@ -128,7 +128,7 @@ def assign_stratified(
         of_label = counts[group]
         best = int((2 * (filled * of_label).sum(axis=1) + own[group] + load).argmin())
         filled[best] += of_label * per_wanted[best]
-        load[best] -= sizes[group] * per_row[best]
+        load[best] += sizes[group] * per_row[best]
         chosen[group] = best
     return open_parts[chosen]
 

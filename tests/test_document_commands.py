@@ -1,0 +1,121 @@
+"""The document's three commands, as typed, on an AI Hub-shaped folder."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fixtures.aihub263 import invent_rows, write_corpus
+
+ROOT = Path(__file__).resolve().parents[1]
+RAW = "감정 분류를 위한 대화 음성 데이터셋"
+QUICK = ["--set", "train.epochs=2", "--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"]
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A current folder with a raw corpus, taken through the three commands."""
+    folder = tmp_path_factory.mktemp("work")
+    write_corpus(folder / RAW, invent_rows((30, 30, 42)), silent=[], n_strays=1, seconds=0.3)
+    return folder
+
+
+def run(folder, script, *arguments):
+    environment = {**os.environ, "KOSER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, str(ROOT / script), *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+    )
+
+
+def test_the_three_commands_in_a_row(work):
+    prepared = run(work, "preprocess.py")
+    assert prepared.returncode == 0, prepared.stderr
+    links = list((work / "data" / "emotions").glob("*/*.wav"))
+    assert len(links) == 102
+    assert all(link.is_symlink() and link.exists() for link in links)
+
+    trained = run(work, "main.py", "--model", "mfcc", "--split", "speaker", *QUICK)
+    assert trained.returncode == 0, trained.stderr
+    for name in (
+        "best_model_mfcc.pth",
+        "training_history_mfcc_speaker.png",
+        "confusion_matrix_mfcc_speaker.png",
+        "results_mfcc_speaker.json",
+    ):
+        assert (work / name).is_file(), name
+    results = json.loads((work / "results_mfcc_speaker.json").read_text(encoding="utf-8"))
+    assert results["protocol"]["grouping"] == "group(age×gender)"
+    assert "group(age×gender)" in trained.stdout
+    assert results["num_train"] + results["num_val"] + results["num_test"] == 102
+    assert len(list((work / "runs").iterdir())) == 1
+
+    folder = run(work, "predict.py", "data/emotions/angry", "--format", "csv")
+    assert folder.returncode == 0, folder.stderr
+    rows = list(csv.DictReader(folder.stdout.splitlines()))
+    assert len(rows) == len(list((work / "data" / "emotions" / "angry").iterdir()))
+    labels = list(results["emotion_mapping"])
+    for row in rows:
+        assert sum(float(row[label]) for label in labels) == pytest.approx(1)
+
+    one = run(work, "predict.py", rows[0]["path"], "--format", "json")
+    (prediction,) = json.loads(one.stdout)
+    assert prediction["probabilities"][labels[0]] == pytest.approx(
+        float(rows[0][labels[0]]), abs=1e-5
+    )
+
+    random = run(work, "main.py", "--model", "mfcc", "--split", "random", *QUICK)
+    assert random.returncode == 0, random.stderr
+    assert (work / "results_mfcc_random.json").is_file()
+    assert len(list((work / "runs").iterdir())) == 2
+
+
+def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
+    (work / "mixed").mkdir(exist_ok=True)
+    (work / "mixed" / "bad.wav").write_bytes(b"no sound")
+    good = next((work / "data" / "emotions" / "angry").iterdir())
+    (work / "mixed" / "good.wav").write_bytes(good.read_bytes())
+    result = run(work, "predict.py", "mixed")
+    assert result.returncode == 1
+    assert "mixed/good.wav" in result.stdout
+    assert "mixed/bad.wav" in result.stderr
+    assert "1 of 2 could not be recognised" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "status", "message"),
+    [
+        ("main.py", ["--data", "nowhere"], 1, "nowhere"),
+        ("main.py", ["--model", "mfc"], 1, "Systems: mfcc"),
+        ("main.py", ["--split", "speakers"], 1, "speaker"),
+        ("main.py", ["--set", "train.epoch=2"], 1, "unknown key 'train.epoch'"),
+        ("main.py", ["--nonsense"], 2, "No such option"),
+        ("predict.py", [], 2, "Missing argument"),
+        ("predict.py", ["--model", "data", "a.wav"], 1, "best_model_"),
+        ("predict.py", ["gone.wav"], 1, "gone.wav"),
+    ],
+)
+def test_mistakes_are_refused_in_one_line(work, script, arguments, status, message):
+    result = run(work, script, *arguments)
+    assert result.returncode == status
+    assert message in result.stderr
+    assert "Traceback" not in result.stderr
+    if status == 1:
+        assert len(result.stderr.strip().splitlines()) <= 2
+
+
+def test_a_speaker_split_without_speakers_says_how_to_supply_them(tmp_path, tone_corpus):
+    result = run(tmp_path, "main.py", "--data", str(tone_corpus()), "--split", "speaker")
+    assert result.returncode == 1
+    for text in ("speaker", "--speaker-pattern", "preprocess.py"):
+        assert text in result.stderr
+    assert not (tmp_path / "runs").exists()
