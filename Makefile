@@ -27,11 +27,11 @@ demo: install
 	$(BIN)/koser demo
 
 test: install
-	$(BIN)/python -m pytest -q -n $(JOBS)
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
 # The real corpora, in ../shared/corpora; a missing one is a failure.
 integration: install
-	$(BIN)/python -m pytest -q -n $(JOBS) -m integration
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m integration
 
 check: install
 	$(BIN)/ruff check

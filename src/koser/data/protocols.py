@@ -260,7 +260,7 @@ def _cells(
         _hold_out_of_train(part, groups, labels, options, fold=number)
         pool = np.flatnonzero((part == TRAIN) | (part == VAL))
         rng = np.random.default_rng([options.seed, number])
-        agree_on_scripts(part[pool], scripts[pool], labels[pool], rng)
+        part[pool] = agree_on_scripts(part[pool], scripts[pool], labels[pool], rng)
     return parts
 
 
