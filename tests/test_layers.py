@@ -95,6 +95,7 @@ def test_every_module_has_a_layer():
         ("import koser", {"torch", "polars", "matplotlib", "numpy"}),
         ("import koser.cli", {"torch", "polars", "matplotlib", "numpy"}),
         ("import koser.data.splits, koser.data.summary", {"torch", "matplotlib"}),
+        ("import koser.terminal", {"torch", "matplotlib"}),
         ("import koser.evaluation.scoring", {"torch", "polars", "matplotlib"}),
     ],
 )

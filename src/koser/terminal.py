@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 from rich.console import Console
@@ -23,10 +24,12 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.experiment.members import Member
-from koser.experiment.run import Listeners, Run
 from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
-from koser.training.loop import Epoch
+
+if TYPE_CHECKING:
+    from koser.experiment.members import Member
+    from koser.experiment.run import Listeners, Run
+    from koser.training.loop import Epoch
 
 # Of a cross-validation; the others are alike.
 _SHOWN_FOLDS = 3
@@ -42,6 +45,9 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
 
     Nothing is drawn where standard error is no terminal.
     """
+    # Here and not above: what prints a manifest must not load torch.
+    from koser.experiment.run import Listeners
+
     if quiet or not _progress_console.is_terminal:
         yield Listeners()
         return
@@ -161,6 +167,8 @@ def print_run(run: Run) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
+    shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
+    console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
         console.print(f"Note: {note}")
 

@@ -485,6 +485,20 @@ def test_nothing_is_held_out_for_a_share_of_zero():
         assert not hold_out(known, np.zeros(4, int), 0.0, np.random.default_rng(0)).any()
 
 
+def test_which_groups_are_held_out_is_drawn():
+    groups, labels = np.repeat(np.arange(10), 5), np.zeros(50, int)
+    drawn = [hold_out(groups, labels, 0.1, np.random.default_rng(seed)) for seed in range(50)]
+    assert {tuple(np.unique(groups[is_val])) for is_val in drawn} == {(g,) for g in range(10)}
+
+
+def test_a_shared_script_goes_to_the_part_that_has_less():
+    # 5 utterances in each; train holds 300 others, test 10
+    part = np.array([TRAIN] * 300 + [TEST] * 10 + [TRAIN, TEST] * 5)
+    scripts = np.array([*range(310), *[310] * 10])
+    agreed = agree_on_scripts(part, scripts, np.zeros(320, int), np.random.default_rng(0))
+    assert agreed[310:].tolist() == [LEFT_OUT, TEST] * 5
+
+
 def test_a_shared_script_goes_where_it_counts_most():
     # a script with 30 utterances in train and 1 in test; both parts hold 100 others
     part = np.array([TRAIN] * 100 + [TEST] * 100 + [TRAIN] * 30 + [TEST])

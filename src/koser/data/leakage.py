@@ -85,5 +85,5 @@ def _worst(kind: str, values: pl.Series, parts: IntArray) -> Leak:
         n_tested = np.bincount(code[part == TEST], minlength=n_codes)
         is_shared = (n_learnt > 0) & (n_tested > 0)
         leaks.append((int(is_shared.sum()), int(n_tested[is_shared].sum()), -fold))
-    n_shared, n_utterances, fold = min(leaks)
+    n_shared, n_utterances, fold = max(leaks)
     return Leak(kind, n_shared, n_utterances, -fold)

@@ -121,6 +121,7 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
         },
         "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
         "protocol": split.describe(),
+        "shared": {f"{leak.kind}s": leak.describe() for leak in split.leakage(manifest)},
         "is_synthetic": manifest.provenance.is_synthetic,
     }
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import logging
 import platform
+import re
 import shutil
 import sys
 from collections.abc import Sequence
@@ -74,7 +75,8 @@ class Experiment:
     @property
     def name(self) -> str:
         """``<model>_<split>``, as the document's files are called."""
-        return f"{self.model}_{self.split.protocol}"
+        split = re.sub(r"[^\w+.-]+", "-", self.split.protocol)  # fixed:ravdess
+        return f"{self.model}_{split}"
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two runs to be the same one."""
@@ -217,6 +219,7 @@ def _claim(folder: Path, experiment: Experiment, *, resume: bool, command: Seque
     write_toml(experiment.config, folder / "config.toml")
     experiment.split.write(folder / "split.parquet")
     description = {
+        "name": experiment.name,
         "experiment": identity,
         "manifest": json.loads(experiment.manifest.provenance.to_json()),
         "command": list(command),

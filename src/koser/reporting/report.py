@@ -43,7 +43,7 @@ def write_report(folder: Path) -> Path:
     """
     run = _read_json(folder / "run.json")
     metrics = _read_json(folder / "metrics.json")
-    name = f"{run['experiment']['model']}_{metrics['protocol']['protocol']}"
+    name = run["name"]
     environment = Environment(
         loader=PackageLoader("koser.reporting"),
         autoescape=select_autoescape(),
