@@ -12,11 +12,11 @@ from functools import partial
 import librosa
 import numpy as np
 import torch
-from inputs import iter_clips
-from measuring import new_parser, print_heading, print_table, print_verdict, time_in_turns
 from threadpoolctl import threadpool_limits
 
+from inputs import iter_clips
 from koser.features.mfcc import Mfcc, MfccExtractor, MfccOptions
+from measuring import new_parser, print_heading, print_table, print_verdict, time_in_turns
 
 TARGET_RATIO = 12.0
 TARGET_DIFFERENCE = 1e-3  # of values of up to several hundred

@@ -39,9 +39,7 @@ class Timing:
     cores: float
 
 
-def time_in_turns(
-    works: Mapping[str, Callable[[], object]], *, n_rounds: int
-) -> dict[str, Timing]:
+def time_in_turns(works: Mapping[str, Callable[[], object]], *, n_rounds: int) -> dict[str, Timing]:
     """Time every work once a round and keep each one's median round.
 
     Rivals take turns, so that a slow minute of the machine hits all of them, and every

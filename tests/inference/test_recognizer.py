@@ -181,12 +181,17 @@ def test_an_unknown_format_is_refused():
         list(iter_lines([], "xml", LABELS))
 
 
-def test_what_to_recognise_is_named_or_refused(tmp_path, files):
+def test_a_folder_without_audio_is_named_and_stops_nothing(model, tmp_path, files):
+    (tmp_path / "empty").mkdir()
+    clips = find_clips([tmp_path / "empty", files[0]], None)
+    failure, prediction = load_recognizer(model).iter_clips(clips)
+    assert "empty' is a folder" in failure.error
+    assert prediction.path == str(files[0])
+
+
+def test_what_to_recognise_is_named_or_refused(files):
     clips = find_clips([files[3], files[0].parent], None)
     assert [clip.path for clip in clips] == [str(files[3]), *map(str, files)]
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(AudioError, match="No WAV, FLAC, OGG or MP3"):
-        find_clips([tmp_path / "empty"], None)
     with pytest.raises(ConfigError, match="Nothing to recognise"):
         find_clips([], None)
 

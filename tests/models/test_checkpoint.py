@@ -25,6 +25,12 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     assert os.listdir(tmp_path) == ["a.pth"]
 
 
+def test_equal_checkpoints_are_equal_bytes(tmp_path):
+    for name in ("a.pth", "b.pth"):
+        CHECKPOINT.write(tmp_path / name)
+    assert (tmp_path / "a.pth").read_bytes() == (tmp_path / "b.pth").read_bytes()
+
+
 def test_code_in_a_checkpoint_is_refused_and_not_run(tmp_path):
     class Bomb:
         def __reduce__(self):

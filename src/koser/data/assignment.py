@@ -196,7 +196,7 @@ def agree_on_scripts(
     n_parts, n_labels = per_part.shape[1], int(labels.max()) + 1
     cell = part * n_labels + labels
     concerned = is_shared[scripts]
-    kept = np.bincount(cell[concerned], minlength=n_parts * n_labels)
+    kept = np.bincount(cell[~concerned], minlength=n_parts * n_labels)
     kept = kept.reshape(n_parts, n_labels).astype(np.float64)
     place = np.cumsum(is_shared) - 1
     counts = count_table(place[scripts[concerned]], cell[concerned], n_parts * n_labels)

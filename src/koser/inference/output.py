@@ -12,7 +12,7 @@ from typing import TextIO
 
 from koser.data.corpora.collecting import audio_files
 from koser.data.manifest import Manifest
-from koser.errors import AudioError, ConfigError
+from koser.errors import ConfigError
 from koser.features.extraction import Clip, clips_of
 from koser.files import replacing
 from koser.inference.recognizer import Failure, Prediction
@@ -24,17 +24,15 @@ def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
     Raises
     ------
     ConfigError
-        If nothing is named.
-    AudioError
-        If a folder holds no audio. A file that is missing shows when it is its turn.
+        If nothing is named. What is named but missing shows when it is its turn.
+    CorpusError
+        If a folder cannot be searched.
     """
     clips: list[Clip] = []
     for path in paths:
         if path.is_dir():
-            found = audio_files(path)
-            if not found:
-                raise AudioError(f"No WAV, FLAC, OGG or MP3 file in the folder '{path}'.")
-            clips += [Clip(str(file)) for file in found]
+            # A folder without audio stands for itself: its turn to fail comes, the rest goes on.
+            clips += [Clip(str(file)) for file in audio_files(path) or [path]]
         else:
             clips.append(Clip(str(path)))
     if manifest is not None:

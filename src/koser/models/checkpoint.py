@@ -90,8 +90,9 @@ def save_tensors(values: Mapping[str, Any], path: Path) -> None:
         If the file cannot be written.
     """
     try:
-        with replacing(path) as partial:
-            torch.save(dict(values), partial)
+        # To an open file: torch writes a file's name into it, and equal runs must give equal bytes.
+        with replacing(path) as partial, partial.open("wb") as file:
+            torch.save(dict(values), file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         raise CheckpointError(f"Cannot write '{path}': {error}.") from error
 
