@@ -1,5 +1,6 @@
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -8,6 +9,7 @@ import sklearn.metrics
 from PIL import Image
 
 from koser.data.corpora.folder import prepare
+from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import ConfigError, RunError
 from koser.experiment.request import TrainRequest, choose_folder
@@ -237,3 +239,38 @@ def test_resuming_finds_the_newest_unfinished_run(manifest_file, tmp_path, monke
     assert choose_folder(experiment, None, resume=True).name == "mfcc_speaker_b"
     assert choose_folder(experiment, tmp_path / "x", resume=True) == tmp_path / "x"
     assert choose_folder(experiment, None, resume=False).name.startswith("mfcc_speaker_2")
+
+
+@pytest.fixture
+def without(manifest_file, tmp_path):
+    """Drop rows from the manifest; returns a fixed split that tests speaker s0."""
+
+    def drop(is_dropped):
+        manifest = Manifest.read(manifest_file)
+        table = manifest.table.filter(~is_dropped)
+        n_rows_in = manifest.provenance.n_rows_in - len(manifest) + len(table)
+        Manifest(table, replace(manifest.provenance, n_rows_in=n_rows_in)).write(manifest_file)
+        parts = ["test", "val", "train", "train", "train", "train"]
+        listed = pl.DataFrame({"speaker": [f"s{i}" for i in range(6)], "part": parts})
+        listed.write_csv(tmp_path / "list.csv")
+        return f"fixed:{tmp_path / 'list.csv'}"
+
+    return drop
+
+
+def test_a_label_that_a_fold_cannot_learn_keeps_its_column(run, without):
+    split = without((pl.col("label") == "sadness") & (pl.col("speaker") != "s0"))
+    finished = run(split=split)
+    probabilities = predictions(finished.folder).select(pl.col("^p_.*$"))
+    assert probabilities.columns == ["p_angry", "p_neutral", "p_sadness"]
+    np.testing.assert_allclose(probabilities.to_numpy().sum(axis=1), 1)
+    assert finished.metrics["recall"]["sadness"] is not None
+
+
+def test_a_label_that_is_not_tested_has_no_recall_and_a_note(run, without):
+    split = without((pl.col("label") == "sadness") & (pl.col("speaker") == "s0"))
+    metrics = run(split=split).metrics
+    assert metrics["recall"]["sadness"] is None
+    assert metrics["labels_absent"] == ["sadness"]
+    assert any("UAR over 2 of 3 labels" in note for note in metrics["notes"])
+    assert metrics["chance_uar"] == pytest.approx(1 / 2)
