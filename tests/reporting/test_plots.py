@@ -271,7 +271,7 @@ def test_an_old_picture_survives_a_failure_to_write_the_new_one(tmp_path, monkey
     def refuse(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(canvas.os, "replace", refuse)
+    monkeypatch.setattr(os, "replace", refuse)
     with pytest.raises(RunError, match=r"Cannot write the picture .* disk full"):
         plot_confusion_matrix(make_confusion(2), path, labels=["angry", "fear"], **HEADER)
     assert path.read_bytes() == b"old"

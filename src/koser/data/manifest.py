@@ -7,7 +7,6 @@ this. What a corpus lacks is null, never a guess.
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -17,6 +16,7 @@ from typing import Any
 import polars as pl
 
 from koser.errors import ManifestError
+from koser.files import replacing
 
 # Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
 # `start`/`end` are null where an utterance is a whole file. `votes` holds one struct
@@ -236,15 +236,11 @@ class Manifest:
         ManifestError
             If the folder cannot be made or written to.
         """
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
         metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            try:
+            with replacing(path) as partial:
                 self.table.write_parquet(partial, metadata=metadata)
-                os.replace(partial, path)
-            finally:
-                partial.unlink(missing_ok=True)
         except OSError as error:
             raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
 

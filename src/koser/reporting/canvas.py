@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import functools
 import importlib.util
-import os
 import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unicodedata import east_asian_width
 
 from koser.errors import RunError
+from koser.files import replacing
 from koser.reporting.wording import SYNTHETIC
 
 if TYPE_CHECKING:
@@ -125,15 +125,12 @@ def write_png(figure: Figure, path: Path) -> None:
     RunError
         If `path` cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(partial, format="png", dpi=DPI)
-        os.replace(partial, path)
+        with replacing(path) as partial:
+            figure.savefig(partial, format="png", dpi=DPI)
     except OSError as error:
         raise RunError(f"Cannot write the picture '{path}': {error}.") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def _wrap(line: str, n_columns: int) -> list[str]:
