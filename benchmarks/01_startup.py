@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 from measuring import new_parser, print_heading, print_table, print_verdict, time_in_turns
@@ -28,7 +29,7 @@ def main() -> None:
     for command in commands.values():
         run(command)  # once before, so that all files are in the page cache
     timings = time_in_turns(
-        {name: lambda command=command: run(command) for name, command in commands.items()},
+        {name: partial(run, command) for name, command in commands.items()},
         n_rounds=n_rounds,
     )
     print_table(

@@ -14,7 +14,7 @@ from inputs import real_corpus
 from koser.data.splits import SplitOptions
 from koser.errors import one_line_errors
 from koser.experiment.request import TrainRequest
-from measuring import mean, print_heading, print_verdict
+from measuring import mean_and_sd, print_heading, print_verdict
 from trials import new_trial_parser, prepare, print_known, run_trial, trial_folders
 
 TARGET_SECONDS = 300.0  # of (a)
@@ -65,7 +65,7 @@ def main() -> None:
     by_seed = script.uar_by_seed()
     for seed, uar in by_seed.items():
         print(f"speaker+script, seed {seed}: UAR {uar:.3f}")
-    print(f"speaker+script: UAR {mean(list(by_seed.values()))} over {len(by_seed)} seeds")
+    print(f"speaker+script: UAR {mean_and_sd(list(by_seed.values()))} over {len(by_seed)} seeds")
     print_known(KNOWN)
     print_verdict(
         f"leave_one_speaker_out in {speaker.seconds:.0f} s",

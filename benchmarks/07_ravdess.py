@@ -11,7 +11,7 @@ from pathlib import Path
 from inputs import real_corpus
 from koser.errors import one_line_errors
 from koser.experiment.request import TrainRequest
-from measuring import mean, print_heading, print_table, print_verdict
+from measuring import mean_and_sd, print_heading, print_table, print_verdict
 from trials import new_trial_parser, prepare, print_known, run_trial, trial_folders
 
 TARGET_UA = 0.60
@@ -52,7 +52,7 @@ def main() -> None:
     )
     by_seed = trial.uar_by_seed()
     if len(by_seed) > 1:
-        print(f"UA {mean(list(by_seed.values()))} over {len(by_seed)} seeds")
+        print(f"UA {mean_and_sd(list(by_seed.values()))} over {len(by_seed)} seeds")
     print_known(KNOWN)
     print_verdict(f"UA {trial.uar:.3f}", f">= {TARGET_UA:.2f}", is_met=trial.uar >= TARGET_UA)
 

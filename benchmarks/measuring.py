@@ -120,8 +120,8 @@ def print_verdict(figure: str, target: str, *, is_met: bool) -> None:
     print(f"{'met   ' if is_met else 'MISSED'}  {figure}  (target {target})")
 
 
-def mean(values: Sequence[float]) -> str:
-    """Mean, as it is printed beside a standard deviation where there is one."""
+def mean_and_sd(values: Sequence[float]) -> str:
+    """The mean, with the sample standard deviation where there are several values."""
     if len(values) == 1:
         return f"{values[0]:.3f}"
     return f"{statistics.mean(values):.3f} ± {statistics.stdev(values):.3f}"

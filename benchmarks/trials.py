@@ -28,13 +28,13 @@ class Trial:
 
     @property
     def uar(self) -> float:
-        """UAR over everything tested; undefined is not to be taken for a score."""
-        value: float | None = self.run.metrics["uar"]
-        return float("nan") if value is None else value
+        """UAR over everything tested; NaN, which meets no target, where it is undefined."""
+        return _or_nan(self.run.metrics["uar"])
 
-    def uar_by_seed(self) -> dict[int, float | None]:
+    def uar_by_seed(self) -> dict[int, float]:
         """UAR of each seed alone."""
-        return {seed: each.scores["uar"].value for seed, each in self.run.results.per_seed.items()}
+        per_seed = self.run.results.per_seed.items()
+        return {seed: _or_nan(each.scores["uar"].value) for seed, each in per_seed}
 
 
 @dataclass(frozen=True)
@@ -92,3 +92,7 @@ def print_known(figures: Sequence[tuple[str, float]]) -> None:
     """Print what others reach under the same protocol."""
     for system, value in figures:
         print(f"known   UAR {value:.3f}  {system}")
+
+
+def _or_nan(value: float | None) -> float:
+    return float("nan") if value is None else value

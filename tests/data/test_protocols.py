@@ -12,23 +12,12 @@ from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
+from fixtures.manifests import manifest
 from koser.config import build_config
-from koser.data.assignment import (
-    LEFT_OUT,
-    TEST,
-    TRAIN,
-    VAL,
-    agree_on_scripts,
-    assign_stratified,
-    count_table,
-    hold_out,
-    take_in_order,
-)
-from koser.data.manifest import Manifest, Provenance, build_table
+from koser.data.manifest import Manifest
 from koser.data.scripts import cluster_scripts
 from koser.data.splits import Split, SplitOptions, make_split
 from koser.errors import ConfigError, SplitError
-from koser.labels import ordered_labels
 
 LABELS = ("angry", "fear", "neutral", "sadness")
 # No two of them are near-duplicates.
@@ -43,18 +32,6 @@ SENTENCES = (
     "버스 파업 때문에 늦었습니다",
 )
 FOLDED = ("leave_one_speaker_out", "kfold", "speaker+script cells")
-
-
-def manifest(rows: list[dict], grouping: str | None = "speaker") -> Manifest:
-    """A manifest of invented utterances; only what differs needs to be given."""
-    facts = {"duration": 2.0, "sampling_rate": 16000, "n_channels": 1, "corpus": "invented"}
-    filled = [
-        {"id": f"u{i:05d}", "path": f"/invented/{i}.wav", "label": "neutral", **facts, **row}
-        for i, row in enumerate(rows)
-    ]
-    labels = ordered_labels(row["label"] for row in filled)
-    provenance = Provenance("test", "/invented", labels, "given", grouping, len(filled))
-    return Manifest(build_table(filled), provenance).validate()
 
 
 def random_manifest(seed: int, *, n: int, n_groups: int, p_labels=(0.4, 0.1, 0.2, 0.3)) -> Manifest:
@@ -406,6 +383,13 @@ def test_too_few_speakers_are_refused_with_counts(protocol, n_speakers, message)
         make_split(data, protocol)
 
 
+def test_a_cell_that_leaves_nothing_to_train_on_is_refused():
+    rows = [{"speaker": f"s{i % 2}", "text": SENTENCES[i % 2]} for i in range(20)]
+    options = SplitOptions(n_folds=2, n_script_folds=2, val_fraction=0)
+    with pytest.raises(SplitError, match="leaves train and test empty in fold"):
+        make_split(manifest(rows), "speaker+script", options)
+
+
 def test_more_script_folds_than_scripts_are_refused():
     options = SplitOptions(n_folds=2, n_script_folds=9)
     with pytest.raises(SplitError, match="9 folds of 8 × script"):
@@ -431,77 +415,3 @@ def test_more_folds_than_memory_holds_are_refused():
 def test_impossible_options_are_refused(values, message):
     with pytest.raises(ConfigError, match=message):
         build_config(SplitOptions, values)
-
-
-@given(
-    st.lists(st.integers(1, 30), min_size=1, max_size=20),
-    st.floats(0.05, 0.5),
-    st.floats(0, 0.4),
-)
-def test_a_part_is_filled_until_it_holds_its_share_and_no_further(sizes, test, val):
-    sizes = np.array(sizes)
-    part = take_in_order(sizes, range(len(sizes)), {TEST: test, VAL: val})
-    assert sorted({TEST, VAL, TRAIN} | set(part), key=[2, 1, 0].index) == [TEST, VAL, TRAIN]
-    for code, share in ((TEST, test), (VAL, val)):
-        held = sizes[part == code]
-        assert held[:-1].sum() < share * sizes.sum() or not len(held)
-        if (part == TRAIN).any():
-            assert held.sum() >= share * sizes.sum()
-
-
-def test_dealing_largest_groups_first_beats_a_random_deal():
-    data = random_manifest(9, n=2_000, n_groups=40)
-    groups = data.table["speaker"].rank("dense").to_numpy().astype(int) - 1
-    labels = np.array([LABELS.index(label) for label in data.table["label"]])
-    weights = np.array([0.7, 0.1, 0.2])
-    wanted = weights[:, None] * np.bincount(labels)
-
-    def distance(part: np.ndarray) -> float:
-        counts = count_table(part[groups], labels, 4)
-        return float(((counts - wanted) ** 2 / wanted).sum())
-
-    rng = np.random.default_rng(0)
-    dealt = distance(assign_stratified(groups, labels, weights, rng))
-    random = [distance(rng.choice(3, size=40, p=weights)) for _ in range(200)]
-    assert dealt < 0.5 * min(random)
-
-
-def test_a_part_of_weight_zero_gets_nothing():
-    part = assign_stratified(np.arange(9), np.zeros(9, int), [2, 0, 1], np.random.default_rng(0))
-    assert np.bincount(part).tolist() == [6, 0, 3]
-
-
-def test_44000_groups_are_dealt_in_one_pass_over_them():
-    rng = np.random.default_rng(0)
-    labels = rng.integers(7, size=44_000)
-    part = assign_stratified(np.arange(44_000), labels, [1] * 10, rng)
-    assert (np.ptp(count_table(part, labels), axis=0) <= 1).all()
-    assert np.ptp(np.bincount(part)) <= 1
-
-
-def test_nothing_is_held_out_for_a_share_of_zero():
-    groups = np.array([0, 0, 1, 1])
-    for known in (groups, None):
-        assert not hold_out(known, np.zeros(4, int), 0.0, np.random.default_rng(0)).any()
-
-
-def test_which_groups_are_held_out_is_drawn():
-    groups, labels = np.repeat(np.arange(10), 5), np.zeros(50, int)
-    drawn = [hold_out(groups, labels, 0.1, np.random.default_rng(seed)) for seed in range(50)]
-    assert {tuple(np.unique(groups[is_val])) for is_val in drawn} == {(g,) for g in range(10)}
-
-
-def test_a_shared_script_goes_to_the_part_that_has_less():
-    # 5 utterances in each; train holds 300 others, test 10
-    part = np.array([TRAIN] * 300 + [TEST] * 10 + [TRAIN, TEST] * 5)
-    scripts = np.array([*range(310), *[310] * 10])
-    agreed = agree_on_scripts(part, scripts, np.zeros(320, int), np.random.default_rng(0))
-    assert agreed[310:].tolist() == [LEFT_OUT, TEST] * 5
-
-
-def test_a_shared_script_goes_where_it_counts_most():
-    # a script with 30 utterances in train and 1 in test; both parts hold 100 others
-    part = np.array([TRAIN] * 100 + [TEST] * 100 + [TRAIN] * 30 + [TEST])
-    scripts = np.array([*range(200), *[200] * 31])
-    agreed = agree_on_scripts(part, scripts, np.zeros(231, int), np.random.default_rng(0))
-    assert agreed.tolist() == [*part[:-1].tolist(), LEFT_OUT]

@@ -13,27 +13,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from koser.data.corpora import emotiontts, ravdess
-from koser.data.fold_lists import shipped_lists
-from koser.data.manifest import Manifest, Provenance, build_table
+from fixtures.manifests import manifest
+from koser.data.corpora import emotiontts
+from koser.data.manifest import Manifest
 from koser.data.scripts import cluster_scripts
 from koser.data.splits import PARTS, Leak, Split, SplitOptions, make_split
 from koser.errors import SplitError
-from koser.labels import ordered_labels
 
 CORPORA = Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"
-
-
-def manifest(rows: list[dict], grouping: str | None = "speaker") -> Manifest:
-    """A manifest of invented utterances; only what differs needs to be given."""
-    facts = {"duration": 2.0, "sampling_rate": 16000, "n_channels": 1, "corpus": "invented"}
-    filled = [
-        {"id": f"u{i:03d}", "path": f"/invented/{i}.wav", "label": "neutral", **facts, **row}
-        for i, row in enumerate(rows)
-    ]
-    labels = ordered_labels(row["label"] for row in filled)
-    provenance = Provenance("test", "/invented", labels, "given", grouping, len(filled))
-    return Manifest(build_table(filled), provenance).validate()
 
 
 def speakers(n_utterances: int = 60, n_speakers: int = 12) -> Manifest:
@@ -48,7 +35,7 @@ def speakers(n_utterances: int = 60, n_speakers: int = 12) -> Manifest:
 def by_hand(parts: list[str], protocol: str = "by hand") -> Split:
     """A split of one fold of the first utterances."""
     table = pl.DataFrame(
-        {"id": [f"u{i:03d}" for i in range(len(parts))], "fold": 0, "part": parts},
+        {"id": [f"u{i:05d}" for i in range(len(parts))], "fold": 0, "part": parts},
         schema={"id": pl.String, "fold": pl.Int32, "part": pl.String},
     )
     return Split(table, protocol, "utterance", SplitOptions())
@@ -77,7 +64,7 @@ def test_the_description_survives_json():
 def test_the_hash_is_that_of_protocol_and_parts():
     split = by_hand(["train", "test", "train", "val"])
     digest = hashlib.blake2b(b'"by hand"', digest_size=16)
-    for part, ids in (("test", ["u001"]), ("train", ["u000", "u002"]), ("val", ["u003"])):
+    for part, ids in (("test", ["u00001"]), ("train", ["u00000", "u00002"]), ("val", ["u00003"])):
         digest.update(json.dumps([0, part, ids]).encode())
     assert split.hash == digest.hexdigest()
 
@@ -98,7 +85,7 @@ def test_the_hash_sees_every_change_and_no_order():
 
 def test_a_split_is_the_same_in_every_process():
     code = (
-        "import sys; sys.path.insert(0, 'tests/data')\n"
+        "import sys; sys.path[:0] = ['tests', 'tests/data']\n"
         "from test_splits import speakers\n"
         "from koser.data.splits import make_split\n"
         "print(*(make_split(speakers(), p).hash for p in ('random', 'speaker', 'kfold')))"
@@ -142,9 +129,9 @@ def test_a_part_that_does_not_exist_is_refused(fold, part, message):
 def test_a_split_of_other_utterances_is_refused():
     split = make_split(speakers(60), "speaker")
     assert split.check(speakers(60)) is split
-    with pytest.raises(SplitError, match="7 utterances are not in the split, the first: u060, "):
+    with pytest.raises(SplitError, match="7 utterances are not in the split, the first: u00060, "):
         split.check(speakers(67))
-    with pytest.raises(SplitError, match="2 utterances are not in the manifest, the first: u058"):
+    with pytest.raises(SplitError, match="2 utterances are not in the manifest, the first: u00058"):
         split.check(speakers(58))
 
 
@@ -284,102 +271,6 @@ def test_script_folds_alone_are_refused():
         make_split(data, "speaker+script", SplitOptions(n_script_folds=2))
 
 
-def actors(names: range = range(1, 25)) -> Manifest:
-    return manifest([{"speaker": f"Actor_{i:02d}"} for i in names for _ in range(3)])
-
-
-def test_the_shipped_ravdess_folds_are_the_published_ones():
-    published = "1 11 20 21 | 4 10 12 14 | 8 9 19 23 | 3 5 7 24 | 2 15 16 18 | 6 13 17 22"
-    data = actors()
-    split = make_split(data, "fixed:ravdess")
-    speaker_of = dict(zip(data.table["id"], data.table["speaker"], strict=True))
-    tested = [{speaker_of[i] for i in split.ids(fold, "test")} for fold in range(split.n_folds)]
-    assert tested == [
-        {f"Actor_{int(name):02d}" for name in fold.split()} for fold in published.split("|")
-    ]
-    assert split.protocol == "fixed:ravdess"
-    assert split.grouping == "speaker"
-    assert split.leakage(data)[0].n_shared == 0
-    for counts in split.counts().iter_rows(named=True):
-        assert counts["val"] == 6  # 2 of 20 actors
-    assert shipped_lists() == ["ravdess"]
-
-
-def test_listed_speakers_that_the_manifest_lacks_are_noted():
-    split = make_split(actors(range(1, 20)), "fixed:ravdess")
-    assert "5 of the 24 listed in 'ravdess' are not in the manifest: Actor_20" in split.notes[0]
-
-
-def test_speakers_that_the_list_lacks_are_refused():
-    message = "does not name the speaker of 9 utterances: Actor_25, Actor_26, Actor_27. List"
-    with pytest.raises(SplitError, match=message):
-        make_split(actors(range(1, 28)), "fixed:ravdess")
-
-
-@pytest.mark.parametrize(("suffix", "separator"), [(".csv", ","), (".tsv", "\t")])
-def test_parts_are_taken_from_a_file_as_they_are(tmp_path, suffix, separator):
-    data = speakers(12, 6)
-    parts = ["train", "val", "test", "left_out"] * 3
-    lines = [f"{i}{separator} {part} " for i, part in zip(data.table["id"], parts, strict=True)]
-    file = tmp_path / f"목록{suffix}"
-    file.write_text("\n".join([f"id{separator}part", *reversed(lines)]), encoding="utf-8-sig")
-    split = make_split(data, f"fixed:{file}", SplitOptions(val_fraction=0.5))
-    assert split.table["part"].to_list() == parts
-    assert split.protocol == "fixed:목록"
-    assert split.grouping == "utterance"  # the list does not keep the speakers apart
-
-
-def test_validation_is_held_out_where_a_list_of_parts_names_none(tmp_path):
-    data = speakers(60, 12)
-    table = data.table.select("speaker").unique()
-    is_test = pl.col("speaker").is_in(["화자00", "화자05"])
-    table = table.with_columns(
-        part=pl.when(is_test).then(pl.lit("test")).otherwise(pl.lit("train"))
-    )
-    table.write_parquet(tmp_path / "parts.parquet")
-    split = make_split(data, f"fixed:{tmp_path / 'parts.parquet'}")
-    assert split.counts().rows() == [(0, 45, 5, 10, 0)]
-    assert split.grouping == "speaker"
-    assert "names no val" in split.notes[0]
-    kept = make_split(data, f"fixed:{tmp_path / 'parts.parquet'}", SplitOptions(val_fraction=0))
-    assert kept.counts().rows() == [(0, 50, 0, 10, 0)]
-
-
-def test_folds_are_numbered_by_their_numbers_or_names(tmp_path):
-    data = manifest([{}] * 12, grouping=None)
-    for names in (["9", "10", "11"], ["a", "b", "c"]):
-        file = tmp_path / "folds.csv"
-        rows = [f"{i},{names[n % 3]}" for n, i in enumerate(data.table["id"])]
-        file.write_text("\n".join(["id,fold", *rows]), encoding="utf-8")
-        split = make_split(data, f"fixed:{file}")
-        tested = [split.ids(fold, "test") for fold in range(3)]
-        assert tested == [data.table["id"][fold::3].to_list() for fold in range(3)]
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ("speaker,fold\na,1\nb,2\na,3\nb,1\n", "names 2 × speaker more than once: a, b"),
-        ("id,part\nu000,train\nu001,dev\nu002,eval\n", "2 rows with an unknown part: dev, eval"),
-        ("id,part,fold\nu000,train,1\n", "has the columns id, part, fold. It needs one of id"),
-        ("name,fold\nx,1\n", "has the columns name, fold. It needs"),
-        ("id,fold\nu000,\nu001,1\n", "Column 'fold' .* is empty in 1 rows"),
-        ("id,fold\nu000,1,2,3\n", "is not a table"),
-        ("id,fold\n", "does not name the id of 6 utterances: u000, u001, u002, u003, u004, …"),
-    ],
-)
-def test_an_unsound_list_is_refused(tmp_path, content, message):
-    file = tmp_path / "list.csv"
-    file.write_text(content, encoding="utf-8")
-    with pytest.raises(SplitError, match=message):
-        make_split(speakers(6, 3), f"fixed:{file}")
-
-
-def test_a_list_that_does_not_exist_is_refused():
-    with pytest.raises(SplitError, match=r"No list 'iemocap'.*koser ships \(ravdess\)"):
-        make_split(speakers(), "fixed:iemocap")
-
-
 @pytest.mark.integration
 def test_emotiontts_is_tested_without_its_speakers_and_its_sentences():
     data = emotiontts.prepare(CORPORA / "emotiontts_open_db")
@@ -397,13 +288,3 @@ def test_emotiontts_is_tested_without_its_speakers_and_its_sentences():
     by_speaker = make_split(data, "leave_one_speaker_out")
     shared = {leak.kind: leak.n_shared for leak in by_speaker.leakage(data)}
     assert (shared["speaker"], shared["script"]) == (0, 20)
-
-
-@pytest.mark.integration
-def test_ravdess_has_its_published_folds():
-    data = ravdess.prepare(CORPORA / "ravdess")
-    split = make_split(data, "fixed:ravdess")
-    assert split.n_folds == 6
-    assert split.counts()["test"].to_list() == [240] * 6
-    assert {leak.kind: leak.n_shared for leak in split.leakage(data)}["speaker"] == 0
-    assert {leak.kind: leak.n_shared for leak in split.leakage(data)}["script"] == 2

@@ -3,7 +3,7 @@ from functools import partial
 
 import pytest
 
-from koser.engines.local import available_cores, is_worker, iter_map
+from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
 
 
@@ -13,28 +13,27 @@ class Square:
     def __init__(self, offset: int) -> None:
         self.offset = offset
 
-    def __call__(self, number: int) -> tuple[int, int, bool]:
+    def __call__(self, number: int) -> tuple[int, int]:
         if number == 13:
             os._exit(3)  # what a crash in a native library looks like
         if number == 12:
             raise ValueError("twelve")
-        return number**2 + self.offset, os.getpid(), is_worker()
+        return number**2 + self.offset, os.getpid()
 
 
 @pytest.mark.parametrize("n_workers", [1, 2])
 def test_results_come_in_the_order_of_the_items(n_workers):
     results = list(iter_map(partial(Square, 1), range(11), n_workers=n_workers, chunk_size=3))
-    assert [value for value, _, _ in results] == [number**2 + 1 for number in range(11)]
+    assert [value for value, _ in results] == [number**2 + 1 for number in range(11)]
 
 
 def test_one_worker_is_this_process():
-    assert list(iter_map(partial(Square, 0), [2])) == [(4, os.getpid(), False)]
+    assert list(iter_map(partial(Square, 0), [2])) == [(4, os.getpid())]
 
 
 def test_several_workers_are_other_processes():
     results = list(iter_map(partial(Square, 0), range(8), n_workers=2))
-    assert os.getpid() not in {pid for _, pid, _ in results}
-    assert all(in_worker for _, _, in_worker in results)
+    assert os.getpid() not in {pid for _, pid in results}
 
 
 def test_items_are_read_only_as_they_are_needed():

@@ -259,8 +259,9 @@ def _cells(
         part[shares_group & shares_script] = TEST
         _hold_out_of_train(part, groups, labels, options, fold=number)
         pool = np.flatnonzero((part == TRAIN) | (part == VAL))
-        rng = np.random.default_rng([options.seed, number])
-        part[pool] = agree_on_scripts(part[pool], scripts[pool], labels[pool], rng)
+        if len(pool):
+            rng = np.random.default_rng([options.seed, number])
+            part[pool] = agree_on_scripts(part[pool], scripts[pool], labels[pool], rng)
     return parts
 
 

@@ -82,11 +82,6 @@ def iter_map(
                 future.cancel()
 
 
-def is_worker() -> bool:
-    """Whether this process is one of `iter_map`'s, which share the cores."""
-    return multiprocessing.parent_process() is not None
-
-
 # The function a worker process applies. A process has one task in its life, and the pool
 # gives no other place to keep what its initializer made.
 _worker_function: Callable[[Any], Any]

@@ -23,6 +23,7 @@ import torch
 from koser.config import Config
 from koser.engines.local import iter_map
 from koser.errors import RunError
+from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
 from koser.systems.system import Part
@@ -107,7 +108,7 @@ class MemberWork:
             return _read_outcome(done, member)
         folder.mkdir(parents=True, exist_ok=True)
         system = system_class(self.model)(self.labels, self.config)
-        with log_to(folder / "train.log"), _threads(system.n_threads):
+        with log_to(folder / "train.log"), torch_threads(system.n_threads):
             started = time.perf_counter()
             fit = system.fit(
                 self.data,
@@ -150,16 +151,6 @@ def run_members(
 
 def _itself(work: MemberWork) -> MemberWork:
     return work
-
-
-@contextmanager
-def _threads(n_threads: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(n_threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 @contextmanager

@@ -11,12 +11,12 @@ from typing import Protocol
 
 import numpy as np
 import polars as pl
-import torch
 
 from koser.audio.reading import load
-from koser.engines.local import is_worker, iter_map
+from koser.engines.local import iter_map
 from koser.errors import AudioError
 from koser.features.store import KEY_SIZE, FeatureStore
+from koser.features.threads import torch_threads
 
 # Called with the number of utterances done so far and their total.
 Progress = Callable[[int, int], None]
@@ -154,8 +154,6 @@ class _ClipWork:
     """What one process does to each clip; opens the store once."""
 
     def __init__(self, extractor: Extractor, store_root: Path) -> None:
-        if is_worker():
-            torch.set_num_threads(1)  # workers share the cores; more threads only contend
         self._extractor = extractor
         self._store = FeatureStore(store_root, extractor.describe())
 
@@ -164,6 +162,8 @@ class _ClipWork:
             key = clip_key(clip)
             if key in self._store:
                 return _Outcome(key)
-            return _Outcome(key, self._extractor(load(clip.path, start=clip.start, end=clip.end)))
+            waveform = load(clip.path, start=clip.start, end=clip.end)
+            with torch_threads(1):
+                return _Outcome(key, self._extractor(waveform))
         except AudioError as error:
             return _Outcome(error=str(error))

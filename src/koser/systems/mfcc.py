@@ -20,6 +20,7 @@ from koser.data.manifest import Manifest
 from koser.features.extraction import Progress, clips_of, extract
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import KEY_SIZE, FeatureStore
+from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint
 from koser.models.cnn import CnnOptions, MfccCnn
 from koser.systems.system import Part, System, target_distributions
@@ -148,10 +149,10 @@ class MfccSystem(System):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
-        features, n_frames = pad_features([self._extractor(waveform) for waveform in waveforms])
         device = next(self._network.parameters()).device
         self._network.eval()
-        with torch.inference_mode():
+        with torch_threads(self.n_threads), torch.inference_mode():
+            features, n_frames = pad_features([self._extractor(each) for each in waveforms])
             logits = self._network(features.to(device), n_frames.to(device))
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
