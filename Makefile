@@ -15,16 +15,17 @@ JOBS ?= auto
 install: $(STAMP)
 
 $(STAMP): pyproject.toml constraints/cpu.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "koser needs Python 3.11 or newer; use: make PYTHON=python3.11")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -c 'import torch' 2>/dev/null \
+	@echo "Installing koser into $(VENV): a few minutes the first time."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "koser needs Python 3.11 or newer; use: make PYTHON=python3.11")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -c 'import torch' 2>/dev/null \
 	  || { test -n "$(TORCH_INDEX)" && $(BIN)/pip install -q --no-deps --retries 0 --timeout 15 --index-url $(TORCH_INDEX) $(TORCH) 2>/dev/null; } \
 	  || $(BIN)/pip install -q --no-deps $(TORCH)
-	$(BIN)/pip install -q -c constraints/cpu.txt -e '.[all,dev]'
-	touch $@
+	@$(BIN)/pip install -q -c constraints/cpu.txt -e '.[all,dev]'
+	@touch $@
 
 demo: install
-	$(BIN)/koser demo
+	@$(BIN)/koser demo
 
 test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile

@@ -13,11 +13,10 @@ from hypothesis import strategies as st
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from fixtures.manifests import manifest
-from koser.config import build_config
 from koser.data.manifest import Manifest
 from koser.data.scripts import cluster_scripts
 from koser.data.splits import Split, SplitOptions, make_split
-from koser.errors import ConfigError, SplitError
+from koser.errors import SplitError
 
 LABELS = ("angry", "fear", "neutral", "sadness")
 # No two of them are near-duplicates.
@@ -400,18 +399,3 @@ def test_more_folds_than_memory_holds_are_refused():
     data = manifest([{"speaker": f"s{i}"} for i in range(4_600)])
     with pytest.raises(SplitError, match=r"4,600 folds of 4,600 utterances are too many"):
         make_split(data, "leave_one_speaker_out")
-
-
-@pytest.mark.parametrize(
-    ("values", "message"),
-    [
-        ({"test_fraction": 0}, "test_fraction"),
-        ({"val_fraction": -0.1}, "val_fraction"),
-        ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave something to train on"),
-        ({"seed": -1}, "seed"),
-        ({"folds": 5}, "unknown key 'folds'"),
-    ],
-)
-def test_impossible_options_are_refused(values, message):
-    with pytest.raises(ConfigError, match=message):
-        build_config(SplitOptions, values)

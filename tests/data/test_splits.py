@@ -14,11 +14,12 @@ import polars as pl
 import pytest
 
 from fixtures.manifests import manifest
+from koser.config import build_config
 from koser.data.corpora import emotiontts
 from koser.data.manifest import Manifest
 from koser.data.scripts import cluster_scripts
 from koser.data.splits import PARTS, Leak, Split, SplitOptions, make_split
-from koser.errors import SplitError
+from koser.errors import ConfigError, SplitError
 
 CORPORA = Path(__file__).resolve().parents[2] / ".." / "shared" / "corpora"
 
@@ -269,6 +270,21 @@ def test_script_folds_alone_are_refused():
     data = manifest([{"speaker": f"s{i % 9}", "text": f"{i}"} for i in range(60)])
     with pytest.raises(SplitError, match="Give n_folds"):
         make_split(data, "speaker+script", SplitOptions(n_script_folds=2))
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"test_fraction": 0}, "test_fraction"),
+        ({"val_fraction": -0.1}, "val_fraction"),
+        ({"test_fraction": 0.6, "val_fraction": 0.4}, "leave something to train on"),
+        ({"seed": -1}, "seed"),
+        ({"folds": 5}, "unknown key 'folds'"),
+    ],
+)
+def test_impossible_options_are_refused(values, message):
+    with pytest.raises(ConfigError, match=message):
+        build_config(SplitOptions, values)
 
 
 @pytest.mark.integration
