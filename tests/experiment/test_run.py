@@ -10,9 +10,9 @@ from PIL import Image
 
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
-from koser.data.splits import Split
+from koser.data.splits import Split, SplitOptions
 from koser.errors import ConfigError, RunError
-from koser.experiment.request import TrainRequest, choose_folder
+from koser.experiment.request import TrainRequest, choose_folder, resolve_split
 from koser.experiment.run import Listeners, run_experiment
 from koser.inference.recognizer import load_recognizer
 
@@ -274,3 +274,12 @@ def test_a_label_that_is_not_tested_has_no_recall_and_a_note(run, without):
     assert metrics["labels_absent"] == ["sadness"]
     assert any("UAR over 2 of 3 labels" in note for note in metrics["notes"])
     assert metrics["chance_uar"] == pytest.approx(1 / 2)
+
+
+def test_a_list_in_a_parquet_file_is_not_taken_for_a_kept_split(manifest_file, tmp_path):
+    parts = ["test", "val", "train", "train", "train", "train"]
+    listed = pl.DataFrame({"speaker": [f"s{i}" for i in range(6)], "part": parts})
+    listed.write_parquet(tmp_path / "list.parquet")
+    manifest = Manifest.read(manifest_file)
+    split = resolve_split(manifest, f"fixed:{tmp_path / 'list.parquet'}", SplitOptions())
+    assert len(split.ids(0, "test")) == 6

@@ -78,7 +78,7 @@ class TrainRequest:
 
 def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
     """The split that `split` names: a file that was kept, or a protocol to apply."""
-    if split.endswith(".parquet"):
+    if split.endswith(".parquet") and not split.startswith("fixed:"):
         return Split.read(Path(split)).check(manifest)
     return make_split(manifest, split, options)
 
