@@ -57,7 +57,7 @@ def main() -> None:
                 split="speaker+script",
                 manifest=manifest,
                 split_options=options,
-                overrides=("train.epochs=40", *overrides),
+                overrides=overrides,
                 n_seeds=n_seeds,
             ),
             folders,

@@ -125,7 +125,7 @@ def test_spec_augment_blanks_stretches_within_their_limits():
     torch.manual_seed(0)
     options = CnnOptions(max_time_mask=6, max_band_mask=5)
     bands = torch.ones(200, 40, 30)
-    augmented = spec_augment(bands, torch.full((200,), 20), options)
+    augmented = bands * spec_augment(bands, torch.full((200,), 20), options)
     blank = augmented == 0
     n_frames = blank.all(1).sum(1)
     n_bands = blank.all(2).sum(1)

@@ -7,7 +7,7 @@ from koser.training.batches import TrainingBatches, iter_plain_batches, pad_feat
 def test_an_epoch_holds_every_utterance_once(feature_table):
     table = feature_table(11)
     rows = np.arange(2, 33)
-    source = TrainingBatches(table, rows, batch_size=4, seed=1)
+    source = TrainingBatches(table, rows, batch_size=4, crop_frames=0, seed=1)
     batches = list(source.epoch(1))
     assert len(batches) == len(source) == 8
     assert sorted(np.concatenate([batch.rows for batch in batches])) == rows.tolist()
@@ -28,7 +28,9 @@ def test_an_epoch_depends_on_seed_and_epoch_and_on_nothing_else(feature_table):
 
 def test_batches_gather_similar_lengths(feature_table):
     table = feature_table(100)
-    batches = list(TrainingBatches(table, np.arange(300), batch_size=10, seed=0).epoch(1))
+    batches = list(
+        TrainingBatches(table, np.arange(300), batch_size=10, crop_frames=0, seed=0).epoch(1)
+    )
     spread = [np.ptp(batch.n_frames.numpy()) for batch in batches]
     assert np.mean(spread) < 8  # of lengths that range over 32 frames
 
@@ -45,7 +47,7 @@ def test_utterances_are_padded_with_zeros_and_keep_their_targets(feature_table):
 
 def test_all_variants_train_and_only_the_plain_one_is_tested(feature_table):
     table = feature_table(40, n_variants=3)  # variant v lies around 100 v
-    source = TrainingBatches(table, np.arange(120), batch_size=1, seed=0)
+    source = TrainingBatches(table, np.arange(120), batch_size=1, crop_frames=0, seed=0)
     heard = [round(float(batch.features.mean()) / 100) for batch in source.epoch(1)]
     assert set(heard) == {0, 1, 2}
     tested = iter_plain_batches(table, np.arange(120), batch_size=1)
@@ -67,7 +69,7 @@ def test_long_utterances_are_heard_in_stretches_that_reach_both_ends(feature_tab
 
 def test_shares_are_those_of_the_train_part(feature_table):
     table = feature_table(10, n_classes=2)
-    source = TrainingBatches(table, np.array([0, 2, 4, 1]), batch_size=2, seed=0)
+    source = TrainingBatches(table, np.array([0, 2, 4, 1]), batch_size=2, crop_frames=0, seed=0)
     assert source.class_shares().tolist() == [0.75, 0.25]
 
 

@@ -95,12 +95,12 @@ class MfccCnn(nn.Module):
         """
         is_real = frame_mask(n_frames, features.shape[2])
         bands = self.to_bands @ self.standardizer(features)  # (batch, n_bands, n_frames)
+        mean = (bands * is_real[:, None]).sum(2, keepdim=True) / n_frames[:, None, None]
+        keep = is_real[:, None]
         if self.training:
-            bands = spec_augment(bands, n_frames, self.options)
-        bands = bands * is_real[:, None]
-        mean = bands.sum(2, keepdim=True) / n_frames[:, None, None]
-        planes = [bands, (bands - mean) * is_real[:, None]]
-        hidden = torch.stack(planes, dim=1)  # (batch, 2, n_bands, n_frames)
+            keep = keep * spec_augment(bands, n_frames, self.options)
+        planes = torch.stack([bands, bands - mean], dim=1)  # (batch, 2, n_bands, n_frames)
+        hidden = planes * keep[:, None]
         # Channels side by side in memory: convolution and pooling take about half the time.
         hidden = hidden.contiguous(memory_format=torch.channels_last)
         for block in self.blocks:
@@ -251,37 +251,41 @@ def halve_frames(hidden: torch.Tensor, is_real: torch.Tensor) -> tuple[torch.Ten
 
 
 def spec_augment(bands: torch.Tensor, n_frames: torch.Tensor, options: CnnOptions) -> torch.Tensor:
-    """Blank random stretches of time and bands (SpecAugment) [1]_.
-
-    Blanked values become 0, the mean of the train part.
+    """What SpecAugment [1]_ keeps: 0 in random stretches of time and bands, else 1.
 
     Parameters
     ----------
     bands : torch.Tensor [shape=(batch, n_bands, n_frames)]
-        Standardised.
+        What is to be masked.
     n_frames : torch.Tensor [shape=(batch,)]
         Real frames; a stretch starts within them.
     options : CnnOptions
         Largest widths.
+
+    Returns
+    -------
+    torch.Tensor [shape=(batch, n_bands, n_frames)]
+        A factor; standardised values that it blanks become 0, the mean of the train part.
 
     References
     ----------
     .. [1] Park et al., "SpecAugment", Interspeech 2019.
     """
     batch, n_bands, longest = bands.shape
+    keep = torch.ones_like(bands)
 
-    def keep(widest: int, size: torch.Tensor, length: int) -> torch.Tensor:
+    def outside(widest: int, size: torch.Tensor, length: int) -> torch.Tensor:
         width = torch.randint(0, widest + 1, (batch, 1), device=bands.device)
         start = (torch.rand(batch, 1, device=bands.device) * size).long()
         places = torch.arange(length, device=bands.device)
         return ((places < start) | (places >= start + width)).float()
 
     for _ in range(2 if options.max_time_mask else 0):
-        bands = bands * keep(options.max_time_mask, n_frames[:, None], longest)[:, None]
+        keep = keep * outside(options.max_time_mask, n_frames[:, None], longest)[:, None]
     if options.max_band_mask:
         size = torch.full_like(n_frames, n_bands)[:, None]
-        bands = bands * keep(options.max_band_mask, size, n_bands)[:, :, None]
-    return bands
+        keep = keep * outside(options.max_band_mask, size, n_bands)[:, :, None]
+    return keep
 
 
 def _inverse_dct(n_mfcc: int, n_bands: int) -> np.ndarray:

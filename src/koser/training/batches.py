@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -115,7 +116,7 @@ class TrainingBatches:
         rows: np.ndarray,
         *,
         batch_size: int,
-        crop_frames: int = 0,
+        crop_frames: int,
         seed: int,
     ) -> None:
         self._table = table
@@ -127,6 +128,14 @@ class TrainingBatches:
 
     def __len__(self) -> int:
         return -(-len(self._rows) // self._batch_size)
+
+    def describe(self) -> str:
+        """A hash of all that the batches depend on."""
+        digest = hashlib.blake2b(digest_size=16)
+        for array in (self._rows, self._table.keys[:, self._rows], self._table.targets[self._rows]):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(f"{self._batch_size} {self._crop_frames} {self._seed}".encode())
+        return digest.hexdigest()
 
     def class_shares(self) -> np.ndarray:
         """Share of each class in the train part [shape=(n_classes,)]."""

@@ -6,6 +6,7 @@ that was killed and resumed goes on bit for bit like one that was not.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import time
@@ -30,7 +31,9 @@ class TrainOptions(Config):
     """How long and how fast to learn."""
 
     epochs: int = Field(60, gt=0)  # at most; exactly so many where there is no val part
-    patience: int = Field(20, gt=0)  # epochs without a better val UAR before stopping
+    # Epochs without a better val UAR before stopping. Half of all, because most of the gain
+    # comes late, when the learning rate falls.
+    patience: int = Field(30, gt=0)
     batch_size: int = Field(32, gt=0)  # utterances
     learning_rate: float = Field(4e-3, gt=0)  # peak
     warmup: float = Field(0.2, ge=0, lt=1)  # share of all steps with a rising learning rate
@@ -39,8 +42,7 @@ class TrainOptions(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     class_weights: bool = True  # weigh a class by the inverse of its share of the train part
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    # Of torch on a CPU. A result depends on it in the last digits, so it is a setting and not
-    # whatever the machine has; small networks gain little from more than one.
+    # Of torch on a CPU: a setting, not what the machine has, because results depend on it.
     n_threads: int = Field(1, gt=0)
 
 
@@ -53,6 +55,10 @@ class TrainingSource(Protocol):
 
     def epoch(self, epoch: int) -> Iterable[Batch]:
         """Batches of one epoch, the same whenever it is asked for."""
+        ...
+
+    def describe(self) -> str:
+        """Identify all that the batches depend on."""
         ...
 
     def class_shares(self) -> np.ndarray:
@@ -144,7 +150,8 @@ def fit(
     network.to(device)
     optimizer = _optimizer(network, options)
     class_weights = _class_weights(source, options).to(device)
-    progress = _Progress(fingerprint=f"{seed} {len(source)} {options.model_dump_json()}")
+    identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
+    progress = _Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
     if resume_file.exists():
         progress.load(resume_file, network, optimizer)
 
