@@ -8,8 +8,8 @@ from typing import Any
 SYNTHETIC = "SYNTHETIC DATA · 합성 데이터"
 
 
-def score_with_interval(metrics: Mapping[str, Any], name: str, *, percent: bool = False) -> str:
-    """A score and its 95 % interval, as in ``.612 [.540, .683]`` or ``61.2 % [54.0, 68.3]``.
+def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
+    """A score and its 95 % interval, as in ``0.612 [0.540, 0.683]``.
 
     Parameters
     ----------
@@ -17,17 +17,13 @@ def score_with_interval(metrics: Mapping[str, Any], name: str, *, percent: bool 
         The content of ``metrics.json``.
     name : str
         Which score.
-    percent : bool
-        Whether to print in percent.
     """
     value, bounds = metrics[name], metrics["ci95"][name]
     if value is None:
         return "undefined"
-    scale, digits, unit = (100.0, 1, " %") if percent else (1.0, 3, "")
-    text = f"{value * scale:.{digits}f}{unit}"
     if bounds is None:
-        return text
-    return f"{text} [{bounds[0] * scale:.{digits}f}, {bounds[1] * scale:.{digits}f}]"
+        return f"{value:.3f}"
+    return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
 def protocol_line(metrics: Mapping[str, Any]) -> str:
@@ -51,10 +47,11 @@ def protocol_line(metrics: Mapping[str, Any]) -> str:
 
 
 def headline(metrics: Mapping[str, Any]) -> str:
-    """UAR and accuracy with intervals, and what they rest on, in one line."""
+    """UAR and accuracy beside their reference levels, and what they rest on, in two lines."""
     scores = (
-        f"UAR {score_with_interval(metrics, 'uar')}, "
-        f"accuracy {score_with_interval(metrics, 'accuracy')}"
+        f"UAR {score_with_interval(metrics, 'uar')} (chance {metrics['chance_uar']:.3f}), "
+        f"accuracy {score_with_interval(metrics, 'accuracy')} "
+        f"(majority {metrics['majority_accuracy']:.3f})"
     )
     mark = f"{SYNTHETIC}: " if metrics["is_synthetic"] else ""
-    return f"{mark}{scores} ({protocol_line(metrics)})"
+    return f"{mark}{scores}\n{protocol_line(metrics)}"

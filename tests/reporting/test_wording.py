@@ -1,0 +1,45 @@
+import pytest
+
+from koser.reporting.wording import SYNTHETIC, headline, protocol_line, score_with_interval
+
+METRICS = {
+    "uar": 0.61234,
+    "accuracy": 0.7,
+    "nll": None,
+    "ci95": {"uar": [0.5401, 0.6829], "accuracy": None, "nll": None},
+    "chance_uar": 0.25,
+    "majority_accuracy": 0.3,
+    "n": 200,
+    "n_speakers": 10,
+    "cluster_kind": "speaker",
+    "seeds": [42, 43],
+    "protocol": {"protocol": "speaker+script", "n_folds": 50},
+    "is_synthetic": False,
+}
+
+
+def test_a_score_is_shown_with_its_interval_where_there_is_one():
+    assert score_with_interval(METRICS, "uar") == "0.612 [0.540, 0.683]"
+    assert score_with_interval(METRICS, "accuracy") == "0.700"
+    assert score_with_interval(METRICS, "nll") == "undefined"
+
+
+@pytest.mark.parametrize(
+    ("changes", "speakers"),
+    [
+        ({}, "10 speakers"),
+        ({"n_speakers": 59, "cluster_kind": "group(age×gender)"}, "59 × group(age×gender)"),
+        ({"n_speakers": None, "cluster_kind": None}, "speakers unknown"),
+    ],
+)
+def test_what_a_score_rests_on_is_one_line(changes, speakers):
+    line = protocol_line({**METRICS, **changes})
+    assert line == f"split speaker+script, n = 200, {speakers}, 50 folds, seeds 42, 43"
+
+
+def test_the_headline_names_chance_and_majority_and_synthetic_data():
+    plain = headline(METRICS)
+    assert "UAR 0.612 [0.540, 0.683] (chance 0.250)" in plain
+    assert "accuracy 0.700 (majority 0.300)" in plain
+    assert SYNTHETIC not in plain
+    assert headline({**METRICS, "is_synthetic": True}).startswith(SYNTHETIC)
