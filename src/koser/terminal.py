@@ -98,8 +98,12 @@ def print_manifest(manifest: Manifest, path: Path) -> None:
 
 def print_summary(manifest: Manifest) -> None:
     """Print counts, durations, agreement and notes of a manifest."""
-    for section, rows in groupby(summarise(manifest).rows(), key=lambda row: row[0]):
-        print_rows(section, [(name, value) for _, name, value in rows])
+    summary = summarise(manifest)
+    for section, rows in groupby(summary.rows(), key=lambda row: row[0]):
+        if section != "notes":
+            print_rows(section, [(name, value) for _, name, value in rows])
+    for note in summary.notes:
+        console.print(f"Note: {note}")
 
 
 def print_left_out(manifest: Manifest) -> None:
@@ -125,13 +129,14 @@ def print_split(split: Split, manifest: Manifest, path: Path) -> None:
 
 
 def print_rows(title: str, rows: Sequence[tuple[str, object]]) -> None:
-    """Print names and values as a table without borders; numbers stand right."""
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, pad_edge=False)
+    """Print names and values below a title; numbers stand right."""
+    is_number = all(isinstance(value, int) for _, value in rows)
+    table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(style="dim")
-    table.add_column(justify="right")
+    table.add_column(justify="right" if is_number else "left")
     for name, value in rows:
-        table.add_row(name, f"{value:,}" if isinstance(value, int) else str(value))
-    table.show_header = False
+        table.add_row(name, f"{value:,}" if is_number else str(value))
+    console.print(title, style="bold")
     console.print(table)
 
 

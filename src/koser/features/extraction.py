@@ -77,12 +77,13 @@ def clip_key(clip: Clip) -> bytes:
     """
     try:
         with Path(clip.path).open("rb") as file:
-            digest = hashlib.file_digest(file, partial(hashlib.blake2b, digest_size=KEY_SIZE))
+            # SHA-256, because processors have instructions for it: half the time of BLAKE2b.
+            digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
         raise AudioError(f"Cannot read '{clip.path}': {error.strerror}.") from error
     if clip.start is not None or clip.end is not None:
         digest.update(f"|{clip.start!r}|{clip.end!r}".encode())
-    return digest.digest()
+    return digest.digest()[:KEY_SIZE]
 
 
 def extract(
