@@ -1,9 +1,10 @@
 """Korean speech emotion recognition that can be believed and deployed.
 
->>> import koser
->>> recognizer = koser.load_recognizer("runs/mfcc_speaker")  # doctest: +SKIP
->>> recognizer.predict_file("call.wav").label  # doctest: +SKIP
-'angry'
+A trained model, in three lines::
+
+    import koser
+    recognizer = koser.load_recognizer("runs/mfcc_speaker_20261122-150000")
+    print(recognizer.predict_file("call.wav").label)
 """
 
 from __future__ import annotations
