@@ -17,7 +17,6 @@ from rich.progress import (
     TaskID,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
 )
 from rich.table import Table
 
@@ -53,10 +52,9 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
         return
     columns = (
         TextColumn("{task.description}"),
-        BarColumn(),
+        BarColumn(bar_width=16),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=_progress_console, transient=True) as progress:
@@ -68,10 +66,10 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
             progress.update(tasks[name], completed=done, total=total, note=note)
 
         def on_epoch(member: Member, record: Epoch) -> None:
-            note = f"loss {record.train_loss:.3f}"
+            note = f"fold {member.fold}: loss {record.train_loss:.2f}"
             if record.val_uar is not None:
-                note += f", val UAR {record.val_uar:.3f}"
-            show(f"epochs of {member.name}", record.epoch, None, note)
+                note += f", val UAR {record.val_uar:.2f}"
+            show("epochs", record.epoch, None, note)
 
         yield Listeners(
             on_clip=lambda done, total: show("features", done, total),

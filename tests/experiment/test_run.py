@@ -139,6 +139,7 @@ def test_cross_validation_tests_every_utterance_once_under_each_seed(run):
     assert metrics["over_seeds"]["uar"]["mean"] == pytest.approx(np.mean(per_seed))
     assert metrics["over_seeds"]["uar"]["sd"] == pytest.approx(np.std(per_seed, ddof=1))
     assert metrics["folds"][0]["uar"] is not None
+    assert any("36 utterances was tested 2 times" in note for note in metrics["notes"])
 
 
 class KilledError(Exception):

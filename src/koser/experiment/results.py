@@ -110,8 +110,15 @@ def collect(manifest: Manifest, split: Split, outcomes: list[Outcome]) -> Result
 def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str, Any]:
     """The content of ``metrics.json``: every score with what it rests on."""
     per_seed = results.per_seed.values()
+    notes = list(results.evaluation.notes)
+    if len(per_seed) > 1:
+        notes.append(
+            f"Counts are over {len(per_seed)} seeds: each of the {results.n_utterances} utterances "
+            f"was tested {len(per_seed)} times."
+        )
     return {
         **results.evaluation.to_dict(),
+        "notes": notes,
         "n": results.n_utterances,
         "majority_accuracy": results.majority_accuracy,
         "seeds": sorted(results.per_seed),
