@@ -23,7 +23,7 @@ KNOWN = (
 
 
 def main() -> None:
-    parser = new_trial_parser(__doc__, n_seeds=1)
+    parser = new_trial_parser(__doc__, n_seeds=3)
     parser.add_argument("--ravdess", type=Path, metavar="FOLDER", help="the corpus")
     arguments = parser.parse_args()
     root = real_corpus(
