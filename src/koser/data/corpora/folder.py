@@ -39,9 +39,9 @@ def prepare(root: Path, *, speaker_pattern: str | None = None) -> Manifest:
     CorpusError
         If `speaker_pattern` finds no speaker in some file, or no utterance is found.
 
-    Examples
-    --------
-    >>> prepare(Path("calls"), speaker_pattern=r"^[^/]+/(\w+)/")  # doctest: +SKIP
+    Notes
+    -----
+    With ``speaker_pattern=r"^[^/]+/(\w+)/"`` the folder below the label is the speaker.
     """
     pattern = None if speaker_pattern is None else _compile(speaker_pattern)
     collector = Collector("folder", root, corpus=_name(root), language=None)
