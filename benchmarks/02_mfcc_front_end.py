@@ -9,12 +9,11 @@ from __future__ import annotations
 
 from functools import partial
 
-import librosa
 import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 
-from inputs import iter_clips
+from inputs import iter_clips, librosa_mfcc
 from koser.features.mfcc import Mfcc, MfccExtractor, MfccOptions
 from measuring import new_parser, print_heading, print_table, print_verdict, time_in_turns
 
@@ -69,20 +68,7 @@ def main() -> None:
 
 
 def with_librosa(clips: list[np.ndarray], options: MfccOptions) -> list[np.ndarray]:
-    return [
-        librosa.feature.mfcc(
-            y=clip,
-            sr=options.sampling_rate,
-            n_mfcc=options.n_mfcc,
-            n_fft=options.n_fft,
-            win_length=options.win_length,
-            hop_length=options.hop_length,
-            n_mels=options.n_mels,
-            fmin=options.f_min,
-            fmax=options.f_max,
-        )
-        for clip in clips
-    ]
+    return [librosa_mfcc(clip, options) for clip in clips]
 
 
 def clip_by_clip(clips: list[np.ndarray], extractor: MfccExtractor) -> list[np.ndarray]:

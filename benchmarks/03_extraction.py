@@ -19,7 +19,7 @@ from pathlib import Path
 
 import soundfile
 
-from inputs import iter_clips
+from inputs import iter_clips, librosa_mfcc
 from koser.audio.reading import SAMPLING_RATE, load
 from koser.audio.resampling import resample
 from koser.features.extraction import Clip, clip_key, extract
@@ -116,18 +116,7 @@ def plain_way(paths: list[str]) -> None:
 
     options = MfccOptions()
     for path in paths:
-        y, sr = librosa.load(path, sr=options.sampling_rate)
-        librosa.feature.mfcc(
-            y=y,
-            sr=sr,
-            n_mfcc=options.n_mfcc,
-            n_fft=options.n_fft,
-            win_length=options.win_length,
-            hop_length=options.hop_length,
-            n_mels=options.n_mels,
-            fmin=options.f_min,
-            fmax=options.f_max,
-        )
+        librosa_mfcc(librosa.load(path, sr=options.sampling_rate)[0], options)
 
 
 def time_stages(paths: list[str], store_root: Path) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from koser.audio.reading import load
 from koser.demo import corpus_folder
+from koser.features.mfcc import MfccOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -33,6 +34,24 @@ def iter_clips(
         while sum(map(len, pieces)) < n_samples:
             pieces.append(utterances[rng.integers(len(utterances))])
         yield np.concatenate(pieces)[:n_samples]
+
+
+def librosa_mfcc(waveform: np.ndarray, options: MfccOptions) -> np.ndarray:
+    """The plain way: librosa's MFCC with koser's settings [shape=(n_mfcc, n_frames)]."""
+    import librosa
+
+    features: np.ndarray = librosa.feature.mfcc(
+        y=waveform,
+        sr=options.sampling_rate,
+        n_mfcc=options.n_mfcc,
+        n_fft=options.n_fft,
+        win_length=options.win_length,
+        hop_length=options.hop_length,
+        n_mels=options.n_mels,
+        fmin=options.f_min,
+        fmax=options.f_max,
+    )
+    return features
 
 
 def real_corpus(given: Path | None, *, option: str, name: str, source: str) -> Path:
