@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 # Tests run side by side (pytest-xdist) on few cores: threads of torch's own would only
 # contend. Read when torch is first imported, so it is set before anything else.
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 import soundfile
 
+from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.features.store import FeatureStore
-from koser.training.batches import FeatureTable
+from koser.training.tables import FeatureTable
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
@@ -23,7 +25,12 @@ def feature_table(tmp_path) -> Callable[..., FeatureTable]:
     """Make a table of stored features in which a class is an offset of some coefficients."""
 
     def make(
-        n_per_class: int, *, n_classes: int = 3, n_variants: int = 1, contrast: float = 2.0
+        n_per_class: int,
+        *,
+        n_classes: int = 3,
+        n_variants: int = 1,
+        contrast: float = 2.0,
+        crop_frames: int = 0,
     ) -> FeatureTable:
         rng = np.random.default_rng(0)
         n_utterances = n_per_class * n_classes
@@ -40,7 +47,7 @@ def feature_table(tmp_path) -> Callable[..., FeatureTable]:
                     array = rng.normal(size=(40, int(rng.integers(8, 40)))) + variant * 100
                     array[row % n_classes : 40 : n_classes] += contrast
                     writer.append(bytes(keys[variant, row]), array.astype(np.float32))
-        return FeatureTable(stores, keys, targets)
+        return FeatureTable(stores, keys, targets, crop_frames)
 
     return make
 
@@ -78,3 +85,27 @@ def tone_corpus(tmp_path, write_wav) -> Callable[..., Path]:
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def encoder_folder(tmp_path_factory) -> Callable[[str], Path]:
+    """Folder of a tiny random encoder of a kind, made once; see `fixtures.encoders`."""
+    root = tmp_path_factory.mktemp("encoders")
+
+    def make(kind: str) -> Path:
+        from fixtures.encoders import save_encoder  # transformers takes seconds to import
+
+        folder = root / kind
+        return folder if folder.exists() else save_encoder(kind, folder)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def load_kind(encoder_folder) -> Callable[..., LoadedEncoder]:
+    """Load a tiny encoder of a kind, anew in every call."""
+
+    def load(kind: str, **options: Any) -> LoadedEncoder:
+        return load_encoder(EncoderOptions(name=str(encoder_folder(kind)), **options))
+
+    return load

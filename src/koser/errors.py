@@ -16,6 +16,9 @@ EXTRA_OF_MODULE = {
     "matplotlib": "train",
     "koreanize_matplotlib": "train",
     "jinja2": "train",
+    "transformers": "speech",
+    "peft": "speech",
+    "safetensors": "speech",
 }
 
 
@@ -49,6 +52,10 @@ class SplitError(KoserError, ValueError):
 
 class UndefinedMetricError(KoserError, ValueError):
     """A score has no value on this data."""
+
+
+class EncoderError(KoserError, ValueError):
+    """A pretrained model cannot be loaded, or is not what is needed."""
 
 
 class StoreError(KoserError, OSError):

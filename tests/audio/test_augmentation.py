@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from koser.audio.augmentation import change_speed
+from koser.audio.augmentation import AugmentOptions, augment, change_speed
 from koser.errors import ConfigError
 
 RATE = 16_000
@@ -45,3 +45,87 @@ def test_factor_one_returns_the_waveform_itself():
 def test_a_factor_out_of_range_is_refused(factor):
     with pytest.raises(ConfigError, match=r"out of range\. Give one from 0\.5 to 2\.0"):
         change_speed(np.ones(10, np.float32), factor)
+
+
+@pytest.fixture
+def voice():
+    return np.random.default_rng(1).normal(scale=0.1, size=2 * RATE).astype(np.float32)
+
+
+def drawn(measure, n_draws=200):
+    return np.array([measure(np.random.default_rng(seed)) for seed in range(n_draws)])
+
+
+def test_by_default_nothing_is_changed(voice):
+    assert not AugmentOptions().is_on
+    assert augment(voice, AugmentOptions(), np.random.default_rng(0)) is voice
+    for change in ({"speed": 0.1}, {"gain_db": 1}, {"noise_snr_db": 0}):
+        options = AugmentOptions(**change)
+        assert options.is_on
+        assert not np.array_equal(augment(voice, options, np.random.default_rng(0)), voice)
+
+
+def test_speed_factors_fill_the_allowed_range(voice):
+    options = AugmentOptions(speed=0.1)
+    factors = drawn(lambda rng: len(voice) / len(augment(voice, options, rng)))
+    assert 0.9 <= factors.min() + 1e-4 < 0.91
+    assert 1.09 < factors.max() - 1e-4 <= 1.1
+    assert np.mean(factors) == pytest.approx(1, abs=0.02)
+
+
+def test_gains_fill_the_allowed_range_and_change_nothing_else(voice):
+    options = AugmentOptions(gain_db=6)
+
+    def gain(rng):
+        changed = augment(voice, options, rng)
+        ratio = changed / voice
+        assert ratio == pytest.approx(ratio[0], rel=1e-5)
+        return 20 * np.log10(ratio[0])
+
+    gains = drawn(gain)
+    assert -6 <= gains.min() + 1e-4 < -5.5
+    assert 5.5 < gains.max() - 1e-4 <= 6
+
+
+def test_noise_is_white_and_as_loud_as_it_is_allowed_to_be(voice):
+    options = AugmentOptions(noise_snr_db=10)
+
+    def ratio(rng):
+        noise = augment(voice, options, rng) - voice
+        return 10 * np.log10(np.mean(voice**2) / np.mean(noise**2))
+
+    ratios = drawn(ratio)
+    assert 10 - 0.15 <= ratios.min() < 11  # of 32 000 samples: 0.15 dB is over 4 sd
+    assert 39 < ratios.max() <= 40 + 0.15
+    noise = augment(voice, options, np.random.default_rng(0)) - voice
+    power = (np.abs(np.fft.rfft(noise)) ** 2)[1:].reshape(8, -1).mean(axis=1)
+    assert power == pytest.approx(power.mean(), rel=0.15)
+
+
+@given(
+    n_samples=st.integers(1, 3_000),
+    level=st.sampled_from([0.0, 1e-30, 0.1, 1.0]),
+    speed=st.sampled_from([0.0, 0.1, 0.5]),
+    gain_db=st.sampled_from([0.0, 12.0]),
+    noise_snr_db=st.sampled_from([None, -20.0, 10.0]),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=100, deadline=None)
+def test_any_sound_stays_sound(n_samples, level, speed, gain_db, noise_snr_db, seed):
+    options = AugmentOptions(speed=speed, gain_db=gain_db, noise_snr_db=noise_snr_db)
+    waveform = np.full(n_samples, level, np.float32)
+    changed = augment(waveform, options, np.random.default_rng(seed))
+    assert changed.dtype == np.float32
+    assert np.isfinite(changed).all()
+    assert n_samples / (1 + speed) - 1 <= len(changed) <= n_samples / (1 - speed) + 1
+    assert len(changed) > 0
+    assert (waveform == np.float32(level)).all(), "the given waveform was changed"
+    if level == 0:
+        assert not changed.any()
+    np.testing.assert_array_equal(changed, augment(waveform, options, np.random.default_rng(seed)))
+
+
+@pytest.mark.parametrize("change", [{"speed": 0.6}, {"speed": -0.1}, {"gain_db": -1}])
+def test_a_change_that_is_none_is_refused(change):
+    with pytest.raises(ValueError, match="Input should be"):
+        AugmentOptions(**change)

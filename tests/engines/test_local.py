@@ -1,9 +1,11 @@
 import os
+import threading
+import time
 from functools import partial
 
 import pytest
 
-from koser.engines.local import available_cores, iter_map
+from koser.engines.local import available_cores, iter_ahead, iter_map
 from koser.errors import RunError
 
 
@@ -64,3 +66,65 @@ def test_a_crashed_worker_is_reported_with_a_way_out():
 
 def test_at_least_one_core_is_available():
     assert 1 <= available_cores() <= os.cpu_count()
+
+
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_results_computed_ahead_come_in_the_order_of_the_items(n_threads):
+    def slow_first(number):
+        time.sleep(0.02 if number % 3 == 0 else 0.0)
+        return number**2
+
+    results = iter_ahead(slow_first, range(11), n_threads=n_threads)
+    assert list(results) == [number**2 for number in range(11)]
+
+
+def test_ahead_of_the_consumer_other_threads_compute():
+    threads = list(iter_ahead(lambda _: threading.get_ident(), range(4), n_threads=2))
+    assert threading.get_ident() not in threads
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_no_more_is_computed_ahead_than_the_consumer_can_hold(n_threads):
+    taken = []
+
+    def items():
+        for number in range(100):
+            taken.append(number)
+            yield number
+
+    results = iter_ahead(lambda number: number, items(), n_threads=n_threads)
+    for n_consumed in range(1, 20):
+        next(results)
+        assert len(taken) - n_consumed <= n_threads + 1
+    results.close()
+    assert len(taken) < 100
+
+
+def test_the_next_result_is_computed_while_the_last_is_used():
+    started = threading.Semaphore(0)
+
+    def work(number):
+        started.release()
+        return number
+
+    results = iter_ahead(work, range(3))
+    assert next(results) == 0
+    started.acquire()
+    assert started.acquire(timeout=10)  # the second, though nobody has asked for it
+    results.close()
+
+
+def test_an_exception_in_a_thread_reaches_the_consumer_in_its_place():
+    def fail_at_two(number):
+        if number == 2:
+            raise ValueError("two")
+        return number
+
+    results = iter_ahead(fail_at_two, range(5), n_threads=2)
+    assert [next(results), next(results)] == [0, 1]
+    with pytest.raises(ValueError, match="two"):
+        next(results)
+
+
+def test_nothing_ahead_of_nothing():
+    assert list(iter_ahead(str, [])) == []

@@ -1,3 +1,4 @@
+import itertools
 import shutil
 
 import numpy as np
@@ -7,7 +8,12 @@ import soundfile
 from koser.audio.reading import load
 from koser.errors import AudioError
 from koser.features import extraction
-from koser.features.extraction import Clip, clip_key, extract
+from koser.features.extraction import (
+    Clip,
+    clip_key,
+    extract,
+    extract_in_batches,
+)
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import FeatureStore
 
@@ -93,3 +99,135 @@ def test_progress_counts_every_clip(tmp_path, extractor, clips):
     told = []
     extract(clips, extractor, tmp_path / "store", progress=lambda *counts: told.append(counts))
     assert told == [(done, 12) for done in range(1, 13)]
+
+
+# Extraction in batches.
+
+
+class Moments:
+    """Mean and length of each waveform, and which lengths came together."""
+
+    def __init__(self, *, is_on_gpu=False, batch_seconds=0.5, fails_at=None):
+        self.dtype = "float64"
+        self.batch_seconds = batch_seconds
+        self.is_on_gpu = is_on_gpu
+        self.fails_at = fails_at
+        self.batches = []
+
+    def describe(self):
+        return {"extractor": "moments"}
+
+    def extract(self, waveforms):
+        if len(self.batches) == self.fails_at:
+            raise RuntimeError("interrupted")
+        self.batches.append([len(waveform) for waveform in waveforms])
+        return [np.array([waveform.mean(), len(waveform)]) for waveform in waveforms]
+
+
+def durations_of(clips):
+    return np.array([soundfile.info(clip.path).duration for clip in clips])
+
+
+def read_moments(store_root, keys):
+    store = FeatureStore(store_root, Moments().describe(), dtype="float64")
+    return [store.read(bytes(key)) for key in keys]
+
+
+@pytest.fixture
+def moments(clips):
+    waveforms = [load(clip.path) for clip in clips]
+    return [np.array([waveform.mean(), len(waveform)]) for waveform in waveforms]
+
+
+@pytest.mark.parametrize("is_on_gpu", [False, True], ids=["cpu", "gpu"])
+@pytest.mark.parametrize("n_workers", [1, 2])
+def test_features_of_batches_do_not_depend_on_workers_or_threads(
+    tmp_path, clips, moments, monkeypatch, is_on_gpu, n_workers
+):
+    monkeypatch.setattr(extraction, "_SECONDS_WORTH_WORKERS", 0.0)
+    extractor = Moments(is_on_gpu=is_on_gpu)
+    keys = extract_in_batches(
+        clips, durations_of(clips), extractor, tmp_path / "store", n_workers=n_workers
+    )
+    # Workers are processes with extractors of their own, but not where there is one GPU.
+    assert bool(extractor.batches) == (is_on_gpu or n_workers == 1)
+    assert keys.tolist() == [clip_key(clip).rstrip(b"\0") for clip in clips]
+    for features, expected in zip(read_moments(tmp_path / "store", keys), moments, strict=True):
+        np.testing.assert_array_equal(features, expected)
+
+
+def test_few_seconds_of_sound_are_not_worth_starting_processes(tmp_path, clips):
+    extractor = Moments()
+    extract_in_batches(clips, durations_of(clips), extractor, tmp_path / "store", n_workers=2)
+    assert extractor.batches
+
+
+def test_batches_hold_clips_of_similar_length_the_longest_first(tmp_path, clips):
+    extractor = Moments()
+    extract_in_batches(clips, durations_of(clips), extractor, tmp_path / "store")
+    assert 1 < len(extractor.batches) < len(clips)
+    for batch in extractor.batches:
+        assert len(batch) * max(batch) <= 0.5 * 16_000
+    for batch, following in zip(extractor.batches, extractor.batches[1:], strict=False):
+        assert min(batch) >= max(following)
+
+
+@pytest.mark.parametrize("is_on_gpu", [False, True], ids=["cpu", "gpu"])
+def test_after_an_interruption_nothing_is_computed_twice(tmp_path, clips, moments, is_on_gpu):
+    broken = Moments(fails_at=2, is_on_gpu=is_on_gpu)
+    with pytest.raises(RuntimeError, match="interrupted"):
+        extract_in_batches(clips, durations_of(clips), broken, tmp_path / "store")
+    again = Moments(is_on_gpu=is_on_gpu)
+    keys = extract_in_batches(clips, durations_of(clips), again, tmp_path / "store")
+    computed = itertools.chain(*broken.batches, *again.batches)
+    assert sorted(computed) == sorted(int(expected[1]) for expected in moments)
+    for features, expected in zip(read_moments(tmp_path / "store", keys), moments, strict=True):
+        np.testing.assert_array_equal(features, expected)
+    nothing = Moments(fails_at=0)
+    assert extract_in_batches(clips, durations_of(clips), nothing, tmp_path / "store").tolist() == (
+        keys.tolist()
+    )
+
+
+@pytest.mark.parametrize("is_on_gpu", [False, True], ids=["cpu", "gpu"])
+def test_a_batch_with_unreadable_files_keeps_the_others(tmp_path, clips, is_on_gpu):
+    bad = tmp_path / "bad.wav"
+    bad.write_bytes(b"no sound")
+    mixed = [clips[0], Clip(str(bad)), clips[1], Clip(str(tmp_path / "gone.wav")), clips[2]]
+    extractor = Moments(batch_seconds=100.0, is_on_gpu=is_on_gpu)
+    with pytest.raises(AudioError, match=r"2 of 5 audio files.*(bad\.wav|gone\.wav)"):
+        extract_in_batches(mixed, np.full(5, 0.3), extractor, tmp_path / "store")
+    assert len(extractor.batches) == 1
+    keys = [clip_key(clip) for clip in clips[:3]]
+    lengths = [int(features[1]) for features in read_moments(tmp_path / "store", keys)]
+    assert lengths == [len(load(clip.path)) for clip in clips[:3]]
+
+
+def test_wrong_durations_change_only_what_is_batched_with_what(tmp_path, clips, moments):
+    wrong = durations_of(clips)[::-1]
+    keys = extract_in_batches(clips, wrong, Moments(), tmp_path / "store")
+    for features, expected in zip(read_moments(tmp_path / "store", keys), moments, strict=True):
+        np.testing.assert_array_equal(features, expected)
+
+
+def test_a_clip_that_is_listed_twice_has_one_key(tmp_path, clips):
+    twice = [*clips[:3], *clips[:3]]
+    keys = extract_in_batches(twice, durations_of(twice), Moments(), tmp_path / "store")
+    assert keys[:3].tolist() == keys[3:].tolist()
+    assert len(FeatureStore(tmp_path / "store", Moments().describe(), dtype="float64")) == 3
+
+
+def test_progress_of_batches_counts_every_clip(tmp_path, clips):
+    told = []
+    extract_in_batches(
+        clips,
+        durations_of(clips),
+        Moments(),
+        tmp_path / "store",
+        progress=lambda *counts: told.append(counts),
+    )
+    assert told == [(done, 12) for done in range(1, 13)]
+
+
+def test_no_clips_have_no_keys(tmp_path):
+    assert extract_in_batches([], np.zeros(0), Moments(), tmp_path / "store").shape == (0,)

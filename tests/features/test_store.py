@@ -49,7 +49,8 @@ def test_what_is_read_is_what_was_written(tmp_path_factory, shapes):
         for name, values in arrays.items():
             np.testing.assert_array_equal(reopened.read(name), values)
     names = np.array(list(arrays), "S16")
-    assert store.n_columns(names).tolist() == [shape[-1] for shape in shapes]
+    expected = [shape + [0] * (3 - len(shape)) for shape in shapes]
+    assert store.shapes(names).tolist() == expected
 
 
 def test_a_known_key_is_kept_as_it_was(tmp_path):
@@ -135,6 +136,13 @@ def test_an_unknown_key_is_refused(tmp_path):
         filled(tmp_path, [1]).read(key(2))
 
 
+@pytest.mark.parametrize("numbers", [[1, 0], [1, 9], [7]])
+def test_shapes_of_an_unknown_key_are_refused(tmp_path, numbers):
+    keys = np.array([key(number) for number in numbers], "S16")
+    with pytest.raises(StoreError, match=rf"No features for 1 of {len(keys)} keys"):
+        filled(tmp_path, [1, 2]).shapes(keys)
+
+
 def test_an_empty_array_is_refused(tmp_path):
     store = FeatureStore(tmp_path, DESCRIPTION)
     with pytest.raises(StoreError, match=r"shape \(3, 0\)"), store.writer() as writer:
@@ -167,3 +175,16 @@ def test_a_store_cannot_be_made_where_a_file_is(tmp_path):
     (tmp_path / "file").write_text("x", encoding="utf-8")
     with pytest.raises(StoreError, match="Cannot open a feature store"):
         FeatureStore(tmp_path / "file", DESCRIPTION)
+
+
+def test_a_slow_front_end_loses_seconds_of_work_to_a_kill_not_minutes(tmp_path, monkeypatch):
+    now = 0.0
+    monkeypatch.setattr("koser.features.store.time.monotonic", lambda: now)
+    store = FeatureStore(tmp_path, DESCRIPTION)
+    with store.writer() as writer:
+        kept = []
+        for number in range(4):
+            now += 6.0
+            writer.append(key(number), array(number))
+            kept.append(len(FeatureStore(tmp_path, DESCRIPTION)))
+    assert kept == [0, 2, 2, 4]

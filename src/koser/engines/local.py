@@ -7,7 +7,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from itertools import islice
 from typing import Any, TypeVar
@@ -77,6 +77,28 @@ def iter_map(
                 "A worker process died: out of memory, or a crash inside a library. "
                 "What was done is kept. Run the same command again, with --workers 1 if it repeats."
             ) from error
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def iter_ahead(
+    function: Callable[[ItemT], ResultT], items: Iterable[ItemT], *, n_threads: int = 1
+) -> Iterator[ResultT]:
+    """Yield ``function(item)`` for every item, in order, computed ahead in threads.
+
+    For functions that wait or release Python's lock, such as reading and decoding.
+    At most `n_threads` + 1 results are ahead of the consumer.
+    """
+    with ThreadPoolExecutor(n_threads) as pool:
+        pending: deque[Future[ResultT]] = deque()
+        try:
+            for item in items:
+                pending.append(pool.submit(function, item))
+                if len(pending) > n_threads:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
         finally:
             for future in pending:
                 future.cancel()

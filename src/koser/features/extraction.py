@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import polars as pl
 
-from koser.audio.reading import load
-from koser.engines.local import iter_map
+from koser.audio.reading import SAMPLING_RATE, load
+from koser.engines.local import iter_ahead, iter_map
 from koser.errors import AudioError
+from koser.features.batching import batches_by_length
 from koser.features.store import KEY_SIZE, FeatureStore
 from koser.features.threads import torch_threads
 
@@ -24,6 +25,8 @@ Progress = Callable[[int, int], None]
 _CHUNK = 32
 # Below this many utterances, starting worker processes costs more than it saves.
 _WORTH_WORKERS = 256
+# The same for an encoder, whose workers load it, in seconds of sound.
+_SECONDS_WORTH_WORKERS = 900.0
 
 
 class Extractor(Protocol):
@@ -35,6 +38,34 @@ class Extractor(Protocol):
 
     def __call__(self, waveform: np.ndarray) -> np.ndarray:
         """Features of one waveform."""
+        ...
+
+
+@runtime_checkable
+class BatchExtractor(Protocol):
+    """A front-end that is faster with several clips at once."""
+
+    @property
+    def dtype(self) -> str:
+        """NumPy type that the features are kept in."""
+        ...
+
+    @property
+    def batch_seconds(self) -> float:
+        """Sound in one batch, padding included."""
+        ...
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which processes do not share."""
+        ...
+
+    def describe(self) -> dict[str, object]:
+        """All that the result depends on beside the waveform."""
+        ...
+
+    def extract(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Features of each waveform, the same as if it were alone."""
         ...
 
 
@@ -123,25 +154,106 @@ def extract(
         If clips cannot be read: all others are extracted first, then one error counts
         them and names the first five.
     """
-    store = FeatureStore(store_root, extractor.describe())
+    batches = [
+        range(first, min(first + _CHUNK, len(clips))) for first in range(0, len(clips), _CHUNK)
+    ]
+    return _extract(
+        clips,
+        batches,
+        _OneByOne(extractor),
+        store_root,
+        n_workers=n_workers if len(clips) >= _WORTH_WORKERS else 1,
+        progress=progress,
+    )
+
+
+def extract_in_batches(
+    clips: Sequence[Clip],
+    durations: np.ndarray,
+    extractor: BatchExtractor,
+    store_root: Path,
+    *,
+    n_workers: int = 1,
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Put the features of every clip into the store, clips of similar length together.
+
+    Parameters
+    ----------
+    clips : Sequence[Clip]
+        What to extract.
+    durations : np.ndarray [shape=(n_clips,)]
+        Their lengths in seconds; they decide only what is batched with what.
+    extractor : BatchExtractor
+        The front-end; it must be picklable.
+    store_root : Path
+        Folder of the stores.
+    n_workers : int
+        Processes, each with a front-end of its own; the result does not depend on it.
+    progress : Progress, optional
+        Called after each clip.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_clips,), dtype=S16]
+        Each clip's key, in the given order.
+
+    Raises
+    ------
+    AudioError
+        As `extract` does.
+    """
+    # The longest first: what does not fit into memory shows at once.
+    lengths = np.ceil(durations * SAMPLING_RATE).astype(np.int64)
+    limit = round(extractor.batch_seconds * SAMPLING_RATE)
+    batches = batches_by_length(lengths, limit)[::-1]
+    is_worth = float(np.sum(durations)) >= _SECONDS_WORTH_WORKERS
+    return _extract(
+        clips,
+        [batch.tolist() for batch in batches],
+        extractor,
+        store_root,
+        n_workers=n_workers if is_worth else 1,
+        progress=progress,
+    )
+
+
+def _extract(
+    clips: Sequence[Clip],
+    batches: Sequence[Sequence[int]],
+    extractor: BatchExtractor,
+    store_root: Path,
+    *,
+    n_workers: int,
+    progress: Progress | None,
+) -> np.ndarray:
+    store = FeatureStore(store_root, extractor.describe(), dtype=extractor.dtype)
     keys = np.zeros(len(clips), f"S{KEY_SIZE}")
     failures: list[str] = []
-    outcomes = iter_map(
-        partial(_ClipWork, extractor, store_root),
-        clips,
-        n_workers=n_workers if len(clips) >= _WORTH_WORKERS else 1,
-        chunk_size=_CHUNK,
-    )
+    n_done = 0
+    clips_of_batches = ([clips[row] for row in batch] for batch in batches)
+    outcomes_of_batches: Iterable[list[_Outcome]]
+    if extractor.is_on_gpu:
+        # One process has the GPU; threads read ahead, because decoding releases Python's lock.
+        work = _BatchWork(extractor, store_root)
+        found = iter_ahead(work.read, clips_of_batches, n_threads=n_workers)
+        outcomes_of_batches = map(work.finish, found)
+    else:
+        outcomes_of_batches = iter_map(
+            partial(_BatchWork, extractor, store_root), clips_of_batches, n_workers=n_workers
+        )
     with store.writer() as writer:
-        for row, outcome in enumerate(outcomes):
-            if outcome.error:
-                failures.append(outcome.error)
-            else:
-                keys[row] = outcome.key
-                if outcome.features is not None:
-                    writer.append(outcome.key, outcome.features)
-            if progress is not None:
-                progress(row + 1, len(clips))
+        for batch, outcomes in zip(batches, outcomes_of_batches, strict=True):
+            for row, outcome in zip(batch, outcomes, strict=True):
+                if outcome.error:
+                    failures.append(outcome.error)
+                else:
+                    keys[row] = outcome.key
+                    if outcome.features is not None:
+                        writer.append(outcome.key, outcome.features)
+                n_done += 1
+                if progress is not None:
+                    progress(n_done, len(clips))
     if failures:
         raise AudioError(
             f"{len(failures)} of {len(clips)} audio files cannot be read. Repair them or run "
@@ -151,20 +263,53 @@ def extract(
     return keys
 
 
-class _ClipWork:
-    """What one process does to each clip; opens the store once."""
+class _OneByOne:
+    """A front-end that gains nothing from batches, as one that takes them."""
 
-    def __init__(self, extractor: Extractor, store_root: Path) -> None:
+    dtype = "float32"
+    batch_seconds = 0.0
+    is_on_gpu = False
+
+    def __init__(self, extractor: Extractor) -> None:
         self._extractor = extractor
-        self._store = FeatureStore(store_root, extractor.describe())
 
-    def __call__(self, clip: Clip) -> _Outcome:
-        try:
-            key = clip_key(clip)
-            if key in self._store:
-                return _Outcome(key)
-            waveform = load(clip.path, start=clip.start, end=clip.end)
+    def describe(self) -> dict[str, object]:
+        return self._extractor.describe()
+
+    def extract(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        return [self._extractor(waveform) for waveform in waveforms]
+
+
+class _BatchWork:
+    """What one process does to each batch of clips; opens the store once."""
+
+    def __init__(self, extractor: BatchExtractor, store_root: Path) -> None:
+        self._extractor = extractor
+        self._store = FeatureStore(store_root, extractor.describe(), dtype=extractor.dtype)
+
+    def __call__(self, clips: Sequence[Clip]) -> list[_Outcome]:
+        return self.finish(self.read(clips))
+
+    def read(self, clips: Sequence[Clip]) -> tuple[list[_Outcome], dict[int, np.ndarray]]:
+        """Look up every clip; and the waveforms of those to be made, by their place."""
+        outcomes: list[_Outcome] = []
+        waveforms: dict[int, np.ndarray] = {}
+        for place, clip in enumerate(clips):
+            try:
+                key = clip_key(clip)
+                if key not in self._store:
+                    waveforms[place] = load(clip.path, start=clip.start, end=clip.end)
+                outcomes.append(_Outcome(key))
+            except AudioError as error:
+                outcomes.append(_Outcome(error=str(error)))
+        return outcomes, waveforms
+
+    def finish(self, found: tuple[list[_Outcome], dict[int, np.ndarray]]) -> list[_Outcome]:
+        """Make what is missing."""
+        outcomes, waveforms = found
+        if waveforms:
             with torch_threads(1):
-                return _Outcome(key, self._extractor(waveform))
-        except AudioError as error:
-            return _Outcome(error=str(error))
+                made = self._extractor.extract(list(waveforms.values()))
+            for place, features in zip(waveforms, made, strict=True):
+                outcomes[place] = _Outcome(outcomes[place].key, features)
+        return outcomes

@@ -24,6 +24,7 @@ import json
 import logging
 import math
 import os
+import time
 import zlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -50,7 +51,9 @@ _RECORD = np.dtype(
     ]
 )
 _CHECKED = _RECORD.itemsize - 4  # bytes of a record that its own checksum covers
+# What a killed writer may lose: at most so much of either.
 _FLUSH_BYTES = 32 * 2**20
+_FLUSH_SECONDS = 10.0
 
 
 def default_store_root() -> Path:
@@ -138,18 +141,33 @@ class FeatureStore:
         array: np.ndarray = raw.view(self.dtype).reshape(shape)
         return array
 
-    def n_columns(self, keys: np.ndarray) -> np.ndarray:
-        """Length of the last dimension of the arrays under `keys`, read from the index alone.
+    def shapes(self, keys: np.ndarray) -> np.ndarray:
+        """Shapes of the arrays under `keys`, read from the index alone.
+
+        Parameters
+        ----------
+        keys : np.ndarray [shape=(n_keys,), dtype=S16]
+            Which arrays.
 
         Returns
         -------
-        np.ndarray [shape=(n_keys,)]
-            int64; for sound features this is the number of frames.
+        np.ndarray [shape=(n_keys, 3)]
+            int64; zero in the trailing dimensions that an array does not have.
+
+        Raises
+        ------
+        StoreError
+            If there is no array under one of `keys`.
         """
-        records = self._records[np.searchsorted(self._keys, keys)]
-        n_dims = np.count_nonzero(records["shape"], axis=1)
-        columns = np.take_along_axis(records["shape"], n_dims[:, None] - 1, axis=1)
-        return np.asarray(columns[:, 0], dtype=np.int64)
+        places = np.searchsorted(self._keys, keys)
+        is_known = places < len(self._keys)
+        is_known[is_known] = self._keys[places[is_known]] == keys[is_known]
+        if not is_known.all():
+            raise StoreError(
+                f"No features for {np.count_nonzero(~is_known)} of {len(keys)} keys in "
+                f"'{self.folder}'. Extract again."
+            )
+        return np.asarray(self._records["shape"][places], dtype=np.int64)
 
     @contextmanager
     def writer(self) -> Iterator[StoreWriter]:
@@ -193,6 +211,7 @@ class StoreWriter:
         self._offset = _end(records, dtype)
         self._pending: list[np.ndarray] = []
         self._pending_bytes = 0
+        self._flushed_at = time.monotonic()
         self._data = _open_at(folder / "data.bin", self._offset)
         self._index = _open_at(folder / "index.bin", len(records) * _RECORD.itemsize)
 
@@ -229,11 +248,13 @@ class StoreWriter:
         self._offset += len(raw)
         self._pending.append(record)
         self._pending_bytes += len(raw)
-        if self._pending_bytes >= _FLUSH_BYTES:
+        waited = time.monotonic() - self._flushed_at
+        if self._pending_bytes >= _FLUSH_BYTES or waited >= _FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
         """Put everything appended so far on disk: first the data, then their records."""
+        self._flushed_at = time.monotonic()
         if not self._pending:
             return
         try:

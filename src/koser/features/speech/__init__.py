@@ -1,0 +1,1 @@
+"""Pretrained speech encoders: waveforms in, hidden states of every layer out."""
