@@ -11,7 +11,6 @@ from koser.audio.reading import load
 from koser.config import resolve_config
 from koser.errors import AudioError, CheckpointError, ConfigError
 from koser.features.extraction import Clip
-from koser.inference import recognizer as recognizer_module
 from koser.inference.output import find_clips, iter_lines
 from koser.inference.recognizer import Failure, Prediction, load_recognizer
 from koser.systems.mfcc import MfccConfig, MfccSystem
@@ -106,13 +105,21 @@ def test_results_come_as_they_are_ready(model, files):
     assert len(opened) < len(files)
 
 
-def test_long_files_do_not_pad_short_ones():
+def test_long_files_do_not_pad_short_ones(model, monkeypatch):
+    recognizer = load_recognizer(model)
+    shapes = []
+
+    def spy(waveforms):
+        shapes.append([len(waveform) for waveform in waveforms])
+        return np.full((len(waveforms), 3), 1 / 3)
+
+    monkeypatch.setattr(recognizer._system, "predict_waveforms", spy)
     lengths = [16_000 * seconds for seconds in (1, 300, 2, 1, 100, 40, 50)]
-    batches = list(recognizer_module._batches_by_length(lengths))
-    assert sorted(chain.from_iterable(batches)) == list(range(7))
-    for batch in batches:
-        padded = len(batch) * max(lengths[row] for row in batch)
-        assert len(batch) == 1 or padded <= 120 * 16_000
+    recognizer._predict([np.zeros(length, np.float32) for length in lengths], [None] * 7)
+    assert sorted(chain.from_iterable(shapes)) == sorted(lengths)
+    assert any(len(shape) > 1 for shape in shapes)
+    for shape in shapes:
+        assert len(shape) == 1 or len(shape) * max(shape) <= 120 * 16_000
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from koser.errors import CheckpointError
-from koser.models.checkpoint import Checkpoint, find_checkpoint, load_tensors, save_tensors
+from koser.models.checkpoint import (
+    Checkpoint,
+    find_checkpoint,
+    load_tensors,
+    load_trained_state,
+    save_tensors,
+    trained_state,
+)
 
 CHECKPOINT = Checkpoint(
     system="mfcc",
@@ -83,3 +90,54 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
         save_tensors({"value": lambda: None}, path)
     assert load_tensors(path) == {"value": 1}
     assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def half_frozen(seed, n_outputs=2):
+    torch.manual_seed(seed)
+    network = torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, n_outputs)
+    )
+    network[0].requires_grad_(False)
+    network[1].requires_grad_(False)
+    network[1].running_mean.fill_(seed)
+    return network
+
+
+def test_frozen_parameters_are_no_part_of_what_was_trained_but_buffers_are():
+    network = half_frozen(1)
+    names = {"1.running_mean", "1.running_var", "1.num_batches_tracked", "2.weight", "2.bias"}
+    assert trained_state(network).keys() == names
+    other = half_frozen(2)
+    frozen = other[0].weight.clone()
+    load_trained_state(other, trained_state(network))
+    for name, tensor in trained_state(other).items():
+        assert torch.equal(tensor, trained_state(network)[name]), name
+    assert torch.equal(other[0].weight, frozen)
+
+
+def test_a_frozen_parameter_with_two_names_is_left_out_under_both():
+    network = torch.nn.ModuleDict({"a": torch.nn.Linear(2, 2), "b": torch.nn.Linear(2, 2)})
+    network["b"].weight = network["a"].weight
+    network["a"].requires_grad_(False)
+    assert trained_state(network).keys() == {"b.bias"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda state: state.pop("2.bias"), "1 of its 5 tensors differ.*no '2.bias'"),
+        (lambda state: state.update({"0.weight": torch.zeros(4, 3)}), r"unknown '0\.weight'"),
+        (
+            lambda state: state.update({"2.bias": torch.zeros(3)}),
+            r"'2\.bias' of shape \(3,\) instead of \(2,\)",
+        ),
+    ],
+)
+def test_other_names_or_shapes_than_those_trained_are_refused(change, message):
+    network = half_frozen(1)
+    state = {name: tensor.clone() for name, tensor in trained_state(half_frozen(2)).items()}
+    change(state)
+    before = network[2].weight.clone()
+    with pytest.raises(CheckpointError, match=message):
+        load_trained_state(network, state)
+    assert torch.equal(network[2].weight, before), "a refused state was loaded in part"

@@ -7,7 +7,6 @@ from koser.config import resolve_config
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError
-from koser.features.store import FeatureStore
 from koser.models.checkpoint import Checkpoint
 from koser.models.cnn import MfccCnn
 from koser.systems import SYSTEM_NAMES, system_class
@@ -73,11 +72,13 @@ def test_nothing_of_the_test_part_reaches_the_training(manifest, tmp_path):
 
 def test_only_the_train_part_is_heard_at_other_speeds(manifest, tmp_path):
     _, data, _ = fitted(manifest, tmp_path / "a")
-    stores = [FeatureStore(data.store_root, each) for each in data.descriptions]
+    stores = data.variants.open()
     assert [len(store) for store in stores] == [36, 24, 24]
-    assert [each["speed"] for each in data.descriptions] == [1.0, 0.9, 1.1]
-    slow, plain = data.table().read(0, 1), data.table().read(0, 0)
-    assert slow.shape[1] > plain.shape[1]
+    assert [each["speed"] for each in data.variants.descriptions] == [1.0, 0.9, 1.1]
+    plain, slow, fast = (
+        store.shapes(keys[:1])[0, 1] for store, keys in zip(stores, data.variants.keys, strict=True)
+    )
+    assert slow > plain > fast
 
 
 def test_files_in_any_order_give_the_same_features_for_the_same_utterance(manifest, tmp_path):

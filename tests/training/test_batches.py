@@ -1,87 +1,173 @@
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
+from koser.errors import ConfigError
+from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features, pad_windows
+
+
+def heard(source, epoch):
+    """What each utterance of an epoch sounds like, without padding."""
+    return {
+        row: batch.inputs[0][place, :, : batch.inputs[1][place]].numpy()
+        for batch in source.epoch(epoch)
+        for place, row in enumerate(batch.rows.tolist())
+    }
 
 
 def test_an_epoch_holds_every_utterance_once(feature_table):
     table = feature_table(11)
     rows = np.arange(2, 33)
-    source = TrainingBatches(table, rows, batch_size=4, crop_frames=0, seed=1)
+    source = TrainingBatches(table, rows, batch_size=4, seed=1)
     batches = list(source.epoch(1))
-    assert len(batches) == len(source) == 8
+    assert len(batches) == source.n_batches(1) == 8
     assert sorted(np.concatenate([batch.rows for batch in batches])) == rows.tolist()
 
 
+@pytest.mark.parametrize("limit", [10, 100, 250, 10_000])
+def test_an_epoch_of_bounded_length_holds_every_utterance_once(feature_table, limit):
+    table = feature_table(40)
+    lengths = table.lengths(np.arange(120))
+    source = TrainingBatches(table, np.arange(120), batch_length=limit, seed=1)
+    for epoch in (1, 2):
+        batches = list(source.epoch(epoch))
+        assert len(batches) == source.n_batches(epoch)
+        assert sorted(np.concatenate([batch.rows for batch in batches])) == [*range(120)]
+        for batch in batches:
+            assert len(batch.rows) == 1 or len(batch.rows) * lengths[batch.rows].max() <= limit
+
+
+def test_batches_of_bounded_length_are_about_as_large_as_the_bound_allows(feature_table):
+    """A pool that were too small would leave every batch half empty."""
+    table = feature_table(100)
+    source = TrainingBatches(table, np.arange(300), batch_length=240, seed=1)
+    padded = [batch.inputs[0].shape[0] * batch.inputs[0].shape[2] for batch in source.epoch(1)]
+    assert np.mean(padded) > 0.7 * 240
+
+
 def test_an_epoch_depends_on_seed_and_epoch_and_on_nothing_else(feature_table):
-    table = feature_table(20, n_variants=2)
+    table = feature_table(20, n_variants=2, crop_frames=9)
 
     def orders(rows, seed, epoch):
-        source = TrainingBatches(table, rows, batch_size=4, crop_frames=9, seed=seed)
-        return [(batch.rows.tolist(), float(batch.features.sum())) for batch in source.epoch(epoch)]
+        source = TrainingBatches(table, rows, batch_size=4, seed=seed)
+        return [
+            (batch.rows.tolist(), float(batch.inputs[0].sum())) for batch in source.epoch(epoch)
+        ]
 
     rows = np.arange(60)
+    assert orders(rows, 1, 1) == orders(rows, 1, 1)
     assert orders(rows, 1, 1) == orders(rows[::-1].copy(), 1, 1)
     assert orders(rows, 1, 1) != orders(rows, 1, 2)
     assert orders(rows, 1, 1) != orders(rows, 2, 1)
 
 
+def test_what_is_heard_of_an_utterance_does_not_depend_on_its_batch(feature_table):
+    table = feature_table(20, n_variants=3, crop_frames=9)
+    rows = np.arange(60)
+    reference = heard(TrainingBatches(table, rows, batch_size=4, seed=5), 3)
+    others = [
+        (TrainingBatches(table, rows, batch_size=7, seed=5), True),
+        (TrainingBatches(table, rows, batch_length=60, seed=5), True),
+        (TrainingBatches(table, rows[30:], batch_size=1, seed=5), True),
+        (TrainingBatches(table, rows, batch_size=4, seed=6), False),
+    ]
+    for source, is_same in others:
+        found = heard(source, 3)
+        equal = [np.array_equal(found[row], reference[row]) for row in found]
+        assert all(equal) if is_same else not all(equal)
+    again = heard(TrainingBatches(table, rows, batch_size=4, seed=5), 4)
+    assert not all(np.array_equal(again[row], reference[row]) for row in rows.tolist())
+
+
 def test_batches_gather_similar_lengths(feature_table):
     table = feature_table(100)
-    batches = list(
-        TrainingBatches(table, np.arange(300), batch_size=10, crop_frames=0, seed=0).epoch(1)
-    )
-    spread = [np.ptp(batch.n_frames.numpy()) for batch in batches]
+    batches = list(TrainingBatches(table, np.arange(300), batch_size=10, seed=0).epoch(1))
+    spread = [np.ptp(batch.inputs[1].numpy()) for batch in batches]
     assert np.mean(spread) < 8  # of lengths that range over 32 frames
 
 
 def test_utterances_are_padded_with_zeros_and_keep_their_targets(feature_table):
     table = feature_table(5)
     for batch in iter_plain_batches(table, np.arange(15), batch_size=4):
+        features, n_frames = batch.inputs
         for place, row in enumerate(batch.rows):
-            n = int(batch.n_frames[place])
-            np.testing.assert_array_equal(batch.features[place, :, :n], table.read(row))
-            assert not batch.features[place, :, n:].any()
+            n = int(n_frames[place])
+            np.testing.assert_array_equal(features[place, :, :n], table.read(row))
+            assert not features[place, :, n:].any()
             np.testing.assert_array_equal(batch.targets[place], table.targets[row])
-
-
-def test_all_variants_train_and_only_the_plain_one_is_tested(feature_table):
-    table = feature_table(40, n_variants=3)  # variant v lies around 100 v
-    source = TrainingBatches(table, np.arange(120), batch_size=1, crop_frames=0, seed=0)
-    heard = [round(float(batch.features.mean()) / 100) for batch in source.epoch(1)]
-    assert set(heard) == {0, 1, 2}
-    tested = iter_plain_batches(table, np.arange(120), batch_size=1)
-    assert {round(float(batch.features.mean()) / 100) for batch in tested} == {0}
-
-
-def test_long_utterances_are_heard_in_stretches_that_reach_both_ends(feature_table):
-    table = feature_table(1, n_classes=1)
-    whole = table.read(0)
-    source = TrainingBatches(table, np.array([0]), batch_size=1, crop_frames=5, seed=0)
-    starts = set()
-    for epoch in range(300):
-        (batch,) = source.epoch(epoch)
-        assert batch.features.shape[2] == 5
-        first = batch.features[0, 0, 0].item()
-        starts.add(int(np.flatnonzero(whole[0] == np.float32(first))[0]))
-    assert starts == set(range(whole.shape[1] - 5 + 1))
 
 
 def test_shares_are_those_of_the_train_part(feature_table):
     table = feature_table(10, n_classes=2)
-    source = TrainingBatches(table, np.array([0, 2, 4, 1]), batch_size=2, crop_frames=0, seed=0)
+    source = TrainingBatches(table, np.array([0, 2, 4, 1]), batch_size=2, seed=0)
     assert source.class_shares().tolist() == [0.75, 0.25]
 
 
-def test_padding_of_nothing_is_nothing():
-    features, n_frames = pad_features([np.ones((2, 3), np.float32)])
-    assert features.shape == (1, 2, 3)
-    assert n_frames.tolist() == [3]
+def test_a_source_is_described_by_all_that_its_batches_depend_on(feature_table):
+    table = feature_table(4)
+    rows = np.arange(10)
+
+    def description(table=table, rows=rows, seed=0, **bound):
+        bound = bound or {"batch_size": 4}
+        return TrainingBatches(table, rows, **bound, seed=seed).describe()
+
+    assert description() == description(rows=rows[::-1])
+    others = [
+        description(rows=np.arange(1, 11)),
+        description(seed=1),
+        description(batch_size=5),
+        description(batch_length=4),
+        description(table=feature_table(4, crop_frames=3)),
+        description(table=feature_table(4, n_variants=2)),
+        description(table=feature_table(4, n_classes=2), rows=np.arange(8)),
+    ]
+    assert len({description(), *others}) == 1 + len(others)
 
 
-@pytest.mark.parametrize("batch_size", [1, 7, 100])
-def test_plain_batches_hold_every_row_once(feature_table, batch_size):
+@pytest.mark.parametrize("bound", [{"batch_size": 1}, {"batch_size": 100}, {"batch_length": 50}])
+def test_plain_batches_hold_every_row_once(feature_table, bound):
     table = feature_table(8)
     rows = np.array([5, 3, 20, 1])
-    batches = iter_plain_batches(table, rows, batch_size=batch_size)
+    batches = list(iter_plain_batches(table, rows, **bound))
     assert sorted(np.concatenate([batch.rows for batch in batches])) == [1, 3, 5, 20]
+    longest = [int(table.lengths(batch.rows).max()) for batch in batches]
+    assert longest == sorted(longest)
+
+
+@pytest.mark.parametrize("bound", [{}, {"batch_size": 1, "batch_length": 1}])
+def test_a_batch_without_a_bound_or_with_two_is_refused(feature_table, bound):
+    table = feature_table(1)
+    with pytest.raises(ConfigError, match="Give one of batch_size"):
+        TrainingBatches(table, np.arange(3), **bound, seed=0)
+    with pytest.raises(ConfigError, match="Give one of batch_size"):
+        list(iter_plain_batches(table, np.arange(3), **bound))
+
+
+def test_features_that_are_not_float32_become_it():
+    features, n_frames = pad_features([np.ones((2, 3), np.float16), np.ones((2, 1), np.float16)])
+    assert features.dtype.is_floating_point
+    assert features.numpy().dtype == np.float32
+    assert features.tolist() == [[[1, 1, 1]] * 2, [[1, 0, 0]] * 2]
+    assert n_frames.tolist() == [3, 1]
+
+
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 4), st.integers(1, 9)), min_size=1, max_size=6),
+    n_features=st.none() | st.integers(1, 3),
+)
+def test_windows_of_all_utterances_lie_below_each_other(shapes, n_features):
+    """Of waveforms (windows, samples) and of hidden states (windows, features, frames)."""
+    rng = np.random.default_rng(0)
+    middle = () if n_features is None else (n_features,)
+    arrays = [rng.normal(size=(n, *middle, m)).astype(np.float16) for n, m in shapes]
+    windows, lengths, owners = pad_windows(arrays)
+    assert windows.shape == (sum(n for n, _ in shapes), *middle, max(m for _, m in shapes))
+    assert windows.numpy().dtype == np.float32
+    assert (lengths.numpy().dtype, owners.numpy().dtype) == (np.int64, np.int64)
+    for owner, (array, (n, m)) in enumerate(zip(arrays, shapes, strict=True)):
+        own = windows.numpy()[owners.numpy() == owner]
+        assert len(own) == n
+        np.testing.assert_array_equal(own[..., :m], array)
+        assert not own[..., m:].any()
+        assert lengths[owners == owner].tolist() == [m] * n

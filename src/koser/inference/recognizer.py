@@ -17,6 +17,7 @@ from koser.audio.reading import SAMPLING_RATE, load
 from koser.audio.resampling import resample
 from koser.data.corpora.collecting import audio_files
 from koser.errors import AudioError
+from koser.features.batching import batches_by_length
 from koser.features.extraction import Clip
 from koser.models.checkpoint import Checkpoint, find_checkpoint
 from koser.systems import system_class
@@ -155,8 +156,9 @@ class Recognizer:
         self, waveforms: Sequence[np.ndarray], clips: Sequence[Clip | None]
     ) -> list[Prediction]:
         probabilities = np.zeros((len(waveforms), len(self.labels)))
-        for rows in _batches_by_length([len(waveform) for waveform in waveforms]):
-            chosen = [waveforms[row] for row in rows]
+        lengths = [len(waveform) for waveform in waveforms]
+        for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
+            chosen = [waveforms[row] for row in rows.tolist()]
             probabilities[rows] = self._system.predict_waveforms(chosen)
         return [
             Prediction(
@@ -170,31 +172,26 @@ class Recognizer:
         ]
 
 
-def _batches_by_length(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Rows of similar length together, each batch bounded in samples, padding included."""
-    batch: list[int] = []
-    for row in np.argsort(lengths, kind="stable").tolist():
-        if batch and (len(batch) + 1) * lengths[row] > _BATCH_SECONDS * SAMPLING_RATE:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
-def load_recognizer(model: str | Path) -> Recognizer:
+def load_recognizer(model: str | Path, *, encoder: str | None = None) -> Recognizer:
     """Load a trained model.
 
     Parameters
     ----------
     model : str or Path
         A run folder of `koser train`, or a ``.pth`` from one.
+    encoder : str, optional
+        Where the pretrained encoder is now, if not where it was in training: a folder or
+        a hub id. It must be the same one.
 
     Raises
     ------
     CheckpointError
-        If there is no checkpoint of koser.
+        If there is no checkpoint of koser, or `encoder` is given for one that has none.
+    EncoderError
+        If its encoder cannot be loaded, or is another one.
     """
     checkpoint = Checkpoint.read(find_checkpoint(Path(model)))
+    if encoder is not None:
+        checkpoint = checkpoint.with_encoder(encoder)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     return Recognizer(system, checkpoint.origin)

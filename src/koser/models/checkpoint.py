@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ class Checkpoint:
     origin : dict
         Protocol, split hash, seed, corpus and the like; never needed to predict.
     state : dict[str, torch.Tensor]
-        The network's parameters and buffers.
+        The network's trained parameters and its buffers.
     """
 
     system: str
@@ -56,6 +56,21 @@ class Checkpoint:
             },
             path,
         )
+
+    def with_encoder(self, name: str) -> Checkpoint:
+        """The same checkpoint, with its pretrained encoder at another place.
+
+        Raises
+        ------
+        CheckpointError
+            If it has none.
+        """
+        if "encoder" not in self.config:
+            raise CheckpointError(
+                f"A checkpoint of '{self.system}' has no pretrained encoder. Leave --encoder out."
+            )
+        encoder = {**self.config["encoder"], "name": name}
+        return replace(self, config={**self.config, "encoder": encoder})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
@@ -79,6 +94,46 @@ class Checkpoint:
             origin=values["origin"],
             state=values["state"],
         )
+
+
+def trained_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """What training may change in `network`: its state without frozen parameters.
+
+    Returns
+    -------
+    dict[str, torch.Tensor]
+        Parameters that require gradients, and all persistent buffers, by name. They are
+        the network's own tensors, not copies.
+    """
+    # A parameter that two modules share has two names.
+    named = network.named_parameters(remove_duplicate=False)
+    frozen = {name for name, parameter in named if not parameter.requires_grad}
+    return {name: tensor for name, tensor in network.state_dict().items() if name not in frozen}
+
+
+def load_trained_state(network: torch.nn.Module, state: Mapping[str, torch.Tensor]) -> None:
+    """Put what `trained_state` gave into a network of the same kind.
+
+    Raises
+    ------
+    CheckpointError
+        If names or shapes are not exactly those of the network's own `trained_state`.
+    """
+    expected = trained_state(network)
+    problems = [f"no '{name}'" for name in expected if name not in state]
+    problems += [f"unknown '{name}'" for name in state if name not in expected]
+    problems += [
+        f"'{name}' of shape {tuple(state[name].shape)} instead of {tuple(tensor.shape)}"
+        for name, tensor in expected.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if problems:
+        raise CheckpointError(
+            f"The weights are of another network: {len(problems)} of its "
+            f"{len(expected)} tensors differ ({'; '.join(problems[:3])}). "
+            f"Give the checkpoint that was trained with these settings."
+        )
+    network.load_state_dict(state, strict=False)
 
 
 def save_tensors(values: Mapping[str, Any], path: Path) -> None:

@@ -9,7 +9,7 @@ from koser.errors import ConfigError
 if TYPE_CHECKING:
     from koser.systems.system import System
 
-SYSTEM_NAMES = ("mfcc",)
+SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft")
 
 
 def system_class(name: str) -> type[System]:
@@ -20,8 +20,17 @@ def system_class(name: str) -> type[System]:
     ConfigError
         If there is none.
     """
+    # Each is imported when it is asked for: a system's libraries are needed by it alone.
     if name == "mfcc":
         from koser.systems.mfcc import MfccSystem
 
         return MfccSystem
+    if name == "wav2vec2":
+        from koser.systems.wav2vec2 import Wav2Vec2System
+
+        return Wav2Vec2System
+    if name == "wav2vec2ft":
+        from koser.systems.wav2vec2ft import Wav2Vec2FtSystem
+
+        return Wav2Vec2FtSystem
     raise ConfigError(f"No system is called '{name}'. Systems: {', '.join(SYSTEM_NAMES)}.")

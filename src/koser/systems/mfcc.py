@@ -17,20 +17,27 @@ from pydantic import Field
 
 from koser.config import Config, build_config
 from koser.data.manifest import Manifest
-from koser.features.extraction import Progress, clips_of, extract
+from koser.features.extraction import Progress
 from koser.features.mfcc import MfccExtractor, MfccOptions
-from koser.features.store import KEY_SIZE, FeatureStore
 from koser.features.threads import torch_threads
-from koser.models.checkpoint import Checkpoint
+from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
 from koser.systems.system import Part, System, target_distributions
-from koser.training.batches import (
-    FeatureTable,
-    TrainingBatches,
-    iter_plain_batches,
-    pad_features,
-)
-from koser.training.loop import Fit, OnEpoch, TrainOptions, fit, predict
+from koser.systems.variants import StoredVariants, all_speeds, extract_variants
+from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
+from koser.training.devices import compute_logits
+from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.options import Precision, TrainOptions
+from koser.training.scoring import predict
+from koser.training.tables import FeatureTable
+
+
+class MfccTrain(TrainOptions):
+    """How the network learns."""
+
+    batch_size: int = Field(32, gt=0)  # utterances
+    # The network is too small to gain from bf16, and logarithms of energies would lose.
+    precision: Precision = "float32"
 
 
 class MfccConfig(Config):
@@ -38,7 +45,7 @@ class MfccConfig(Config):
 
     mfcc: MfccOptions = MfccOptions()
     cnn: CnnOptions = CnnOptions()
-    train: TrainOptions = TrainOptions()
+    train: MfccTrain = MfccTrain()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
     speeds: tuple[float, ...] = (0.9, 1.1)
     # Longest stretch that is heard at once in training; whole utterances are tested.
@@ -49,15 +56,12 @@ class MfccConfig(Config):
 class MfccData:
     """Where a manifest's features lie, and what they should be recognised as."""
 
-    store_root: Path
-    descriptions: tuple[dict[str, object], ...]  # one per speed, 1.0 first
-    keys: np.ndarray  # (n_speeds, n_utterances)
+    variants: StoredVariants  # one per speed, 1.0 first
     targets: np.ndarray  # (n_utterances, n_labels)
 
-    def table(self) -> FeatureTable:
-        """Open the stores."""
-        stores = tuple(FeatureStore(self.store_root, each) for each in self.descriptions)
-        return FeatureTable(stores, self.keys, self.targets)
+    def table(self, *, crop_frames: int = 0) -> FeatureTable:
+        """Open the stores; `crop_frames` is the longest stretch heard at once in training."""
+        return FeatureTable(self.variants.open(), self.variants.keys, self.targets, crop_frames)
 
 
 class MfccSystem(System):
@@ -89,42 +93,26 @@ class MfccSystem(System):
         progress: Progress | None = None,
     ) -> MfccData:
         """Extract the MFCCs of every utterance, and of the train part at other speeds."""
-        clips = clips_of(manifest.table)
-        speeds = (1.0, *(speed for speed in config.speeds if speed != 1.0))
-        keys = np.zeros((len(speeds), len(clips)), f"S{KEY_SIZE}")
-        descriptions = []
-        total = len(clips) + (len(speeds) - 1) * len(train_rows)
-        done = 0
-        for variant, speed in enumerate(speeds):
-            rows = np.arange(len(clips)) if variant == 0 else train_rows
-            extractor = MfccExtractor(config.mfcc, speed=speed)
-            descriptions.append(extractor.describe())
-            keys[variant, rows] = extract(
-                [clips[row] for row in rows],
-                extractor,
-                store_root,
-                n_workers=n_workers,
-                progress=None if progress is None else _shifted(progress, done, total),
-            )
-            done += len(rows)
-        return MfccData(store_root, tuple(descriptions), keys, target_distributions(manifest))
+        variants = extract_variants(
+            manifest,
+            [MfccExtractor(config.mfcc, speed=speed) for speed in all_speeds(config.speeds)],
+            train_rows=train_rows,
+            store_root=store_root,
+            n_workers=n_workers,
+            progress=progress,
+        )
+        return MfccData(variants, target_distributions(manifest))
 
     def fit(
         self, data: MfccData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
     ) -> Fit:
         """Train the network; its standardisation is fitted on the train part alone."""
-        table, options = data.table(), self.config.train
+        table, options = data.table(crop_frames=self._crop_frames()), self.config.train
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._network.standardizer.fit(table.read(row) for row in part.train.tolist())
-        source = TrainingBatches(
-            table,
-            part.train,
-            batch_size=options.batch_size,
-            crop_frames=self._crop_frames(),
-            seed=part.seed,
-        )
+        source = TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed)
         return fit(
             self._network,
             source,
@@ -143,23 +131,25 @@ class MfccSystem(System):
 
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
-        batches = iter_plain_batches(data.table(), rows, batch_size=self.config.train.batch_size)
-        probabilities: np.ndarray = predict(self._network, batches, data.keys.shape[1])[rows]
+        options = self.config.train
+        batches = iter_plain_batches(data.table(), rows, batch_size=options.batch_size)
+        probabilities: np.ndarray = predict(
+            self._network, batches, len(data.targets), precision=options.precision
+        )[rows]
         return probabilities
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
-        device = next(self._network.parameters()).device
         self._network.eval()
         with torch_threads(self.n_threads), torch.inference_mode():
-            features, n_frames = pad_features([self._extractor(each) for each in waveforms])
-            logits = self._network(features.to(device), n_frames.to(device))
+            inputs = pad_features([self._extractor(each) for each in waveforms])
+            logits = compute_logits(self._network, inputs, self.config.train.precision)
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
 
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
         """The trained system as a checkpoint."""
-        state = {name: tensor.cpu() for name, tensor in self._network.state_dict().items()}
+        state = {name: tensor.cpu() for name, tensor in trained_state(self._network).items()}
         return Checkpoint(
             self.name, self.labels, self.config.model_dump(mode="json"), origin, state
         )
@@ -168,10 +158,6 @@ class MfccSystem(System):
     def from_checkpoint(cls, checkpoint: Checkpoint) -> MfccSystem:
         """The trained system that `to_checkpoint` made."""
         system = cls(checkpoint.labels, build_config(MfccConfig, checkpoint.config))
-        system._network.load_state_dict(checkpoint.state)
+        load_trained_state(system._network, checkpoint.state)
         system._network.eval()
         return system
-
-
-def _shifted(progress: Progress, offset: int, total: int) -> Progress:
-    return lambda done, _: progress(offset + done, total)

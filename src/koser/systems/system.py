@@ -56,7 +56,7 @@ class System(ABC):
     @property
     @abstractmethod
     def n_threads(self) -> int:
-        """Threads of torch that it trains with."""
+        """Threads of torch that it trains with; 0 for as many as are free."""
 
     @classmethod
     @abstractmethod
@@ -75,6 +75,23 @@ class System(ABC):
         `train_rows` are those that train in any fold: augmented copies are made of
         these alone.
         """
+
+    @classmethod
+    def describe_data(cls, data: Any) -> dict[str, Any]:
+        """What a result should say of the features in `data`, as JSON values.
+
+        Parameters
+        ----------
+        data : object
+            What `extract` returned.
+
+        Returns
+        -------
+        dict
+            Such as the name, revision and fingerprint of an encoder; empty where the
+            configuration says it all.
+        """
+        return {}
 
     @abstractmethod
     def fit(

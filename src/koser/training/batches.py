@@ -1,15 +1,17 @@
-"""Batches of stored features: bucketed by length, the same in every run of a seed."""
+"""Batches of utterances: bucketed by length, the same in every run of a seed."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from koser.features.store import FeatureStore
+from koser.errors import ConfigError
+from koser.features.batching import batches_by_length
 
 # Batches are cut from pools of this many: similar lengths meet, yet no batch is ever
 # made of the same utterances twice.
@@ -22,20 +24,42 @@ class Batch:
 
     Attributes
     ----------
-    features : torch.Tensor [shape=(batch, n_features, n_frames)]
-        Zero after an utterance's end.
-    n_frames : torch.Tensor [shape=(batch,)]
-        Real frames of each.
+    inputs : tuple[torch.Tensor, ...]
+        What the network takes, as the table collates it.
     targets : torch.Tensor [shape=(batch, n_classes)]
         Probability of each class: one-hot, or the raters' distribution.
     rows : np.ndarray [shape=(batch,)]
         Which utterances these are.
     """
 
-    features: torch.Tensor
-    n_frames: torch.Tensor
+    inputs: tuple[torch.Tensor, ...]
     targets: torch.Tensor
     rows: np.ndarray
+
+
+class Table(Protocol):
+    """The utterances of a manifest, as arrays that a network learns from."""
+
+    @property
+    def targets(self) -> np.ndarray:
+        """Target distributions [shape=(n_utterances, n_classes)], float32."""
+        ...
+
+    def lengths(self, rows: np.ndarray) -> np.ndarray:
+        """Lengths of utterances, whole and unaugmented, in the table's unit; integers."""
+        ...
+
+    def read(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
+        """The array of one utterance; with `rng`, as it is heard in training."""
+        ...
+
+    def collate(self, arrays: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
+        """Put what was read side by side, as the network takes it."""
+        ...
+
+    def describe(self, rows: np.ndarray) -> str:
+        """Identify all that the batches of `rows` depend on."""
+        ...
 
 
 def pad_features(arrays: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -43,98 +67,104 @@ def pad_features(arrays: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tens
 
     Parameters
     ----------
-    arrays : Sequence[np.ndarray] [shape=(n_features, n_frames)]
-        One per utterance.
+    arrays : Sequence[np.ndarray] [shape=(..., n_frames)]
+        One per utterance; all but the last dimension are the same for all.
 
     Returns
     -------
-    features : torch.Tensor [shape=(batch, n_features, n_frames)]
+    features : torch.Tensor [shape=(batch, ..., n_frames)]
         float32, with zeros up to the longest.
     n_frames : torch.Tensor [shape=(batch,)]
         Real frames of each.
     """
-    n_frames = np.array([array.shape[1] for array in arrays])
-    features = np.zeros((len(arrays), arrays[0].shape[0], n_frames.max()), np.float32)
-    for place, array in zip(features, arrays, strict=True):
-        place[:, : array.shape[1]] = array
-    return torch.from_numpy(features), torch.from_numpy(n_frames)
+    features, n_frames, _ = pad_windows([array[None] for array in arrays])
+    return features, n_frames
 
 
-@dataclass(frozen=True)
-class FeatureTable:
-    """Stored features of a manifest's utterances, in one or several variants.
-
-    Attributes
-    ----------
-    stores : tuple[FeatureStore, ...]
-        One per variant; the first is the plain one.
-    keys : np.ndarray [shape=(n_variants, n_utterances), dtype=S16]
-        Where each utterance lies in each store; blank where a variant was not made.
-    targets : np.ndarray [shape=(n_utterances, n_classes)]
-        float32 target distributions.
-    """
-
-    stores: tuple[FeatureStore, ...]
-    keys: np.ndarray
-    targets: np.ndarray
-
-    def read(self, row: int, variant: int = 0) -> np.ndarray:
-        """Features of one utterance [shape=(n_features, n_frames)]."""
-        return self.stores[variant].read(bytes(self.keys[variant, row]))
-
-    def lengths(self, rows: np.ndarray) -> np.ndarray:
-        """Frames of utterances in the plain variant."""
-        return self.stores[0].n_columns(self.keys[0, rows])
-
-    def collate(self, rows: Sequence[int], arrays: Sequence[np.ndarray]) -> Batch:
-        """Put utterances side by side, padded with zeros to the longest."""
-        features, n_frames = pad_features(arrays)
-        targets = torch.from_numpy(self.targets[list(rows)])
-        return Batch(features, n_frames, targets, np.asarray(rows))
-
-
-class TrainingBatches:
-    """Shuffled batches, a new order and new variants each epoch.
+def pad_windows(
+    arrays: Sequence[np.ndarray],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Put the windows of several utterances below each other.
 
     Parameters
     ----------
-    table : FeatureTable
-        Where the features are.
+    arrays : Sequence[np.ndarray] [shape=(n_windows, ..., length)]
+        One per utterance; all windows of one are equally long.
+
+    Returns
+    -------
+    windows : torch.Tensor [shape=(total_windows, ..., longest)]
+        float32, with zeros up to the longest.
+    lengths : torch.Tensor [shape=(total_windows,)]
+        int64; real values of each window along the last dimension.
+    owners : torch.Tensor [shape=(total_windows,)]
+        int64; which utterance of the batch a window is of.
+    """
+    n_windows = np.array([len(array) for array in arrays])
+    lengths = np.array([array.shape[-1] for array in arrays])
+    shape = (n_windows.sum(), *arrays[0].shape[1:-1], lengths.max())
+    windows = np.zeros(shape, np.float32)
+    places = np.split(windows, np.cumsum(n_windows)[:-1])  # views
+    for place, array in zip(places, arrays, strict=True):
+        place[..., : array.shape[-1]] = array
+    owners = np.repeat(np.arange(len(arrays)), n_windows)
+    return (
+        torch.from_numpy(windows),
+        torch.from_numpy(np.repeat(lengths, n_windows)),
+        torch.from_numpy(owners),
+    )
+
+
+class TrainingBatches:
+    """Shuffled batches, a new order and new draws each epoch.
+
+    Order and batches depend on the seed, the epoch and the lengths; what is heard of an
+    utterance depends on the seed, the epoch and its row, not on the batch it is in.
+
+    Parameters
+    ----------
+    table : Table
+        Where the utterances are.
     rows : np.ndarray
         The utterances to train on.
-    batch_size : int
+    batch_size : int, optional
         Utterances a batch.
-    crop_frames : int
-        Longer utterances are heard in a random stretch of this many frames; 0 for whole.
+    batch_length : int, optional
+        In place of `batch_size`: the largest padded length of a batch, its utterances
+        times the longest, in the table's unit and before augmentation. A longer
+        utterance is a batch by itself.
     seed : int
-        Order, variants and stretches depend on it and on the epoch, on nothing else.
+        Of every draw.
+
+    Raises
+    ------
+    ConfigError
+        Unless exactly one of `batch_size` and `batch_length` is given.
     """
 
     def __init__(
         self,
-        table: FeatureTable,
+        table: Table,
         rows: np.ndarray,
         *,
-        batch_size: int,
-        crop_frames: int,
+        batch_size: int | None = None,
+        batch_length: int | None = None,
         seed: int,
     ) -> None:
+        self._bound = _bound(batch_size, batch_length)
         self._table = table
         self._rows = np.sort(rows)
         self._lengths = table.lengths(self._rows)
-        self._batch_size = batch_size
-        self._crop_frames = crop_frames
         self._seed = seed
 
-    def __len__(self) -> int:
-        return -(-len(self._rows) // self._batch_size)
+    def n_batches(self, epoch: int) -> int:
+        """Batches of one epoch; where a length bounds them, epochs differ."""
+        return len(self._plan(epoch))
 
     def describe(self) -> str:
         """A hash of all that the batches depend on."""
-        digest = hashlib.blake2b(digest_size=16)
-        for array in (self._rows, self._table.keys[:, self._rows], self._table.targets[self._rows]):
-            digest.update(np.ascontiguousarray(array).tobytes())
-        digest.update(f"{self._batch_size} {self._crop_frames} {self._seed}".encode())
+        digest = hashlib.blake2b(self._rows.tobytes(), digest_size=16)
+        digest.update(f"{self._table.describe(self._rows)} {self._bound} {self._seed}".encode())
         return digest.hexdigest()
 
     def class_shares(self) -> np.ndarray:
@@ -143,40 +173,73 @@ class TrainingBatches:
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
-        rng = np.random.default_rng([self._seed, epoch])
-        variants = rng.integers(len(self._table.stores), size=len(self._rows))
-        places = rng.random(len(self._rows))  # of the stretches
-        order = rng.permutation(len(self._rows))
-        batches = []
-        pool = self._batch_size * _POOL
-        for start in range(0, len(order), pool):
-            chunk = order[start : start + pool]
-            chunk = chunk[np.argsort(self._lengths[chunk], kind="stable")]
-            batches += [
-                chunk[first : first + self._batch_size]
-                for first in range(0, len(chunk), self._batch_size)
-            ]
-        for place in rng.permutation(len(batches)):
-            chosen = batches[place]
-            arrays = [
-                self._stretch(self._table.read(int(self._rows[i]), int(variants[i])), places[i])
-                for i in chosen
-            ]
-            yield self._table.collate(self._rows[chosen].tolist(), arrays)
+        for chosen in self._plan(epoch):
+            rows = self._rows[chosen]
+            rngs = [_generator(self._seed, epoch, row) for row in rows.tolist()]
+            yield _batch(self._table, rows, rngs)
 
-    def _stretch(self, array: np.ndarray, place: float) -> np.ndarray:
-        spare = array.shape[1] - self._crop_frames
-        if self._crop_frames == 0 or spare <= 0:
-            return array
-        start = int(place * (spare + 1))
-        return array[:, start : start + self._crop_frames]
+    def _plan(self, epoch: int) -> list[np.ndarray]:
+        """Which utterances are in each batch of an epoch, as places in the sorted rows."""
+        rng = np.random.default_rng([self._seed, epoch])
+        order = rng.permutation(len(self._rows))
+        size = _POOL * self._bound.typical_size(self._lengths)
+        batches = []
+        for start in range(0, len(order), size):
+            pool = order[start : start + size]
+            batches += [pool[chosen] for chosen in self._bound.cut(self._lengths[pool])]
+        return [batches[place] for place in rng.permutation(len(batches))]
 
 
 def iter_plain_batches(
-    table: FeatureTable, rows: np.ndarray, *, batch_size: int
+    table: Table,
+    rows: np.ndarray,
+    *,
+    batch_size: int | None = None,
+    batch_length: int | None = None,
 ) -> Iterator[Batch]:
-    """Yield every utterance once, unaugmented, neighbours in length together."""
-    order = rows[np.argsort(table.lengths(rows), kind="stable")]
-    for start in range(0, len(order), batch_size):
-        chosen = order[start : start + batch_size].tolist()
-        yield table.collate(chosen, [table.read(row) for row in chosen])
+    """Yield every utterance once, unaugmented, neighbours in length together.
+
+    `TrainingBatches` says what the parameters are, and what is refused.
+    """
+    for chosen in _bound(batch_size, batch_length).cut(table.lengths(rows)):
+        yield _batch(table, rows[chosen], [None] * len(chosen))
+
+
+@dataclass(frozen=True)
+class _Bound:
+    """How large a batch may be."""
+
+    limit: int  # utterances, or the padded length of them all
+    is_length: bool
+
+    def cut(self, lengths: np.ndarray) -> list[np.ndarray]:
+        """Places in `lengths` in batches, the shortest first."""
+        if self.is_length:
+            return batches_by_length(lengths, self.limit)
+        order = np.argsort(lengths, kind="stable")
+        return [order[first : first + self.limit] for first in range(0, len(order), self.limit)]
+
+    def typical_size(self, lengths: np.ndarray) -> int:
+        """About how many utterances a batch has; at least one."""
+        return max(1, round(self.limit / float(lengths.mean()))) if self.is_length else self.limit
+
+
+def _bound(batch_size: int | None, batch_length: int | None) -> _Bound:
+    if batch_size is not None and batch_length is None:
+        return _Bound(batch_size, is_length=False)
+    if batch_length is not None and batch_size is None:
+        return _Bound(batch_length, is_length=True)
+    raise ConfigError(
+        f"A batch is bounded by a size or by a length. Give one of batch_size ({batch_size}) "
+        f"and batch_length ({batch_length})."
+    )
+
+
+def _generator(seed: int, epoch: int, row: int) -> np.random.Generator:
+    # A spawn key, because [seed, epoch, 0] alone is the same seed as [seed, epoch].
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(row,)))
+
+
+def _batch(table: Table, rows: np.ndarray, rngs: Sequence[np.random.Generator | None]) -> Batch:
+    arrays = [table.read(row, rng) for row, rng in zip(rows.tolist(), rngs, strict=True)]
+    return Batch(table.collate(arrays), torch.from_numpy(table.targets[rows]), rows)

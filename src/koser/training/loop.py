@@ -12,45 +12,47 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
-from pydantic import Field
 
-from koser.config import Config
 from koser.errors import RunError
-from koser.models.checkpoint import load_tensors, save_tensors
+from koser.models.checkpoint import (
+    load_tensors,
+    load_trained_state,
+    save_tensors,
+    trained_state,
+)
 from koser.training.batches import Batch
+from koser.training.devices import (
+    choose_device,
+    compute_logits,
+    explained_memory_errors,
+    is_bf16,
+)
+from koser.training.optimization import (
+    Penalized,
+    class_weights,
+    cross_entropy,
+    make_optimizer,
+    set_learning_rate,
+    trained_parameters,
+    weighted_loss,
+)
+from koser.training.options import TrainOptions, learning_rate_at
+from koser.training.scoring import score
 
 logger = logging.getLogger(__name__)
-
-
-class TrainOptions(Config):
-    """How long and how fast to learn."""
-
-    epochs: int = Field(60, gt=0)  # at most; exactly so many where there is no val part
-    # Epochs without a better val UAR before stopping. Half of all, because most of the gain
-    # comes late, when the learning rate falls.
-    patience: int = Field(30, gt=0)
-    batch_size: int = Field(32, gt=0)  # utterances
-    learning_rate: float = Field(4e-3, gt=0)  # peak
-    warmup: float = Field(0.2, ge=0, lt=1)  # share of all steps with a rising learning rate
-    weight_decay: float = Field(1e-2, ge=0)
-    clip_norm: float = Field(5.0, gt=0)  # largest norm of the gradient
-    label_smoothing: float = Field(0.1, ge=0, lt=1)
-    class_weights: bool = True  # weigh a class by the inverse of its share of the train part
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    # Of torch on a CPU: a setting, not what the machine has, because results depend on it.
-    n_threads: int = Field(1, gt=0)
 
 
 class TrainingSource(Protocol):
     """Where the batches of an epoch come from."""
 
-    def __len__(self) -> int:
-        """Batches in an epoch."""
+    def n_batches(self, epoch: int) -> int:
+        """Batches of one epoch, known before it begins; epochs may differ."""
         ...
 
     def epoch(self, epoch: int) -> Iterable[Batch]:
@@ -127,7 +129,9 @@ def fit(
     Parameters
     ----------
     network : torch.nn.Module
-        Maps ``(features, n_frames)`` to logits.
+        Maps the inputs of a batch to logits. What does not require gradients stays as it
+        is and is not kept; `koser.training.optimization.GroupedParameters` tells how
+        parts learn at different rates.
     source : TrainingSource
         The train part.
     val_batches : Callable or None
@@ -144,24 +148,29 @@ def fit(
     Raises
     ------
     RunError
-        If the loss is no longer finite, or `resume_file` is of another training.
+        If the loss is no longer finite, the memory ends, nothing is to be learnt, or
+        `resume_file` is of another training.
     """
     device = choose_device(options.device)
     network.to(device)
-    optimizer = _optimizer(network, options)
-    class_weights = _class_weights(source, options).to(device)
+    optimizer = make_optimizer(network, options)
+    weights = class_weights(source.class_shares(), options).to(device)
     identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
     progress = _Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
     if resume_file.exists():
         progress.load(resume_file, network, optimizer)
+    _log_start(network, source, options, device)
 
     while not progress.is_over(options, has_val=val_batches is not None):
         started = time.perf_counter()
         epoch = len(progress.history) + 1
-        with torch.random.fork_rng():
-            torch.manual_seed(_epoch_seed(seed, epoch))
-            train = _train_epoch(network, optimizer, source, class_weights, options, epoch)
-        val = None if val_batches is None else score(network, val_batches(), device)
+        with explained_memory_errors(options):
+            with torch.random.fork_rng():
+                torch.manual_seed(_epoch_seed(seed, epoch))
+                train = _train_epoch(network, optimizer, source, weights, options, epoch)
+            val = None
+            if val_batches is not None:
+                val = score(network, val_batches(), precision=options.precision)
         record = Epoch(
             epoch=epoch,
             learning_rate=learning_rate_at(epoch / options.epochs, options),
@@ -178,7 +187,9 @@ def fit(
         if on_epoch is not None:
             on_epoch(record)
 
-    network.load_state_dict(progress.best_state)
+    if device.type == "cuda":
+        logger.info("peak GPU memory %.2f GiB", torch.cuda.max_memory_allocated(device) / 2**30)
+    load_trained_state(network, progress.best_state)
     network.eval()
     return Fit(tuple(progress.history), progress.best_epoch)
 
@@ -203,7 +214,7 @@ class _Progress:
         if self.best_epoch == 0 or _rank(record) >= _rank(self.history[self.best_epoch - 1]):
             self.best_epoch = record.epoch
             self.best_state = {
-                name: tensor.detach().cpu().clone() for name, tensor in network.state_dict().items()
+                name: tensor.cpu().clone() for name, tensor in trained_state(network).items()
             }
 
     def save(self, file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
@@ -212,7 +223,7 @@ class _Progress:
             "history": [asdict(record) for record in self.history],
             "best_epoch": self.best_epoch,
             "best_state": self.best_state,
-            "network": network.state_dict(),
+            "network": trained_state(network),
             "optimizer": optimizer.state_dict(),
         }
         save_tensors(values, file)
@@ -227,7 +238,7 @@ class _Progress:
         self.history = [Epoch(**record) for record in values["history"]]
         self.best_epoch = values["best_epoch"]
         self.best_state = values["best_state"]
-        network.load_state_dict(values["network"])
+        load_trained_state(network, values["network"])
         optimizer.load_state_dict(values["optimizer"])
 
 
@@ -238,162 +249,67 @@ def _rank(record: Epoch) -> tuple[float, float]:
     return (record.val_uar, -record.val_loss)
 
 
-@dataclass(frozen=True)
-class Scores:
-    """How a network does on a part: what training watches, not what is reported."""
-
-    loss: float
-    accuracy: float
-    uar: float
-
-
-def score(network: torch.nn.Module, batches: Iterable[Batch], device: torch.device) -> Scores:
-    """Loss, accuracy and UAR of `network` over `batches`.
-
-    UAR here is over the classes that the part has: it ranks epochs of one training.
-    """
-    network.eval()
-    loss, n_utterances = 0.0, 0
-    counts: torch.Tensor | None = None
-    with torch.inference_mode():
-        for batch in batches:
-            logits = network(batch.features.to(device), batch.n_frames.to(device)).cpu()
-            loss += float(_cross_entropy(logits, batch.targets).sum())
-            n_utterances += len(logits)
-            if counts is None:
-                counts = torch.zeros(logits.shape[1], 2)
-            y_true, y_pred = batch.targets.argmax(1), logits.argmax(1)
-            counts[:, 0] += torch.bincount(y_true, minlength=len(counts))
-            counts[:, 1] += torch.bincount(y_true[y_true == y_pred], minlength=len(counts))
-    if counts is None:
-        raise RunError("There is nothing to score: the part is empty.")
-    present = counts[counts[:, 0] > 0]
-    return Scores(
-        loss=loss / n_utterances,
-        accuracy=float(counts[:, 1].sum() / counts[:, 0].sum()),
-        uar=float((present[:, 1] / present[:, 0]).mean()),
-    )
-
-
-def predict(network: torch.nn.Module, batches: Iterable[Batch], n_rows: int) -> np.ndarray:
-    """Probabilities of every row of `batches`.
-
-    Parameters
-    ----------
-    network : torch.nn.Module
-        Maps ``(features, n_frames)`` to logits.
-    batches : Iterable[Batch]
-        Their `rows` say where a result belongs.
-    n_rows : int
-        Rows of the whole table.
-
-    Returns
-    -------
-    np.ndarray [shape=(n_rows, n_classes)]
-        float64; NaN in rows that no batch holds.
-    """
-    network.eval()
-    device = next(network.parameters()).device
-    probabilities: np.ndarray | None = None
-    with torch.inference_mode():
-        for batch in batches:
-            logits = network(batch.features.to(device), batch.n_frames.to(device))
-            result = logits.double().softmax(1).cpu().numpy()
-            if probabilities is None:
-                probabilities = np.full((n_rows, result.shape[1]), np.nan)
-            probabilities[batch.rows] = result
-    if probabilities is None:
-        raise RunError("There is nothing to predict: the part is empty.")
-    return probabilities
-
-
-def learning_rate_at(progress: float, options: TrainOptions) -> float:
-    """Learning rate after a share of all steps: a linear rise, then half a cosine to zero.
-
-    Examples
-    --------
-    >>> learning_rate_at(0.1, TrainOptions(learning_rate=1e-3, warmup=0.1))
-    0.001
-    """
-    if progress < options.warmup:
-        return options.learning_rate * progress / options.warmup
-    rest = (progress - options.warmup) / (1.0 - options.warmup)
-    return float(options.learning_rate * 0.5 * (1.0 + np.cos(np.pi * rest)))
-
-
-def choose_device(name: str) -> torch.device:
-    """Resolve ``auto`` to the GPU if there is one.
-
-    Raises
-    ------
-    RunError
-        If a GPU is asked for and none is there.
-    """
-    has_gpu = torch.cuda.is_available()
-    if name == "cuda" and not has_gpu:
-        raise RunError("No CUDA device is available. Train with --set train.device=cpu.")
-    return torch.device("cuda" if name != "cpu" and has_gpu else "cpu")
-
-
-def _optimizer(network: torch.nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
-    """AdamW that decays weights, not biases and gains: these have no scale to keep small."""
-    weights = [parameter for parameter in network.parameters() if parameter.dim() > 1]
-    others = [parameter for parameter in network.parameters() if parameter.dim() <= 1]
-    groups = [
-        {"params": weights, "weight_decay": options.weight_decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, lr=options.learning_rate)
-
-
 def _train_epoch(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     source: TrainingSource,
-    class_weights: torch.Tensor,
+    weights: torch.Tensor,
     options: TrainOptions,
     epoch: int,
 ) -> tuple[float, float]:
     """One pass over the train part; returns its mean loss and its accuracy."""
     network.train()
-    device = class_weights.device
+    trained = trained_parameters(network)
+    n_steps, step = _n_steps(source, options, epoch), 0
+    batches = iter(source.epoch(epoch))
     loss_sum, n_correct, n_utterances = 0.0, 0, 0
-    for step, batch in enumerate(source.epoch(epoch)):
-        for group in optimizer.param_groups:
-            share = (epoch - 1 + (step + 1) / len(source)) / options.epochs
-            group["lr"] = learning_rate_at(share, options)
-        targets = batch.targets.to(device)
-        logits = network(batch.features.to(device), batch.n_frames.to(device))
-        smooth = options.label_smoothing
-        smoothed = targets * (1.0 - smooth) + smooth / targets.shape[1]
-        weights = targets @ class_weights
-        loss = (_cross_entropy(logits, smoothed) * weights).sum() / weights.sum()
-        if not torch.isfinite(loss):
-            raise RunError(
-                f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "
-                f"--set train.learning_rate={options.learning_rate / 10:g}"
-            )
+    while group := list(islice(batches, options.accumulate)):
+        step += 1
+        progress = (epoch - 1 + step / n_steps) / options.epochs
+        set_learning_rate(optimizer, learning_rate_at(progress, options))
         optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
-        torch.nn.utils.clip_grad_norm_(network.parameters(), options.clip_norm)
+        # The mean is over the whole step, so that its gradient is that of one large batch.
+        total = (torch.cat([batch.targets for batch in group]).to(weights.device) @ weights).sum()
+        for batch in group:
+            targets = batch.targets.to(weights.device)
+            logits = compute_logits(network, batch.inputs, options.precision)
+            loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
+            if not torch.isfinite(loss):
+                raise RunError(
+                    f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "
+                    f"--set train.learning_rate={options.learning_rate / 10:g}"
+                )
+            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+            with torch.no_grad():
+                loss_sum += float(cross_entropy(logits, targets).sum())
+                n_correct += int((logits.argmax(1) == targets.argmax(1)).sum())
+                n_utterances += len(logits)
+        if isinstance(network, Penalized):
+            network.penalty().backward()  # type: ignore[no-untyped-call]  # as above
+        torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
         optimizer.step()
-        with torch.no_grad():
-            loss_sum += float(_cross_entropy(logits, targets).sum())
-            n_correct += int((logits.argmax(1) == targets.argmax(1)).sum())
-            n_utterances += len(logits)
     return loss_sum / n_utterances, n_correct / n_utterances
 
 
-def _cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    return -(targets * logits.log_softmax(1)).sum(1)
+def _n_steps(source: TrainingSource, options: TrainOptions, epoch: int) -> int:
+    return -(-source.n_batches(epoch) // options.accumulate)
 
 
-def _class_weights(source: TrainingSource, options: TrainOptions) -> torch.Tensor:
-    shares = torch.as_tensor(source.class_shares(), dtype=torch.float32)
-    if not options.class_weights:
-        return torch.ones_like(shares)
-    # A class that the train part lacks has no utterance to weigh.
-    return torch.where(shares > 0, 1.0 / shares.clamp_min(1e-12), 0.0) / (shares > 0).sum()
+def _log_start(
+    network: torch.nn.Module, source: TrainingSource, options: TrainOptions, device: torch.device
+) -> None:
+    n_trained = sum(parameter.numel() for parameter in trained_parameters(network))
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    logger.info(
+        "training on %s in %s: %d parameters learn, %d are frozen; %d steps in the first epoch",
+        torch.cuda.get_device_name(device) if device.type == "cuda" else device,
+        "bf16" if is_bf16(options.precision, device) else "float32",
+        n_trained,
+        n_parameters - n_trained,
+        _n_steps(source, options, 1),
+    )
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
 
 
 def _epoch_seed(seed: int, epoch: int) -> int:

@@ -1,0 +1,107 @@
+"""The features of a manifest, and of its train part also at other speeds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from koser.data.manifest import Manifest
+from koser.features.extraction import (
+    BatchExtractor,
+    Extractor,
+    Progress,
+    clips_of,
+    extract,
+    extract_in_batches,
+)
+from koser.features.store import KEY_SIZE, FeatureStore
+
+
+@dataclass(frozen=True)
+class StoredVariants:
+    """Where a manifest's features lie, in one or several variants.
+
+    Attributes
+    ----------
+    store_root : Path
+        Folder of the stores.
+    descriptions : tuple[dict[str, object], ...]
+        Each variant's front-end; the plain one first.
+    keys : np.ndarray [shape=(n_variants, n_utterances), dtype=S16]
+        Where each utterance lies in each store; blank where a variant was not made.
+    dtype : str
+        NumPy type of the features.
+    """
+
+    store_root: Path
+    descriptions: tuple[dict[str, object], ...]
+    keys: np.ndarray
+    dtype: str = "float32"
+
+    def open(self) -> tuple[FeatureStore, ...]:
+        """The stores, one per variant."""
+        return tuple(
+            FeatureStore(self.store_root, each, dtype=self.dtype) for each in self.descriptions
+        )
+
+
+def extract_variants(
+    manifest: Manifest,
+    extractors: Sequence[Extractor | BatchExtractor],
+    *,
+    train_rows: np.ndarray,
+    store_root: Path,
+    n_workers: int = 1,
+    progress: Progress | None = None,
+) -> StoredVariants:
+    """Extract every utterance with the first front-end, the train part with the others too.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    extractors : Sequence[Extractor or BatchExtractor]
+        The plain front-end first.
+    train_rows : np.ndarray
+        The train part.
+    store_root : Path
+        Folder of the stores.
+    n_workers : int
+        Processes; the result does not depend on it.
+    progress : Progress, optional
+        Called with the clips done so far, over all variants, and their total.
+    """
+    clips = clips_of(manifest.table)
+    durations = manifest.table["duration"].to_numpy()
+    keys = np.zeros((len(extractors), len(clips)), f"S{KEY_SIZE}")
+    total = len(clips) + (len(extractors) - 1) * len(train_rows)
+    done = 0
+    dtype = "float32"
+    for variant, extractor in enumerate(extractors):
+        rows = np.arange(len(clips)) if variant == 0 else train_rows
+        chosen = [clips[row] for row in rows]
+        shown = None if progress is None else _shifted(progress, done, total)
+        if isinstance(extractor, BatchExtractor):
+            dtype = extractor.dtype
+            keys[variant, rows] = extract_in_batches(
+                chosen, durations[rows], extractor, store_root, n_workers=n_workers, progress=shown
+            )
+        else:
+            keys[variant, rows] = extract(
+                chosen, extractor, store_root, n_workers=n_workers, progress=shown
+            )
+        done += len(rows)
+    descriptions = tuple(extractor.describe() for extractor in extractors)
+    return StoredVariants(store_root, descriptions, keys, dtype)
+
+
+def all_speeds(speeds: Sequence[float]) -> tuple[float, ...]:
+    """Speeds at which the train part is heard: as recorded first, then the others."""
+    return (1.0, *(speed for speed in speeds if speed != 1.0))
+
+
+def _shifted(progress: Progress, offset: int, total: int) -> Progress:
+    return lambda done, _: progress(offset + done, total)

@@ -1,0 +1,177 @@
+"""System 2 of the document: a frozen speech encoder, pooled over real frames, and a head.
+
+The encoder hears every utterance once; what is kept of its states is in the store, and
+a head trains on it in seconds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+
+from koser.config import build_config
+from koser.data.manifest import Manifest
+from koser.errors import ConfigError
+from koser.features.extraction import Progress
+from koser.features.speech.extractors import (
+    EncoderExtractor,
+    FramesExtractor,
+    StatisticsExtractor,
+)
+from koser.features.speech.loading import LoadedEncoder, load_encoder
+from koser.models.checkpoint import Checkpoint, load_trained_state
+from koser.models.heads import HeadOptions
+from koser.models.speech import FramesHead, StatisticsHead
+from koser.systems.speech import (
+    HeadTrain,
+    SpeechConfig,
+    SpeechData,
+    SpeechSystem,
+    iter_pooled,
+    log_layer_weights,
+)
+from koser.systems.system import Part, target_distributions
+from koser.systems.variants import all_speeds, extract_variants
+from koser.training.batches import TrainingBatches, iter_plain_batches
+from koser.training.devices import choose_device, compute_logits
+from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.scoring import predict
+from koser.training.tables import FramesTable, StatisticsTable
+
+
+class Wav2Vec2Config(SpeechConfig):
+    """All settings of the system."""
+
+    head: HeadOptions = HeadOptions()
+    train: HeadTrain = HeadTrain()
+    # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
+    speeds: tuple[float, ...] = (0.9, 1.1)
+    # What hidden states are kept in: half precision rounds them to 3 decimal digits.
+    keep: Literal["float16", "float32"] = "float16"
+
+
+class Wav2Vec2System(SpeechSystem):
+    """A frozen encoder and a head."""
+
+    name = "wav2vec2"
+    config_class = Wav2Vec2Config
+
+    @classmethod
+    def extract(
+        cls,
+        manifest: Manifest,
+        config: Wav2Vec2Config,
+        *,
+        train_rows: np.ndarray,
+        store_root: Path,
+        n_workers: int = 1,
+        progress: Progress | None = None,
+    ) -> SpeechData:
+        """Let the encoder hear every utterance, and the train part at other speeds."""
+        loaded = load_encoder(config.encoder)
+        config.head.states(loaded.encoder.n_layers)  # a wrong one is refused before the work
+        variants = extract_variants(
+            manifest,
+            [_extractor(loaded, config, speed) for speed in all_speeds(config.speeds)],
+            train_rows=train_rows,
+            store_root=store_root,
+            n_workers=n_workers,
+            progress=progress,
+        )
+        facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
+        return SpeechData(variants, target_distributions(manifest), loaded.options, facts)
+
+    def fit(
+        self, data: SpeechData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
+    ) -> Fit:
+        """Train the head; its standardisation is fitted on the train part alone."""
+        table, options = self._table(data), self.config.train
+        n_states, width = _sizes(table, part.train)
+        with torch.random.fork_rng():
+            torch.manual_seed(part.seed)
+            network = self._make_network(n_states, width)
+        batches = partial(iter_plain_batches, table, batch_size=options.batch_size)
+        network.classifier.standardizer.fit(
+            pooled for _, pooled in iter_pooled(network, batches(part.train), options.precision)
+        )
+        network.classifier.set_ridge(self.config.head, len(part.train))
+        self._network = network
+        self.config = self.config.model_copy(update={"encoder": data.encoder})
+        result = fit(
+            network,
+            TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed),
+            (lambda: batches(part.val)) if len(part.val) else None,
+            options,
+            seed=part.seed,
+            resume_file=resume_file,
+            on_epoch=on_epoch,
+        )
+        log_layer_weights(network.classifier)
+        return result
+
+    def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
+        """Probabilities from stored features [shape=(n_rows, n_labels)]."""
+        options = self.config.train
+        batches = iter_plain_batches(self._table(data), rows, batch_size=options.batch_size)
+        network = self._trained()
+        result = predict(network, batches, len(data.targets), precision=options.precision)
+        chosen: np.ndarray = result[rows]
+        return chosen
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        network, loaded = self._trained(), self._load(self.config.encoder)
+        network.eval()
+        extractor = _extractor(loaded, self.config, 1.0)
+        table = FramesTable if self._has_frames else StatisticsTable
+        with torch.inference_mode():
+            inputs = table.collate(extractor.extract(waveforms))
+            logits = compute_logits(network, inputs, self.config.train.precision)
+        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
+        return result
+
+    @classmethod
+    def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2System:
+        """The trained system that `to_checkpoint` made."""
+        system = cls(checkpoint.labels, build_config(Wav2Vec2Config, checkpoint.config))
+        loaded = system._load(system.config.encoder)
+        states = system.config.head.states(loaded.encoder.n_layers)
+        n_states = len(states) if system._has_frames else loaded.encoder.n_layers + 1
+        network = system._make_network(n_states, loaded.encoder.width)
+        load_trained_state(network, checkpoint.state)
+        system._network = network.to(choose_device(system.config.train.device)).eval()
+        return system
+
+    @property
+    def _has_frames(self) -> bool:
+        """Whether the head pools frames itself, instead of taking their statistics."""
+        return bool(self.config.head.pooling == "attentive")
+
+    def _make_network(self, n_states: int, width: int) -> Any:  # one of the two heads
+        kind = FramesHead if self._has_frames else StatisticsHead
+        return kind(n_states, width, len(self.labels), self.config.head)
+
+    def _table(self, data: SpeechData) -> FramesTable | StatisticsTable:
+        if data.variants is None:
+            raise ConfigError("The features of this system are stored ones. Extract them first.")
+        kind = FramesTable if self._has_frames else StatisticsTable
+        return kind(data.variants.open(), data.variants.keys, data.targets)
+
+
+def _extractor(loaded: LoadedEncoder, config: Wav2Vec2Config, speed: float) -> EncoderExtractor:
+    device = choose_device(config.train.device).type
+    if config.head.pooling != "attentive":
+        return StatisticsExtractor(loaded, dtype=config.keep, speed=speed, device=device)
+    states = config.head.states(loaded.encoder.n_layers)
+    return FramesExtractor(loaded, states, dtype=config.keep, speed=speed, device=device)
+
+
+def _sizes(table: FramesTable | StatisticsTable, rows: np.ndarray) -> tuple[int, int]:
+    """States and width of what is stored."""
+    shape = table.read(int(rows[0])).shape
+    return shape[0], shape[1] if isinstance(table, FramesTable) else shape[2]

@@ -1,0 +1,133 @@
+"""What is learnt, how fast, and the loss that says how well."""
+
+from __future__ import annotations
+
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from torch import nn
+
+from koser.errors import RunError
+from koser.training.options import TrainOptions
+
+
+@runtime_checkable
+class GroupedParameters(Protocol):
+    """A network whose parts learn at different rates."""
+
+    def parameter_groups(self) -> list[tuple[list[nn.Parameter], float]]:
+        """Parameters, and the factor on the learning rate they learn with.
+
+        Every parameter that requires gradients is in one group; others may be in any.
+        """
+        ...
+
+
+@runtime_checkable
+class Penalized(Protocol):
+    """A network whose loss has a term of its own."""
+
+    def penalty(self) -> torch.Tensor:
+        """Added to the loss of every step, which is a mean over utterances."""
+        ...
+
+
+def trained_parameters(network: nn.Module) -> list[nn.Parameter]:
+    """The parameters that learn, in the network's order."""
+    return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+
+def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Optimizer:
+    """AdamW that decays weights, not biases and gains: these have no scale to keep small.
+
+    Parameters
+    ----------
+    network : nn.Module
+        If it has `parameter_groups`, each learns at its own rate; otherwise all that
+        requires gradients learns at the same.
+    options : TrainOptions
+        Learning rate and decay.
+
+    Returns
+    -------
+    torch.optim.Optimizer
+        Without frozen parameters.
+
+    Raises
+    ------
+    RunError
+        If nothing is to be learnt, or a parameter that should learn is in no group.
+    """
+    trained = trained_parameters(network)
+    if not trained:
+        raise RunError("The network has no parameter to learn: all are frozen. Unfreeze some.")
+    grouped = [(trained, 1.0)]
+    if isinstance(network, GroupedParameters):
+        grouped = network.parameter_groups()
+        places = {id(parameter) for parameters, _ in grouped for parameter in parameters}
+        n_missing = sum(id(parameter) not in places for parameter in trained)
+        if n_missing:
+            raise RunError(
+                f"{n_missing} of {len(trained)} parameters that should learn are in none of the "
+                f"network's parameter_groups(). Add or freeze them."
+            )
+    groups = []
+    for parameters, factor in grouped:
+        learning = [parameter for parameter in parameters if parameter.requires_grad]
+        for is_weight, decay in ((True, options.weight_decay), (False, 0.0)):
+            chosen = [parameter for parameter in learning if (parameter.dim() > 1) == is_weight]
+            if chosen:
+                groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
+    return torch.optim.AdamW(groups, lr=options.learning_rate)
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
+    """Let every group learn at `learning_rate`, times its own factor."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["factor"]
+
+
+def class_weights(shares: np.ndarray, options: TrainOptions) -> torch.Tensor:
+    """How much an utterance of each class counts in the loss.
+
+    Parameters
+    ----------
+    shares : np.ndarray [shape=(n_classes,)]
+        Share of each class in the train part.
+    options : TrainOptions
+        Whether classes are weighed at all.
+
+    Returns
+    -------
+    torch.Tensor [shape=(n_classes,)]
+        float32.
+    """
+    known = torch.as_tensor(shares, dtype=torch.float32)
+    if not options.class_weights:
+        return torch.ones_like(known)
+    # A class that the train part lacks has no utterance to weigh.
+    return torch.where(known > 0, 1.0 / known.clamp_min(1e-12), 0.0) / (known > 0).sum()
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy of each utterance in nats [shape=(batch,)]."""
+    return -(targets * logits.log_softmax(1)).sum(1)
+
+
+def weighted_loss(
+    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smoothing: float
+) -> torch.Tensor:
+    """Sum over a batch of what is minimised; divide it by the weight of the whole step.
+
+    Parameters
+    ----------
+    logits, targets : torch.Tensor [shape=(batch, n_classes)]
+        What the network says, and what it should.
+    weights : torch.Tensor [shape=(n_classes,)]
+        Of each class.
+    smoothing : float in [0, 1)
+        Share of the targets that is spread over all classes.
+    """
+    smoothed = targets * (1.0 - smoothing) + smoothing / targets.shape[1]
+    return (cross_entropy(logits, smoothed) * (targets @ weights)).sum()
