@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Train and test one of the document's systems on data/emotions.
 
-The run is kept whole in runs/<model>_<split>_<time>/; the files that the document names
-are also left in the current folder.
+Every run is kept whole in runs/<model>_<split>_<time>/; the files that the document
+names are also left in the current folder.
 """
 
 import shutil
@@ -11,20 +11,24 @@ from typing import Annotated
 
 import typer
 
-from koser.cli import Quiet, Workers, run_app, train_request
+from koser.cli import run_app
+from koser.cli_training import SYSTEMS, Encoder, Overrides, Quiet, Workers, train_request
 
 
 def main(
-    model: Annotated[str, typer.Option(help="System: mfcc.")] = "mfcc",
+    model: Annotated[str, typer.Option(help=f"System: {SYSTEMS}.")] = "mfcc",
     split: Annotated[
-        str, typer.Option(help="speaker, random, or any of `koser split`.")
-    ] = "speaker",
+        list[str] | None,
+        typer.Option(
+            help="speaker (by default), random, or any of `koser split`. Given several times: a "
+            "run for each and the gap between them; best_model_<model>.pth is then of the last."
+        ),
+    ] = None,
     data: Annotated[Path, typer.Option(help="Folder that preprocess.py made.")] = Path(
         "data/emotions"
     ),
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting, as in train.epochs=20.")
-    ] = None,
+    encoder: Encoder = None,
+    set_: Overrides = None,
     seeds: Annotated[int, typer.Option(help="Seeds to train with, for mean ± sd.")] = 1,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with the newest interrupted run.")
@@ -35,15 +39,27 @@ def main(
     """Train and test one of the document's systems on data/emotions."""
     from koser.experiment.request import TrainRequest
 
+    splits = split or ["speaker"]
     request = TrainRequest(
-        model=model, split=split, data=data, overrides=tuple(set_ or ()), n_seeds=seeds
+        model=model,
+        split=splits[0],
+        data=data,
+        overrides=tuple(set_ or ()),
+        encoder=encoder,
+        n_seeds=seeds,
     )
-    folder = train_request(request, None, resume=resume, workers=workers, quiet=quiet)
-    for pattern in ("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"):
-        for file in folder.glob(pattern):
-            shutil.copy(file, file.name)
-            typer.echo(f"Here: {file.name}")
-    typer.echo(f"Report: {folder / 'report.html'}")
+    folders, gap = train_request(request, splits, None, resume=resume, workers=workers, quiet=quiet)
+    here = {}
+    for folder in folders:
+        for pattern in ("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"):
+            here.update({file.name: file for file in folder.glob(pattern)})
+    if gap is not None:
+        here[f"{gap.stem.rpartition('_')[0]}.json"] = gap  # without the time
+    for name, file in here.items():
+        shutil.copy(file, name)
+        typer.echo(f"Here: {name}")
+    for folder in folders:
+        typer.echo(f"Report: {folder / 'report.html'}")
 
 
 if __name__ == "__main__":

@@ -16,9 +16,13 @@ def main(
     ] = Path(),
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="File to write to.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
+    ] = None,
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
-    predict(model, paths, manifest=None, format=format, out=out)
+    predict(model, paths, manifest=None, encoder=encoder, format=format, out=out)
 
 
 if __name__ == "__main__":

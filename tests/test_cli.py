@@ -2,14 +2,20 @@
 
 import csv
 import json
+import logging
 import sys
+import tomllib
 
 import polars as pl
 import pytest
 
+from fixtures.encoders import save_encoder
 from koser.cli import main
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
+from koser.errors import CheckpointError
+from koser.systems import SYSTEM_NAMES
+from koser.systems.mfcc import MfccSystem
 
 QUICK = ["--set", "train.epochs=2", "--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"]
 
@@ -140,6 +146,14 @@ TRAIN = "train --model mfcc --manifest m.parquet"
         (f"{TRAIN} --split random --set epochs", "KEY=VALUE"),
         (f"{TRAIN} --split random --set train.epochs=0", "train.epochs = 0"),
         (f"{TRAIN} --split random --resume", "No unfinished run"),
+        (f"{TRAIN} --split random --split random", "--split random is given twice"),
+        (f"{TRAIN} --split random --split session", "session"),
+        (f"{TRAIN} --split random --split speaker --resume", "No runs runs/mfcc_random_*"),
+        (f"{TRAIN} --split random --encoder a/b", "System 'mfcc' has no encoder"),
+        ("extract m.parquet --features mfccs", "No system is called 'mfccs'"),
+        ("extract gone.parquet --features mfcc", "gone.parquet"),
+        ("extract m.parquet --features mfcc --encoder a/b", "System 'mfcc' has no encoder"),
+        ("extract m.parquet --features mfcc --set mfcc.n_mfc=3", "unknown key 'mfcc.n_mfc'"),
         ("predict gone a.wav", "No checkpoint"),
         ("predict .", "Nothing to recognise"),
     ],
@@ -173,3 +187,137 @@ def test_what_is_left_out_can_be_listed(koser, tmp_path, tone_corpus):
     _, out, _ = koser("info", "m.parquet", "--left-out")
     assert "broken" in out
     assert "unreadable audio" in out
+
+
+SERIES = ["--manifest", "m.parquet", "--split", "random", "--split", "speaker", "--workers", "1"]
+
+
+@pytest.mark.usefixtures("manifest")
+def test_several_splits_are_several_runs_and_the_gap_between_them(koser, tmp_path):
+    status, out, err = koser("train", "--model", "mfcc", *SERIES, "--out", "both", *QUICK)
+    assert status == 0, err
+    gap = json.loads((tmp_path / "both" / "gap.json").read_text(encoding="utf-8"))
+    for name in ("random", "speaker"):
+        folder = tmp_path / "both" / f"mfcc_{name}"
+        assert (folder / f"results_mfcc_{name}.json").is_file()
+        assert f"Report: {folder.relative_to(tmp_path) / 'report.html'}" in out
+    low, high = gap["gaps"][0]["ci95"]["uar"]
+    assert f"random - speaker: UAR {gap['gaps'][0]['uar']:+.3f} [{low:+.3f}, {high:+.3f}]" in out
+    assert "(95 %, clustered by speaker)" in out
+    rows = [
+        line for line in out.splitlines() if line.startswith("│ random") or "│ speaker " in line
+    ]
+    assert len(rows) == 2, "a table of both"
+
+    # What is taken is refused before anything is trained.
+    (tmp_path / "both" / "mfcc_random").rename(tmp_path / "kept")
+    status, _, err = koser("train", "--model", "mfcc", *SERIES, "--out", "both", *QUICK)
+    assert status == 1
+    assert "mfcc_speaker' is not empty" in err
+    assert not (tmp_path / "both" / "mfcc_random").exists()
+
+
+@pytest.mark.usefixtures("manifest")
+def test_a_killed_series_resumes_without_repeating_what_was_finished(koser, tmp_path, monkeypatch):
+    n_fits = 0
+    fit = MfccSystem.fit
+
+    def killed(*args, **kwargs):
+        nonlocal n_fits
+        n_fits += 1
+        if n_fits == 2:
+            raise KeyboardInterrupt
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(MfccSystem, "fit", killed)
+    train = ["train", "--model", "mfcc", *SERIES, *QUICK]
+    assert koser(*train)[0] == 130
+    assert koser(*train, "--resume")[0] == 0
+    assert n_fits == 3
+    runs = sorted(path.name.rsplit("_", 1)[0] for path in (tmp_path / "runs").iterdir())
+    assert runs == ["gap_mfcc_random_speaker", "mfcc_random", "mfcc_speaker"]
+    # Once more: nothing is left to do but to compare.
+    status, out, _ = koser(*train, "--resume")
+    assert (status, n_fits) == (0, 3)
+    assert "random - speaker" in out
+
+
+def test_extracted_ahead_and_again(koser, manifest, tmp_path):
+    status, out, err = koser("extract", manifest, "--features", "mfcc", "--store", "here")
+    assert status == 0, err
+    for text in ("clips 36", "× real time", "store here (", "MB new"):
+        assert text in " ".join(out.split()), text
+    stores = {path.name: path.stat().st_size for path in (tmp_path / "here").glob("*/*.bin")}
+    status, out, _ = koser("extract", manifest, "--features", "mfcc", "--store", "here")
+    assert "everything was there" in out
+    koser("train", "--model", "mfcc", "--manifest", manifest, "--split", "random",
+          "--store", "here", "--out", "run", *QUICK)  # fmt: skip
+    assert stores == {
+        path.name: path.stat().st_size for path in (tmp_path / "here").glob("*/*.bin")
+    }
+
+
+@pytest.mark.usefixtures("manifest")
+def test_what_koser_warns_of_is_shown_once_and_logged(koser, tmp_path, monkeypatch):
+    fit = MfccSystem.fit
+
+    def warned(*args, **kwargs):
+        logging.getLogger("koser.systems.mfcc").warning("The plain [way] of %s.", "'/a/[b]'")
+        logging.getLogger("koser.systems.mfcc").info("Nobody needs to know.")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(MfccSystem, "fit", warned)
+    handlers = logging.getLogger("koser").handlers[:]
+    status, out, err = koser(
+        "train", "--model", "mfcc", *SERIES, "--seeds", "2", "--out", "both", *QUICK
+    )
+    assert status == 0, err
+    assert err.splitlines() == ["Note: The plain [way] of '/a/[b]'."]
+    assert "plain" not in out
+    for name in ("random", "speaker"):
+        log = (tmp_path / "both" / f"mfcc_{name}" / "train.log").read_text(encoding="utf-8")
+        assert "WARNING The plain [way]" in log
+    assert logging.getLogger("koser").handlers == handlers
+
+
+def test_help_names_every_system(koser):
+    for command in ("train", "extract"):
+        _, out, _ = koser(command, "--help")
+        for name in SYSTEM_NAMES:
+            assert name in out
+
+
+def test_an_encoder_in_a_folder_is_remembered_by_its_absolute_path(koser, manifest, tmp_path):
+    save_encoder("wav2vec2", tmp_path / "tiny")
+    status, out, err = koser("extract", manifest, "--features", "wav2vec2", "--encoder", "tiny")
+    assert status == 0, err
+    assert "clips 36" in " ".join(out.split())
+    status, _, err = koser(
+        "train", "--model", "wav2vec2", "--encoder", "tiny", "--manifest", manifest,
+        "--split", "speaker", "--out", "run", "--set", "train.epochs=2",
+    )  # fmt: skip
+    assert status == 0, err
+    settings = tomllib.loads((tmp_path / "run" / "config.toml").read_text(encoding="utf-8"))
+    assert settings["encoder"]["name"] == str((tmp_path / "tiny").resolve())
+    features = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["features"]
+    assert features["encoder"] == settings["encoder"]["name"]
+    report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert f"<td>fingerprint</td><td>{features['fingerprint']}</td>" in report
+
+
+@pytest.mark.parametrize(
+    ("option", "expected"), [([], {}), (["--encoder", "moved/here"], {"encoder": "moved/here"})]
+)
+def test_a_moved_encoder_is_passed_to_the_recognizer(
+    koser, tmp_path, monkeypatch, option, expected
+):
+    given = {}
+
+    def load(model, **kwargs):
+        given.update(kwargs)
+        raise CheckpointError(f"No checkpoint at {model}.")
+
+    monkeypatch.setattr("koser.inference.recognizer.load_recognizer", load)
+    (tmp_path / "a.wav").touch()
+    assert koser("predict", "run", "a.wav", *option)[0] == 1
+    assert given == expected

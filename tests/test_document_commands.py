@@ -92,6 +92,21 @@ def test_another_split_leaves_its_own_files_and_run(work):
     }
 
 
+def test_both_splits_at_once_leave_the_files_of_both_and_the_gap(work, tmp_path):
+    (tmp_path / "data").symlink_to(work / "data")
+    both = run(tmp_path, "main.py", "--split", "random", "--split", "speaker", *QUICK)
+    assert both.returncode == 0, both.stderr
+    assert "random - speaker: UAR" in both.stdout
+    assert "clustered by group(age×gender)" in both.stdout
+    for name in ("results_mfcc_random.json", "results_mfcc_speaker.json"):
+        assert (tmp_path / name).is_file()
+    gap = json.loads((tmp_path / "gap_mfcc_random_speaker.json").read_text(encoding="utf-8"))
+    assert gap["gaps"][0]["cluster_kind"] == "group(age×gender)"
+    # The model here is that of the last split.
+    (last,) = (tmp_path / "runs").glob("mfcc_speaker_*/best_model_mfcc.pth")
+    assert (tmp_path / "best_model_mfcc.pth").read_bytes() == last.read_bytes()
+
+
 def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
     (work / "mixed").mkdir(exist_ok=True)
     (work / "mixed" / "bad.wav").write_bytes(b"no sound")
@@ -112,6 +127,8 @@ def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
         ("main.py", ["--model", "mfc"], 1, "Systems: mfcc"),
         ("main.py", ["--split", "speakers"], 1, "speaker"),
         ("main.py", ["--set", "train.epoch=2"], 1, "unknown key 'train.epoch'"),
+        ("main.py", ["--split", "random", "--split", "random"], 1, "given twice"),
+        ("main.py", ["--encoder", "a/b"], 1, "'mfcc' has no encoder"),
         ("main.py", ["--nonsense"], 2, "No such option"),
         ("predict.py", [], 2, "Missing argument"),
         ("predict.py", ["--model", "data", "a.wav"], 1, "best_model_"),

@@ -10,10 +10,12 @@ from typing import Annotated, Any
 
 import typer
 
+from koser import cli_training
+from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
-# Nothing of koser beyond this line is imported before a handler runs: `koser --help`
-# must not wait for polars or torch.
+# Nothing that loads polars or torch is imported before a handler runs: `koser --help`
+# must not wait for them.
 
 app = typer.Typer(
     name="koser",
@@ -42,17 +44,6 @@ class LabelPolicy(StrEnum):
 
 
 ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
-Seed = Annotated[int, typer.Option(help="Seed of the split.")]
-TestFraction = Annotated[float, typer.Option(help="Wanted share of the test part.")]
-ValFraction = Annotated[
-    float, typer.Option(help="Wanted share of the val part; 0 for none (fixed epochs).")
-]
-Folds = Annotated[
-    int | None, typer.Option("--folds", help="Folds of kfold, or of speakers in speaker+script.")
-]
-ScriptFolds = Annotated[int | None, typer.Option(help="Folds of scripts in speaker+script.")]
-Workers = Annotated[int | None, typer.Option(help="Processes; by default one per core.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress bars.")]
 
 
 @app.command()
@@ -139,59 +130,14 @@ def split(
     from koser.terminal import print_split
 
     loaded = Manifest.read(manifest)
-    options = _split_options(seed, test_fraction, val_fraction, folds, script_folds)
+    options = split_options(seed, test_fraction, val_fraction, folds, script_folds)
     made = make_split(loaded, by, options)
     made.write(out)
     print_split(made, loaded, out)
 
 
-@app.command()
-def train(
-    model: Annotated[str, typer.Option(help="System to train: mfcc.")],
-    split: Annotated[
-        str, typer.Option(help="Protocol (see `koser split --help`), or a kept split.")
-    ],
-    manifest: Annotated[Path | None, typer.Option(help="Manifest to train on.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Run folder; by default runs/<model>_<split>_<time>.")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="TOML file with settings.")] = None,
-    set_: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting, as in train.epochs=20.")
-    ] = None,
-    seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
-    seeds: Annotated[int, typer.Option(help="Seeds to train with, for mean ± sd.")] = 1,
-    split_seed: Seed = 42,
-    test_fraction: TestFraction = 0.2,
-    val_fraction: ValFraction = 0.1,
-    folds: Folds = None,
-    script_folds: ScriptFolds = None,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with an interrupted run (newest, or --out).")
-    ] = False,
-    workers: Workers = None,
-    store: Annotated[
-        Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
-    ] = None,
-    quiet: Quiet = False,
-) -> None:
-    """Train and test a system, end to end, and leave a run folder."""
-    from koser.experiment.request import TrainRequest
-
-    request = TrainRequest(
-        model=model,
-        split=split,
-        manifest=manifest,
-        data=data,
-        split_options=_split_options(split_seed, test_fraction, val_fraction, folds, script_folds),
-        config_file=config,
-        overrides=tuple(set_ or ()),
-        seed=seed,
-        n_seeds=seeds,
-    )
-    folder = train_request(request, out, resume=resume, workers=workers, store=store, quiet=quiet)
-    typer.echo(f"Report: {folder / 'report.html'}")
+app.command()(cli_training.train)
+app.command()(cli_training.extract)
 
 
 @app.command()
@@ -201,6 +147,10 @@ def predict(
         list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
     ] = None,
     manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
+    ] = None,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="File to write to instead of printing.")] = None,
 ) -> None:
@@ -209,7 +159,7 @@ def predict(
     from koser.inference.recognizer import Failure, load_recognizer
 
     clips = find_clips(paths or [], manifest)
-    recognizer = load_recognizer(model)
+    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
     n_failed = 0
 
     def results() -> Iterator[Any]:
@@ -232,57 +182,7 @@ def predict(
         raise typer.Exit(1)
 
 
-@app.command()
-def demo(
-    out: Annotated[
-        Path | None, typer.Option(help="Folder to work in; by default runs/demo_<time>.")
-    ] = None,
-    workers: Workers = None,
-    quiet: Quiet = False,
-) -> None:
-    """Run the whole main job on the embedded SYNTHETIC corpus, offline."""
-    from koser.experiment.demo import prepare_demo
-    from koser.experiment.request import new_folder
-    from koser.terminal import print_demo_prediction, print_manifest
-
-    folder = out or new_folder("demo")
-    manifest, request = prepare_demo(folder)
-    print_manifest(manifest, folder / "manifest.parquet")
-    run = train_request(request, folder / "run", workers=workers, quiet=quiet)
-    print_demo_prediction(run, manifest)
-    typer.echo(f"Report: {(run / 'report.html').resolve()}")
-
-
-def train_request(
-    request: Any,  # a TrainRequest, which is not imported at the top: see there
-    out: Path | None,
-    *,
-    resume: bool = False,
-    workers: int | None = None,
-    store: Path | None = None,
-    quiet: bool = False,
-) -> Path:
-    """Run a `TrainRequest` with progress bars, print its result, return its folder."""
-    from koser.engines.local import available_cores
-    from koser.experiment.request import choose_folder
-    from koser.experiment.run import run_experiment
-    from koser.features.store import default_store_root
-    from koser.terminal import print_run, progress_bars
-
-    experiment = request.resolve()
-    folder = choose_folder(experiment, out, resume=resume)
-    with progress_bars(quiet=quiet) as listeners:
-        run = run_experiment(
-            experiment,
-            folder,
-            store_root=store or default_store_root(),
-            n_workers=workers or available_cores(),
-            resume=resume,
-            listeners=listeners,
-            command=sys.argv,
-        )
-    print_run(run)
-    return folder
+app.command()(cli_training.demo)
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:
@@ -314,25 +214,3 @@ def _pairs(items: list[str]) -> dict[str, str]:
             raise ConfigError(f"'--column {item}' is no KOSER_COLUMN=YOUR_COLUMN.")
         pairs[key] = value
     return pairs
-
-
-def _split_options(
-    seed: int,
-    test_fraction: float,
-    val_fraction: float,
-    folds: int | None,
-    script_folds: int | None,
-) -> Any:  # SplitOptions, which is not imported at the top: see there
-    from koser.config import build_config
-    from koser.data.splits import SplitOptions
-
-    return build_config(
-        SplitOptions,
-        {
-            "seed": seed,
-            "test_fraction": test_fraction,
-            "val_fraction": val_fraction,
-            "n_folds": folds,
-            "n_script_folds": script_folds,
-        },
-    )

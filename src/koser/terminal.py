@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 from rich.console import Console
@@ -23,11 +24,12 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
+from koser.reporting.wording import SYNTHETIC, gap_line, protocol_line, score_with_interval
 
 if TYPE_CHECKING:
+    from koser.experiment.extraction import Extraction
     from koser.experiment.members import Member
-    from koser.experiment.run import Listeners, Run
+    from koser.experiment.run import Listeners
     from koser.training.loop import Epoch
 
 # Of a cross-validation; the others are alike.
@@ -76,6 +78,34 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
             on_epoch=on_epoch,
             on_member=lambda done, total: show("trainings", done, total),
         )
+
+
+@contextmanager
+def notes_shown() -> Iterator[None]:
+    """Show what koser warns of within the block as ``Note: …`` on standard error.
+
+    Each message once, above the progress bars where there are any.
+    """
+    handler = _Notes(logging.WARNING)
+    package = logging.getLogger("koser")
+    package.addHandler(handler)
+    try:
+        yield
+    finally:
+        package.removeHandler(handler)
+
+
+class _Notes(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self._shown: set[str] = set()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self._shown:
+            self._shown.add(message)
+            # Text is no markup: a path may hold "[/…]".
+            _progress_console.print(f"Note: {message}", markup=False, soft_wrap=True)
 
 
 def print_manifest(manifest: Manifest, path: Path) -> None:
@@ -138,9 +168,16 @@ def print_rows(title: str, rows: Sequence[tuple[str, object]]) -> None:
     console.print(table)
 
 
-def print_run(run: Run) -> None:
-    """Print a finished run: scores beside their reference levels, what they rest on, files."""
-    metrics = run.metrics
+def print_run(name: str, metrics: Mapping[str, Any]) -> None:
+    """Print a finished run: scores beside their reference levels, and what they rest on.
+
+    Parameters
+    ----------
+    name : str
+        What the run is called.
+    metrics : Mapping
+        The content of its ``metrics.json``.
+    """
     if metrics["is_synthetic"]:
         console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
     chance, majority = metrics["chance_uar"], metrics["majority_accuracy"]
@@ -158,7 +195,7 @@ def print_run(run: Run) -> None:
             (f"recall {label}", "absent" if value is None else f"{value:.3f}{interval}", "")
         )
     mark = " (synthetic)" if metrics["is_synthetic"] else ""
-    title = f"{run.experiment.name}{mark}: {protocol_line(metrics)}"
+    title = f"{name}{mark}: {protocol_line(metrics)}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in ("score", "test [95 % interval]", "reference"):
         table.add_column(name)
@@ -174,6 +211,65 @@ def print_run(run: Run) -> None:
     console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
         console.print(f"Note: {note}")
+
+
+def print_gaps(values: Mapping[str, Any], path: Path) -> None:
+    """Print a system under several protocols side by side, and the gaps between these.
+
+    Parameters
+    ----------
+    values : Mapping
+        The content of ``gap.json``.
+    path : Path
+        Where that is.
+    """
+    mark = f" ({SYNTHETIC})" if values["is_synthetic"] else ""
+    first, *_ = values["runs"]
+    seeds = ", ".join(str(seed) for seed in first["seeds"])
+    title = f"{values['model']}{mark}, seeds {seeds}: test [95 % interval]"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    kind = first["cluster_kind"]
+    for name in ("split", "n", "speakers" if kind in ("speaker", None) else kind):
+        table.add_column(name)
+    for name in ("UAR", "accuracy"):
+        table.add_column(name, no_wrap=True)
+    for run in values["runs"]:
+        table.add_row(
+            run["protocol"]["protocol"],
+            str(run["n"]),
+            "unknown" if run["n_speakers"] is None else str(run["n_speakers"]),
+            score_with_interval(run, "uar"),
+            score_with_interval(run, "accuracy"),
+        )
+    console.print(table)
+    for gap in values["gaps"]:
+        console.print(f"{gap_line(gap)}{mark}", soft_wrap=True, markup=False)
+        for note in gap["notes"]:
+            console.print(f"Note: {note}")
+    console.print(f"Gap: {path}")
+
+
+def print_extraction(extraction: Extraction) -> None:
+    """Print what an extraction made, how fast, and where it lies."""
+    done = extraction
+    if done.added_bytes:
+        speed = f"{done.speed:,.1f} × real time"
+        added = f"{_size(done.added_bytes)} new"
+    else:
+        speed, added = "everything was there", "nothing new"
+    print_rows(
+        "extracted",
+        [
+            ("clips", f"{done.n_clips:,}"),
+            ("sound", f"{done.audio_seconds:,.1f} s"),
+            ("taken", f"{done.seconds:,.1f} s: {speed}"),
+            ("store", f"{done.store_root} ({_size(done.store_bytes)}, {added})"),
+        ],
+    )
+
+
+def _size(n_bytes: int) -> str:
+    return f"{n_bytes / 1e9:,.2f} GB" if n_bytes >= 1e9 else f"{n_bytes / 1e6:,.1f} MB"
 
 
 def print_demo_prediction(folder: Path, manifest: Manifest) -> None:

@@ -12,9 +12,11 @@ from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.data.splits import Split, SplitOptions
 from koser.errors import ConfigError, RunError
+from koser.experiment import members
 from koser.experiment.request import TrainRequest, choose_folder, resolve_split
 from koser.experiment.run import Listeners, run_experiment
 from koser.inference.recognizer import load_recognizer
+from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ["angry", "neutral", "sadness"]
 QUICK = ("train.epochs=3", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
@@ -207,6 +209,54 @@ def test_the_report_needs_nothing_but_itself_and_says_what_it_shows(run):
     assert "SYNTHETIC" not in html
 
 
+def test_what_a_system_says_of_its_features_is_kept_and_reported(run, monkeypatch):
+    facts = {"encoder": {"name": "a/<b>", "revision": None, "fingerprint": "0f3a"}, "n_cached": 7}
+    monkeypatch.setattr(MfccSystem, "describe_data", classmethod(lambda cls, data: facts))
+    finished = run()
+    assert finished.metrics["features"] == facts
+    results = json.loads((finished.folder / "results_mfcc_speaker.json").read_text("utf-8"))
+    assert results["features"] == facts
+    html = (finished.folder / "report.html").read_text(encoding="utf-8")
+    for name, value in (
+        ("encoder.name", "a/&lt;b&gt;"),
+        ("encoder.revision", "–"),
+        ("encoder.fingerprint", "0f3a"),
+        ("n_cached", "7"),
+    ):
+        assert f"<tr><td>{name}</td><td>{value}</td></tr>" in html
+
+
+def test_most_systems_say_nothing_of_their_features(run):
+    assert run().metrics["features"] == {}
+
+
+def test_what_a_training_warns_of_comes_with_its_outcome(run, monkeypatch):
+    fit = MfccSystem.fit
+
+    def warned(*args, **kwargs):
+        for _ in range(2):
+            logging.getLogger("koser.systems").warning("a %s", "note")
+        return fit(*args, **kwargs)
+
+    monkeypatch.setattr(MfccSystem, "fit", warned)
+    (outcome,) = run().results.outcomes
+    assert outcome.notes == ("a note",)
+
+
+def test_warnings_from_other_processes_are_passed_on_once(run, monkeypatch, caplog, tmp_path):
+    """As a worker process would return them; its own logging is not heard here."""
+    (outcome,) = run().results.outcomes
+    work = members.MemberWork("mfcc", (), MfccConfig(), None, tmp_path, {})
+    noted = [replace(outcome, notes=notes) for notes in (("a",), ("a", "b"), ())]
+    monkeypatch.setattr(members, "iter_map", lambda *args, **kwargs: iter(noted))
+    caplog.clear()
+    members.run_members(work, [outcome.member] * 3, n_workers=2)
+    assert [record.getMessage() for record in caplog.records] == ["a", "b"]
+    caplog.clear()
+    members.run_members(work, [outcome.member] * 3, n_workers=1)
+    assert not caplog.records
+
+
 def test_a_run_leaves_logging_as_it_was(run):
     before = logging.getLogger("koser").handlers[:], logging.getLogger("koser").level
     folder = run().folder
@@ -230,8 +280,8 @@ def test_resuming_finds_the_newest_unfinished_run(manifest_file, tmp_path, monke
         choose_folder(experiment, None, resume=True)
     for name, files in {
         "a": ["run.json"],
-        "b": ["run.json"],
-        "c": ["run.json", "metrics.json"],
+        "b": ["run.json", "metrics.json"],  # killed while it drew
+        "c": ["run.json", "metrics.json", "report.html"],
     }.items():
         folder = tmp_path / "runs" / f"mfcc_speaker_{name}"
         folder.mkdir(parents=True)
@@ -284,3 +334,13 @@ def test_a_list_in_a_parquet_file_is_not_taken_for_a_kept_split(manifest_file, t
     manifest = Manifest.read(manifest_file)
     split = resolve_split(manifest, f"fixed:{tmp_path / 'list.parquet'}", SplitOptions())
     assert len(split.ids(0, "test")) == 6
+
+
+def test_a_finished_training_on_another_encoder_is_not_taken_over(run, monkeypatch):
+    folder = run().folder
+    (folder / "report.html").unlink()
+    monkeypatch.setattr(
+        MfccSystem, "describe_data", classmethod(lambda cls, data: {"fingerprint": "other"})
+    )
+    with pytest.raises(RunError, match=r"trained on other features .*another folder"):
+        run(resume=True)

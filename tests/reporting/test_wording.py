@@ -1,6 +1,12 @@
 import pytest
 
-from koser.reporting.wording import SYNTHETIC, headline, protocol_line, score_with_interval
+from koser.reporting.wording import (
+    SYNTHETIC,
+    gap_line,
+    headline,
+    protocol_line,
+    score_with_interval,
+)
 
 METRICS = {
     "uar": 0.61234,
@@ -43,3 +49,26 @@ def test_the_headline_names_chance_and_majority_and_synthetic_data():
     assert "accuracy 0.700 (majority 0.300)" in plain
     assert SYNTHETIC not in plain
     assert headline({**METRICS, "is_synthetic": True}).startswith(SYNTHETIC)
+
+
+GAP = {
+    "first": "random",
+    "second": "speaker",
+    "uar": 0.1234,
+    "accuracy": -0.0101,
+    "ci95": {"uar": [0.0801, 0.1599], "accuracy": [-0.05, 0.03]},
+    "cluster_kind": "group(age×gender)",
+    "n_resamples": 2000,
+}
+
+
+def test_a_gap_is_one_line_with_signs():
+    assert gap_line(GAP) == (
+        "random - speaker: UAR +0.123 [+0.080, +0.160], accuracy -0.010 [-0.050, +0.030] "
+        "(95 %, clustered by group(age×gender))"
+    )
+
+
+def test_a_gap_without_intervals_says_so():
+    unknown = {**GAP, "ci95": {"uar": None, "accuracy": None}, "n_resamples": 0}
+    assert gap_line(unknown) == ("random - speaker: UAR +0.123, accuracy -0.010 (no intervals)")

@@ -8,6 +8,7 @@ from koser.evaluation.folds import (
     mean_and_sd,
     summarise_folds,
 )
+from koser.evaluation.gap import Gap, Side, evaluate_gap
 from koser.evaluation.metrics import (
     accuracy,
     confusion_matrix,
@@ -21,11 +22,14 @@ __all__ = [
     "Evaluation",
     "FoldScore",
     "FoldSummary",
+    "Gap",
     "MeanAndSd",
     "Score",
+    "Side",
     "accuracy",
     "confusion_matrix",
     "evaluate",
+    "evaluate_gap",
     "expected_calibration_error",
     "macro_f1",
     "majority_accuracy",

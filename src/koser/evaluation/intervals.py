@@ -105,6 +105,36 @@ def find_groups(values: ArrayLike, *, n_utterances: int, what: str) -> Groups:
     return Groups(tuple(str(name) for name in distinct.tolist()), ids)
 
 
+def sums_per_group(
+    group_ids: np.ndarray,
+    ids: np.ndarray,
+    *,
+    n_groups: int,
+    n_ids: int,
+    weights: np.ndarray | None = None,
+) -> np.ndarray:
+    """Count utterances by group and by some other number; or sum weights instead.
+
+    Parameters
+    ----------
+    group_ids : np.ndarray [shape=(n_utterances,)]
+        Values in [0, n_groups).
+    ids : np.ndarray [shape=(n_utterances,)]
+        Values in [0, n_ids), such as cells of a confusion matrix.
+    n_groups, n_ids : int > 0
+        Size of the result.
+    weights : np.ndarray [shape=(n_utterances,)], optional
+        What an utterance adds; 1 by default.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_groups, n_ids), dtype=float64]
+        Sums, as `bootstrap_intervals` takes them.
+    """
+    cells = np.bincount(group_ids * n_ids + ids, weights, minlength=n_groups * n_ids)
+    return cells.reshape(n_groups, n_ids).astype(np.float64)
+
+
 def bootstrap_intervals(
     sums: np.ndarray,
     score: Callable[[np.ndarray], np.ndarray],

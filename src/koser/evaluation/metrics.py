@@ -240,8 +240,41 @@ def label_ids(y_true: ArrayLike, *, labels: Sequence[str]) -> np.ndarray:
     return ids
 
 
+def predicted_ids(y_pred: ArrayLike, *, labels: Sequence[str], n_utterances: int) -> np.ndarray:
+    """Position in `labels` of each predicted label; ``len(labels)`` for one outside of them.
+
+    Parameters
+    ----------
+    y_pred : array-like of str [shape=(n_utterances,)]
+        Predicted label of each utterance.
+    labels : Sequence[str]
+        All classes of the task, distinct.
+    n_utterances : int > 0
+        Number of reference labels.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_utterances,), dtype=int64]
+        Values in [0, n_classes]: columns of the matrices that the formulas below take.
+
+    Raises
+    ------
+    LabelError
+        If `labels` is empty or repeats one, or `y_pred` holds no names.
+    UndefinedMetricError
+        If there is not one prediction per reference.
+    """
+    predicted = _checked_values(y_pred, "y_pred")
+    if len(predicted) != n_utterances:
+        raise UndefinedMetricError(
+            f"{n_utterances} reference labels but {len(predicted)} predicted ones. "
+            f"Give one prediction per utterance, in the same order."
+        )
+    return _find(predicted, labels) % (len(labels) + 1)  # -1 -> the last column
+
+
 def accuracy_from_confusion(confusion: np.ndarray) -> np.ndarray:
-    """Accuracy of each confusion matrix.
+    """Accuracy of each confusion matrix; NaN where it is empty.
 
     Parameters
     ----------
@@ -251,10 +284,11 @@ def accuracy_from_confusion(confusion: np.ndarray) -> np.ndarray:
     Returns
     -------
     np.ndarray [shape=(...)]
-        Accuracy in [0, 1].
+        Accuracy in [0, 1], or NaN.
     """
     hits = np.diagonal(confusion, axis1=-2, axis2=-1).sum(axis=-1)
-    return np.asarray(hits / confusion.sum(axis=(-2, -1)))
+    n_utterances = confusion.sum(axis=(-2, -1))
+    return _divide(hits, n_utterances, where=n_utterances > 0)
 
 
 def recalls_from_confusion(confusion: np.ndarray) -> np.ndarray:
@@ -302,14 +336,9 @@ def _divide(numerator: np.ndarray, denominator: np.ndarray, *, where: np.ndarray
 def _count(y_true: ArrayLike, y_pred: ArrayLike, labels: Sequence[str]) -> np.ndarray:
     """Counts [n_classes, n_classes + 1]; the last column: predictions outside `labels`."""
     true_ids = label_ids(y_true, labels=labels)
-    predicted = _checked_values(y_pred, "y_pred")
-    if len(predicted) != len(true_ids):
-        raise UndefinedMetricError(
-            f"{len(true_ids)} reference labels but {len(predicted)} predicted ones. "
-            f"Give one prediction per utterance, in the same order."
-        )
+    columns = predicted_ids(y_pred, labels=labels, n_utterances=len(true_ids))
     n_classes, n_columns = len(labels), len(labels) + 1
-    cells = true_ids * n_columns + _find(predicted, labels) % n_columns  # -1 -> the last column
+    cells = true_ids * n_columns + columns
     return np.bincount(cells, minlength=n_classes * n_columns).reshape(n_classes, n_columns)
 
 

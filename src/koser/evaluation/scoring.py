@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,13 @@ from numpy.typing import ArrayLike
 
 from koser.errors import UndefinedMetricError
 from koser.evaluation import calibration, metrics
-from koser.evaluation.intervals import Groups, Intervals, bootstrap_intervals, find_groups
+from koser.evaluation.intervals import (
+    Groups,
+    Intervals,
+    bootstrap_intervals,
+    find_groups,
+    sums_per_group,
+)
 
 SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece")
 # Below this many clusters an interval is announced as too narrow. Simulated coverage
@@ -40,6 +47,11 @@ class Score:
     value: float | None
     low: float | None = None
     high: float | None = None
+
+    @property
+    def bounds(self) -> list[float] | None:
+        """The interval as JSON holds it."""
+        return None if self.low is None or self.high is None else [self.low, self.high]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,8 +104,8 @@ class Evaluation:
             **{name: score.value for name, score in self.scores.items()},
             "recall": {label: score.value for label, score in self.recall.items()},
             "ci95": {
-                **{name: _bounds(score) for name, score in self.scores.items()},
-                "recall": {label: _bounds(score) for label, score in self.recall.items()},
+                **{name: score.bounds for name, score in self.scores.items()},
+                "recall": {label: score.bounds for label, score in self.recall.items()},
             },
             "chance_uar": self.chance_uar,
             "n": self.n_utterances,
@@ -194,7 +206,7 @@ def evaluate(
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            notes += _interval_notes(intervals, len(groups.names), cluster_kind, n_resamples)
+            notes += interval_notes(intervals, len(groups.names), cluster_kind, n_resamples)
     scored = _as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
@@ -249,23 +261,56 @@ def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
     return float(np.mean(tested == names[counts.argmax()]))
 
 
+def interval_notes(
+    intervals: Intervals, n_clusters: int, cluster_kind: str | None, n_resamples: int
+) -> list[str]:
+    """What belongs beside intervals: that they rest on few clusters, or on redrawn resamples.
+
+    Parameters
+    ----------
+    intervals : Intervals
+        Of a bootstrap.
+    n_clusters : int
+        Clusters it resampled; of two sides, those of the smaller one.
+    cluster_kind : str or None
+        What a cluster is.
+    n_resamples : int
+        Resamples the intervals are taken over.
+
+    Returns
+    -------
+    list[str]
+        One sentence each; often none.
+    """
+    notes = []
+    kind = cluster_kind or "cluster"
+    if n_clusters < MIN_CLUSTERS:
+        notes.append(
+            f"Only {n_clusters} clusters ({kind}): the intervals are too narrow, and cover the "
+            f"true score less often than 95 %."
+        )
+    if intervals.n_redrawn:
+        notes.append(
+            f"{intervals.n_redrawn} of {n_resamples + intervals.n_redrawn} resamples lacked a "
+            f"label and were drawn again."
+        )
+    return notes
+
+
 def _sums_per_cluster(
     true_ids: np.ndarray, probabilities: np.ndarray, cluster_ids: np.ndarray
 ) -> np.ndarray:
     """What `_scores` needs [n_clusters, n_classes**2 + N_BINS + 1], summed per cluster."""
     n_classes, n_bins = probabilities.shape[1], calibration.N_BINS
-    n_clusters = int(cluster_ids.max()) + 1
-
-    def tally(ids: np.ndarray, n_ids: int, weights: np.ndarray | None = None) -> np.ndarray:
-        cells = np.bincount(cluster_ids * n_ids + ids, weights, minlength=n_clusters * n_ids)
-        return cells.reshape(n_clusters, n_ids).astype(np.float64)
-
+    tally = partial(sums_per_group, cluster_ids, n_groups=int(cluster_ids.max()) + 1)
     bins = calibration.confidence_bins(probabilities)
+    gaps = calibration.confidence_gaps(true_ids, probabilities)
+    losses = calibration.log_losses(true_ids, probabilities)
     return np.hstack(
         [
-            tally(true_ids * n_classes + probabilities.argmax(axis=1), n_classes**2),
-            tally(bins, n_bins, calibration.confidence_gaps(true_ids, probabilities)),
-            tally(np.zeros_like(bins), 1, calibration.log_losses(true_ids, probabilities)),
+            tally(true_ids * n_classes + probabilities.argmax(axis=1), n_ids=n_classes**2),
+            tally(bins, n_ids=n_bins, weights=gaps),
+            tally(np.zeros_like(bins), n_ids=1, weights=losses),
         ]
     )
 
@@ -294,10 +339,6 @@ def _as_scores(values: np.ndarray, intervals: Intervals | None) -> list[Score]:
     return [Score(*triple) for triple in bounds]
 
 
-def _bounds(score: Score) -> list[float] | None:
-    return None if score.low is None or score.high is None else [score.low, score.high]
-
-
 def _absence_notes(labels: Sequence[str], is_present: np.ndarray) -> list[str]:
     absent = [f"'{labels[position]}'" for position in np.flatnonzero(~is_present).tolist()]
     if not absent:
@@ -306,21 +347,3 @@ def _absence_notes(labels: Sequence[str], is_present: np.ndarray) -> list[str]:
         f"UAR over {len(labels) - len(absent)} of {len(labels)} labels: "
         f"no test utterance is {' or '.join(absent)} (macro-F1 likewise)."
     ]
-
-
-def _interval_notes(
-    intervals: Intervals, n_clusters: int, cluster_kind: str | None, n_resamples: int
-) -> list[str]:
-    notes = []
-    kind = cluster_kind or "cluster"
-    if n_clusters < MIN_CLUSTERS:
-        notes.append(
-            f"Only {n_clusters} clusters ({kind}): the intervals are too narrow, and cover the "
-            f"true score less often than 95 %."
-        )
-    if intervals.n_redrawn:
-        notes.append(
-            f"{intervals.n_redrawn} of {n_resamples + intervals.n_redrawn} resamples lacked a "
-            f"label and were drawn again."
-        )
-    return notes

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +20,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from koser.config import Config
-from koser.engines.local import iter_map
+from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
 from koser.systems.system import Part
+from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
+
+logger = logging.getLogger(__name__)
 
 # Called with the number of trainings done so far and their total.
 OnMember = Callable[[int, int], None]
@@ -61,6 +63,8 @@ class Outcome:
         Of the member's test rows, in their order.
     train_seconds, predict_seconds : float
         Time taken.
+    notes : tuple[str, ...]
+        What koser warned of meanwhile; empty where the outcome was read back.
     """
 
     member: Member
@@ -68,6 +72,7 @@ class Outcome:
     probabilities: np.ndarray
     train_seconds: float
     predict_seconds: float
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,25 +95,33 @@ class MemberWork:
         Written into every checkpoint.
     on_epoch : Callable, optional
         Told of every epoch; only where members run in this process.
+    spare_threads : int
+        Threads of torch for a system that takes what is free.
     """
 
     model: str
     labels: tuple[str, ...]
-    config: Config
+    config: Any  # of the system's `config_class`
     data: Any  # each system's own
     folder: Path
     origin: dict[str, Any]
     on_epoch: OnMemberEpoch | None = None
+    spare_threads: int = 1
 
     def __call__(self, member: Member) -> Outcome:
         """Train, predict the test part and keep both; or read what was kept."""
         folder = self.folder / member.name
         done = folder / "outcome.pth"
+        facts = json.dumps(system_class(self.model).describe_data(self.data), sort_keys=True)
         if done.exists():
-            return _read_outcome(done, member)
+            return _read_outcome(done, member, facts)
         folder.mkdir(parents=True, exist_ok=True)
         system = system_class(self.model)(self.labels, self.config)
-        with log_to(folder / "train.log"), torch_threads(system.n_threads):
+        with (
+            log_to(folder / "train.log"),
+            warnings_collected() as notes,
+            torch_threads(system.n_threads or self.spare_threads),
+        ):
             started = time.perf_counter()
             fit = system.fit(
                 self.data,
@@ -121,8 +134,10 @@ class MemberWork:
             finished = time.perf_counter()
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
         system.to_checkpoint(origin).write(folder / f"best_model_{self.model}.pth")
-        outcome = Outcome(member, fit, probabilities, trained - started, finished - trained)
-        _write_outcome(outcome, done)
+        outcome = Outcome(
+            member, fit, probabilities, trained - started, finished - trained, tuple(notes)
+        )
+        _write_outcome(outcome, done, facts)
         # The resume file is twice the model and of no more use.
         (folder / "last.pth").unlink(missing_ok=True)
         return outcome
@@ -138,12 +153,22 @@ def run_members(
     """Run every member and return their outcomes in order.
 
     A result does not depend on `n_workers`: how many threads a training uses is part of
-    the system's configuration.
+    the system's configuration. (Where that says 0, whatever is free, the sums of more
+    threads differ in their last digits.)
     """
     outcomes = []
-    processes = min(n_workers, len(members))
+    # One training at a time has a GPU: its memory is sized for one.
+    on_gpu = choose_device(work.config.train.device).type == "cuda"
+    processes = 1 if on_gpu else min(n_workers, len(members))
+    work = replace(work, spare_threads=max(1, available_cores() // processes))
+    passed_on: set[str] = set()
     for outcome in iter_map(partial(_itself, work), members, n_workers=processes):
         outcomes.append(outcome)
+        if processes > 1:  # what was logged in another process has not been heard in this one
+            for note in outcome.notes:
+                if note not in passed_on:
+                    passed_on.add(note)
+                    logger.warning("%s", note)
         if on_member is not None:
             on_member(len(outcomes), len(members))
     return outcomes
@@ -158,21 +183,45 @@ def log_to(path: Path) -> Iterator[None]:
     """Also write what koser logs (INFO and above) to `path`, appending."""
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    logger = logging.getLogger("koser")
-    level = logger.level
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    package = logging.getLogger("koser")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
-        logger.setLevel(level)
+        package.removeHandler(handler)
+        package.setLevel(level)
         handler.close()
 
 
-def _write_outcome(outcome: Outcome, path: Path) -> None:
+@contextmanager
+def warnings_collected() -> Iterator[list[str]]:
+    """A list that what koser warns of within the block is added to, each message once."""
+    handler = _Collector(logging.WARNING)
+    package = logging.getLogger("koser")
+    package.addHandler(handler)
+    try:
+        yield handler.messages
+    finally:
+        package.removeHandler(handler)
+
+
+class _Collector(logging.Handler):
+    def __init__(self, level: int) -> None:
+        super().__init__(level)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message not in self.messages:
+            self.messages.append(message)
+
+
+def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
     values = {
         "part": _part_summary(outcome.member.part),
+        "features": facts,
         "history": [asdict(record) for record in outcome.fit.history],
         "best_epoch": outcome.fit.best_epoch,
         "probabilities": torch.from_numpy(outcome.probabilities),
@@ -182,11 +231,16 @@ def _write_outcome(outcome: Outcome, path: Path) -> None:
     save_tensors(values, path)
 
 
-def _read_outcome(path: Path, member: Member) -> Outcome:
+def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
     values = load_tensors(path)
     if values["part"] != _part_summary(member.part):
         raise RunError(
             f"'{path}' is the result of another split or seed. Train into another folder."
+        )
+    if values["features"] != facts:
+        raise RunError(
+            f"'{path}' was trained on other features ({values['features']}, now {facts}): the "
+            f"encoder has changed since. Train into another folder."
         )
     fit = Fit(tuple(Epoch(**record) for record in values["history"]), values["best_epoch"])
     return Outcome(

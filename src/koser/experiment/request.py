@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from koser.config import resolve_config
+from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
 from koser.data.manifest import Manifest
 from koser.data.splits import Split, SplitOptions, make_split
 from koser.errors import ConfigError, RunError
-from koser.experiment.run import Experiment
-from koser.systems import system_class
+from koser.experiment.run import Experiment, differences, is_finished
+from koser.systems import SYSTEM_NAMES, system_class
 
+ENCODER_KEY = "encoder.name"
 RUNS = Path("runs")
 
 
@@ -35,6 +38,8 @@ class TrainRequest:
         TOML with settings of the system.
     overrides : tuple[str, ...]
         ``key=value`` settings that go before the file's.
+    encoder : str, optional
+        Hub id or folder of the pretrained encoder, for a system that has one.
     seed, n_seeds : int
         The first training seed, and how many are run.
     """
@@ -46,6 +51,7 @@ class TrainRequest:
     split_options: SplitOptions = field(default_factory=SplitOptions)
     config_file: Path | None = None
     overrides: tuple[str, ...] = ()
+    encoder: str | None = None
     seed: int = 42
     n_seeds: int = 1
 
@@ -59,8 +65,9 @@ class TrainRequest:
         """
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
-        config_class = system_class(self.model).config_class
-        config = resolve_config(config_class, file=self.config_file, overrides=self.overrides)
+        config = resolve_settings(
+            self.model, file=self.config_file, overrides=self.overrides, encoder=self.encoder
+        )
         if self.manifest is not None and self.data is None:
             manifest = Manifest.read(self.manifest)
         elif self.data is not None and self.manifest is None:
@@ -74,6 +81,57 @@ class TrainRequest:
             split=resolve_split(manifest, self.split, self.split_options),
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
         )
+
+
+def resolve_settings(
+    model: str,
+    *,
+    file: Path | None = None,
+    overrides: Sequence[str] = (),
+    encoder: str | None = None,
+) -> Config:
+    """The configuration of a system as a user words it.
+
+    Parameters
+    ----------
+    model : str
+        Name of a system.
+    file : Path, optional
+        TOML with settings.
+    overrides : Sequence[str]
+        ``key=value`` settings that go before the file's.
+    encoder : str, optional
+        Hub id or folder of the encoder; goes before the file's. A folder is made
+        absolute, so that the configuration means the same from another folder.
+
+    Raises
+    ------
+    ConfigError
+        If a setting is unknown or out of range, the system has no encoder, or
+        `overrides` name another one.
+    """
+    config_class = system_class(model).config_class
+    if encoder is None:
+        return resolve_config(config_class, file=file, overrides=overrides)
+    if not _has_encoder(config_class):
+        having = [name for name in SYSTEM_NAMES if _has_encoder(system_class(name).config_class)]
+        raise ConfigError(
+            f"System '{model}' has no encoder, so --encoder {encoder} would change nothing. "
+            f"Systems that have one: {', '.join(having) or 'none'}."
+        )
+    if any(override.partition("=")[0].strip() == ENCODER_KEY for override in overrides):
+        raise ConfigError(
+            f"--encoder {encoder} and --set {ENCODER_KEY}=… name the encoder twice. Give one."
+        )
+    folder = Path(encoder).expanduser()
+    name = str(folder.resolve()) if folder.is_dir() else encoder
+    # In quotes, because a name may look like a number.
+    chosen = f"{ENCODER_KEY}={json.dumps(name, ensure_ascii=False)}"
+    return resolve_config(config_class, file=file, overrides=[*overrides, chosen])
+
+
+def _has_encoder(config_class: type[Config]) -> bool:
+    return ENCODER_KEY in known_keys(config_class)
 
 
 def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
@@ -98,13 +156,22 @@ def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> 
     unfinished = [
         folder
         for folder in sorted(RUNS.glob(f"{experiment.name}_*"))
-        if (folder / "run.json").exists() and not (folder / "metrics.json").exists()
+        if (folder / "run.json").exists() and not is_finished(folder)
     ]
     if not unfinished:
         raise RunError(
             f"No unfinished run {RUNS / experiment.name}_* to resume. Leave --resume out."
         )
-    return unfinished[-1]
+    # One with other settings only if there is no better: it is then refused, with the differences.
+    same = [folder for folder in unfinished if _is_run_of(experiment, folder)]
+    return (same or unfinished)[-1]
+
+
+def _is_run_of(experiment: Experiment, folder: Path) -> bool:
+    try:
+        return not differences(experiment, folder)
+    except RunError:  # its run.json cannot be read
+        return False
 
 
 def new_folder(name: str) -> Path:

@@ -37,6 +37,8 @@ class Results:
         Accuracy of always answering the most frequent label of the train part.
     outcomes : tuple[Outcome, ...]
         The trainings.
+    features : dict
+        What the system says of the features beside its configuration, as JSON values.
     """
 
     predictions: pl.DataFrame
@@ -45,6 +47,7 @@ class Results:
     folds: dict[str, FoldScore]
     majority_accuracy: float
     outcomes: tuple[Outcome, ...]
+    features: dict[str, Any]
 
     @property
     def chosen(self) -> Outcome:
@@ -64,17 +67,19 @@ class Results:
         return int(self.predictions["id"].n_unique())
 
 
-def collect(manifest: Manifest, split: Split, outcomes: list[Outcome]) -> Results:
+def collect(
+    manifest: Manifest, outcomes: list[Outcome], *, features: dict[str, Any] | None = None
+) -> Results:
     """Put the members' predictions together and score them.
 
     Parameters
     ----------
     manifest : Manifest
         The utterances; members refer to its rows.
-    split : Split
-        Who was tested when.
     outcomes : list[Outcome]
         One per fold and seed.
+    features : dict, optional
+        What the system's `describe_data` returned.
     """
     tables = [_prediction_table(manifest, outcome) for outcome in outcomes]
     predictions = pl.concat(tables)
@@ -88,7 +93,7 @@ def collect(manifest: Manifest, split: Split, outcomes: list[Outcome]) -> Result
         probabilities,
         labels=manifest.labels,
         folds=names,
-        clusters=_clusters(manifest, predictions),
+        clusters=clusters_of(manifest, predictions),
         cluster_kind=manifest.provenance.grouping,
     )
     seeds = predictions["seed"].to_numpy()
@@ -104,6 +109,7 @@ def collect(manifest: Manifest, split: Split, outcomes: list[Outcome]) -> Result
         folds={score.fold: score for score in summary.folds},
         majority_accuracy=_majority_accuracy(manifest, outcomes),
         outcomes=tuple(outcomes),
+        features=features or {},
     )
 
 
@@ -129,6 +135,7 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
         "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
         "protocol": split.describe(),
         "shared": {f"{leak.kind}s": leak.describe() for leak in split.leakage(manifest)},
+        "features": results.features,
         "is_synthetic": manifest.provenance.is_synthetic,
     }
 
@@ -157,6 +164,24 @@ def document_json(model: str, results: Results, manifest: Manifest, split: Split
     }
 
 
+def clusters_of(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | None:
+    """What stands for the speaker of each row of `predictions`; None where nothing does.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    predictions : pl.DataFrame
+        With their ids in the column ``id``.
+    """
+    column = manifest.grouping_column
+    if column is None:
+        return None
+    of_id = manifest.table.select("id", column)
+    joined = predictions.join(of_id, on="id", how="left", maintain_order="left")
+    return joined[column].to_numpy()
+
+
 def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
     rows = outcome.member.part.test
     tested: pl.DataFrame = manifest.table[rows.tolist()].select("id", "label")
@@ -180,15 +205,6 @@ def _majority_accuracy(manifest: Manifest, outcomes: list[Outcome]) -> float:
     n_tested = [len(part.test) for part in parts]
     accuracies = [majority_accuracy(y[part.train], y[part.test]) for part in parts]
     return float(np.average(accuracies, weights=n_tested))
-
-
-def _clusters(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | None:
-    column = manifest.grouping_column
-    if column is None:
-        return None
-    of_id = manifest.table.select("id", column)
-    joined = predictions.join(of_id, on="id", how="left", maintain_order="left")
-    return joined[column].to_numpy()
 
 
 def _fold_json(results: Results, outcome: Outcome) -> dict[str, Any]:

@@ -15,7 +15,8 @@ import platform
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ from koser import __version__
 from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
-from koser.errors import RunError
+from koser.errors import KoserError, RunError
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -73,10 +74,14 @@ class Experiment:
     seeds: tuple[int, ...]
 
     @property
+    def split_name(self) -> str:
+        """The protocol, as it can stand in a file's name."""
+        return re.sub(r"[^\w+.-]+", "-", self.split.protocol)  # fixed:ravdess
+
+    @property
     def name(self) -> str:
         """``<model>_<split>``, as the document's files are called."""
-        split = re.sub(r"[^\w+.-]+", "-", self.split.protocol)  # fixed:ravdess
-        return f"{self.model}_{split}"
+        return f"{self.model}_{self.split_name}"
 
     def identity(self) -> dict[str, Any]:
         """What must be equal for two runs to be the same one."""
@@ -147,8 +152,10 @@ def run_experiment(
     listeners = listeners or Listeners()
     experiment.split.check(experiment.manifest)
     members = _members(experiment)
-    _claim(folder, experiment, resume=resume, command=command)
-    with log_to(folder / "train.log"):
+    with (
+        _claimed(folder, experiment, resume=resume, command=command),
+        log_to(folder / "train.log"),
+    ):
         logger.info("run %s: %d trainings", experiment.name, len(members))
         system = system_class(experiment.model)
         train_rows = np.unique(np.concatenate([member.part.train for member in members]))
@@ -170,10 +177,43 @@ def run_experiment(
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
-        results = collect(experiment.manifest, experiment.split, outcomes)
+        results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
         metrics = _write_results(experiment, results, folder)
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
+
+
+def differences(experiment: Experiment, folder: Path) -> list[str]:
+    """What makes the run in `folder` another one than `experiment`; nothing if it is that.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is to be tried.
+    folder : Path
+        A run folder.
+
+    Returns
+    -------
+    list[str]
+        Keys of `Experiment.identity`.
+
+    Raises
+    ------
+    RunError
+        If the folder does not say what run it is.
+    """
+    path = folder / "run.json"
+    try:
+        known = json.loads(path.read_text(encoding="utf-8"))["experiment"]
+    except (OSError, json.JSONDecodeError, KeyError) as error:
+        raise RunError(f"Cannot read what run is in '{folder}': {error!r}.") from error
+    return [key for key, value in experiment.identity().items() if known.get(key) != value]
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in `folder` has left everything, of which the report is the last."""
+    return (folder / "report.html").exists()
 
 
 def _members(experiment: Experiment) -> list[Member]:
@@ -194,24 +234,68 @@ def _members(experiment: Experiment) -> list[Member]:
     ]
 
 
-def _claim(folder: Path, experiment: Experiment, *, resume: bool, command: Sequence[str]) -> None:
-    """Make `folder` this run's, or prove that it already is."""
-    described = folder / "run.json"
-    identity = experiment.identity()
-    if resume and described.exists():
-        known = json.loads(described.read_text(encoding="utf-8"))["experiment"]
-        different = [key for key in identity if known.get(key) != identity[key]]
+def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
+    """Refuse a folder that `experiment` cannot be run in.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What is to be tried.
+    folder : Path
+        Where.
+    resume : bool
+        Whether an interrupted run of it may be there.
+
+    Raises
+    ------
+    RunError
+        If the folder holds something else.
+    """
+    if resume and (folder / "run.json").exists():
+        different = differences(experiment, folder)
         if different:
             raise RunError(
                 f"'{folder}' holds another run (different: {', '.join(different)}). "
                 f"Resume with its own settings, or train into another folder with --out."
             )
-        return
-    if folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and not folder.is_dir():
+        raise RunError(f"'{folder}' is a file. Give a folder for the run with --out.")
+    elif folder.exists() and any(folder.iterdir()):
         raise RunError(
             f"'{folder}' is not empty. Add --resume to go on with the run in it, "
             f"or give another folder with --out."
         )
+
+
+@contextmanager
+def _claimed(
+    folder: Path, experiment: Experiment, *, resume: bool, command: Sequence[str]
+) -> Iterator[None]:
+    """Make `folder` this run's, or prove that it already is.
+
+    If koser refuses before any training has left something, the folder is given back: the
+    command can be corrected and run again as it is.
+    """
+    check_folder(experiment, folder, resume=resume)
+    if (folder / "run.json").exists():
+        yield
+        return
+    new = [each for each in (folder, *folder.parents) if not each.exists()]
+    try:
+        _describe(folder, experiment, command)
+        yield
+    except KoserError:
+        if not any(folder.glob("parts/*/*.pth")):
+            for path in folder.iterdir() if folder.exists() else ():
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+            for each in new:
+                with suppress(OSError):  # someone else has put something there
+                    each.rmdir()
+        raise
+
+
+def _describe(folder: Path, experiment: Experiment, command: Sequence[str]) -> None:
+    """Write what the run is."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -220,12 +304,12 @@ def _claim(folder: Path, experiment: Experiment, *, resume: bool, command: Seque
     experiment.split.write(folder / "split.parquet")
     description = {
         "name": experiment.name,
-        "experiment": identity,
+        "experiment": experiment.identity(),
         "manifest": json.loads(experiment.manifest.provenance.to_json()),
         "command": list(command),
         "environment": _environment(),
     }
-    _write_json(description, described)
+    write_json(description, folder / "run.json")
 
 
 def _environment() -> dict[str, Any]:
@@ -257,8 +341,8 @@ def _write_results(experiment: Experiment, results: Results, folder: Path) -> di
     with replacing(folder / "predictions.parquet") as partial:
         results.predictions.write_parquet(partial)
     metrics = metrics_json(results, manifest, split)
-    _write_json(metrics, folder / "metrics.json")
-    _write_json(
+    write_json(metrics, folder / "metrics.json")
+    write_json(
         document_json(experiment.model, results, manifest, split), folder / f"results_{name}.json"
     )
     model_file = f"best_model_{experiment.model}.pth"
@@ -284,6 +368,7 @@ def _write_results(experiment: Experiment, results: Results, folder: Path) -> di
     return metrics
 
 
-def _write_json(values: dict[str, Any], path: Path) -> None:
+def write_json(values: dict[str, Any], path: Path) -> None:
+    """Write `values` for people and programs: indented, Korean readable, no NaN."""
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
     write_atomically(path, f"{text}\n".encode())

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from koser.errors import RunError
 from koser.files import write_atomically
@@ -46,7 +47,7 @@ def write_report(folder: Path) -> Path:
     name = run["name"]
     environment = Environment(
         loader=PackageLoader("koser.reporting"),
-        autoescape=select_autoescape(),
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -60,6 +61,7 @@ def write_report(folder: Path) -> Path:
         metrics=metrics,
         run=run,
         left_out=_left_out(run["manifest"]),
+        features=list(_flat(metrics.get("features", {}))),
         config=(folder / "config.toml").read_text(encoding="utf-8"),
         confusion=_image(folder / f"confusion_matrix_{name}.png"),
         history=_image(folder / f"training_history_{name}.png"),
@@ -85,6 +87,15 @@ def _left_out(provenance: dict[str, Any]) -> dict[str, int]:
     for row in provenance["left_out"]:
         counts[row["reason"]] = counts.get(row["reason"], 0) + 1
     return counts
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Names and values of nested `values`, in their order."""
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", "–" if value is None else str(value)
 
 
 def _image(path: Path) -> str:

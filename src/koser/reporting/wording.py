@@ -26,6 +26,26 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
+def gap_line(gap: Mapping[str, Any]) -> str:
+    """A gap between two protocols and what its intervals rest on, in one line.
+
+    Such as ``random - speaker: UAR +0.123 [+0.080, +0.160], accuracy +0.101 [+0.070,
+    +0.130] (95 %, clustered by speaker)``.
+
+    Parameters
+    ----------
+    gap : Mapping
+        An entry of ``gaps`` in ``gap.json``.
+    """
+    scores = []
+    for title, name in (("UAR", "uar"), ("accuracy", "accuracy")):
+        bounds = gap["ci95"][name]
+        interval = "" if bounds is None else f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
+        scores.append(f"{title} {gap[name]:+.3f}{interval}")
+    basis = f"95 %, clustered by {gap['cluster_kind']}" if gap["n_resamples"] else "no intervals"
+    return f"{gap['first']} - {gap['second']}: {', '.join(scores)} ({basis})"
+
+
 def protocol_line(metrics: Mapping[str, Any]) -> str:
     """What a score rests on: protocol, grouping, n, speakers, folds, seeds."""
     protocol = metrics["protocol"]
