@@ -30,7 +30,8 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
-# The real corpora, in ../shared/corpora; a missing one is a failure.
+# Real corpora, in ../shared/corpora, and real models, in $KOSER_TEST_MODELS (.ci/run builds
+# them); a missing one is a failure.
 integration: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m integration
 
