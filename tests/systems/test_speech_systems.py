@@ -2,6 +2,7 @@
 
 import json
 import logging
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,7 +128,7 @@ def test_a_killed_training_resumes_bit_for_bit(manifest, encoder, tmp_path, name
     again = system_class(name)(manifest.labels, make_config(name, encoder, *overrides))
     resumed = again.fit(data, part, resume_file=tmp_path / "last.pth")
     assert losses(resumed) == losses(whole)
-    assert not list(tmp_path.glob("probe-*"))
+    assert not list(tmp_path.glob("last-probe-*"))
 
 
 def test_training_from_the_stored_trunk_is_the_plain_way_step_for_step(manifest, encoder, tmp_path):
@@ -278,3 +279,23 @@ def test_a_second_fit_of_the_same_system_starts_from_the_pretrained_weights(
     (tmp_path / "again").mkdir()
     again = system.fit(data, make_part(manifest), resume_file=tmp_path / "again" / "last.pth")
     assert losses(again) == losses(first)
+
+
+def test_a_run_killed_after_its_last_epoch_ends_with_the_same_weights(manifest, encoder, tmp_path):
+    system, data, _ = fitted(manifest, "wav2vec2ft", encoder, tmp_path)
+    expected = system.to_checkpoint({}).state
+    again = Wav2Vec2FtSystem(manifest.labels, make_config("wav2vec2ft", encoder))
+    again.fit(data, make_part(manifest), resume_file=tmp_path / "last.pth")
+    for name, tensor in again.to_checkpoint({}).state.items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+@pytest.mark.parametrize("name", ["wav2vec2", "wav2vec2ft"])
+def test_a_model_that_was_trained_on_a_gpu_predicts_without_one(manifest, encoder, tmp_path, name):
+    system, _, _ = fitted(manifest, name, encoder, tmp_path)
+    made = system.to_checkpoint({})
+    train = {**made.config["train"], "device": "cuda"}
+    elsewhere = replace(made, config={**made.config, "train": train})
+    waveforms = [load(manifest.table["path"][0])]
+    got = system_class(name).from_checkpoint(elsewhere).predict_waveforms(waveforms)
+    np.testing.assert_allclose(got, system.predict_waveforms(waveforms), atol=1e-6)

@@ -138,8 +138,9 @@ class MemberWork:
             member, fit, probabilities, trained - started, finished - trained, tuple(notes)
         )
         _write_outcome(outcome, done, facts)
-        # The resume file is twice the model and of no more use.
-        (folder / "last.pth").unlink(missing_ok=True)
+        # What it was resumed with is several times the model and of no more use.
+        for file in folder.glob("last*"):
+            file.unlink()
         return outcome
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -41,6 +41,9 @@ class HeadTrain(TrainOptions):
     learning_rate: float = Field(1e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(32, gt=0)  # utterances
+
+
+ConfigT = TypeVar("ConfigT", bound=SpeechConfig)
 
 
 @dataclass(frozen=True)
@@ -149,3 +152,13 @@ def log_layer_weights(classifier: StateClassifier) -> None:
     """Say how far each state is trusted: what the head learned of the encoder."""
     weights = ", ".join(f"{weight:.2f}" for weight in classifier.weights.tolist())
     logger.info("learned weights of the states it takes: %s", weights)
+
+
+def on_this_machine(config: ConfigT) -> ConfigT:
+    """A trained system's configuration, on a GPU only where there is one.
+
+    ``train.device = "cuda"`` is what training wanted; the model predicts anywhere.
+    """
+    if config.train.device != "cuda":
+        return config
+    return config.model_copy(update={"train": config.train.model_copy(update={"device": "auto"})})

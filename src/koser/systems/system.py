@@ -97,7 +97,11 @@ class System(ABC):
     def fit(
         self, data: Any, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
     ) -> Fit:
-        """Train on one part; afterwards the system has its best weights."""
+        """Train on one part; afterwards the system has its best weights.
+
+        What it needs to be resumed with is in `resume_file`, and beside it in files whose
+        names begin with its stem. The caller removes them when the result is safe.
+        """
 
     @abstractmethod
     def predict_rows(self, data: Any, rows: np.ndarray) -> np.ndarray:

@@ -34,6 +34,7 @@ from koser.systems.speech import (
     SpeechSystem,
     iter_pooled,
     log_layer_weights,
+    on_this_machine,
 )
 from koser.systems.system import Part, target_distributions
 from koser.systems.variants import all_speeds, extract_variants
@@ -138,7 +139,8 @@ class Wav2Vec2System(SpeechSystem):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2System:
         """The trained system that `to_checkpoint` made."""
-        system = cls(checkpoint.labels, build_config(Wav2Vec2Config, checkpoint.config))
+        config = on_this_machine(build_config(Wav2Vec2Config, checkpoint.config))
+        system = cls(checkpoint.labels, config)
         loaded = system._load(system.config.encoder)
         states = system.config.head.states(loaded.encoder.n_layers)
         n_states = len(states) if system._has_frames else loaded.encoder.n_layers + 1

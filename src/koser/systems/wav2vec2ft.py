@@ -51,6 +51,7 @@ from koser.systems.speech import (
     SpeechSystem,
     iter_pooled,
     log_layer_weights,
+    on_this_machine,
 )
 from koser.systems.system import Part, target_distributions
 from koser.systems.variants import all_speeds, extract_variants
@@ -169,9 +170,9 @@ class Wav2Vec2FtSystem(SpeechSystem):
         table, limit = self._table(data), self._batch_length()
         batches = partial(iter_plain_batches, table, batch_length=limit)
         network.to(device).classifier.set_ridge(self.config.head, len(part.train))
-        start_file = resume_file.with_name("start.pth")
+        start_file = resume_file.with_name(f"{resume_file.stem}-start.pth")
         if not resume_file.exists():
-            self._probe(network, self._plain_tables(data), part, resume_file.parent)
+            self._probe(network, self._plain_tables(data), part, resume_file)
             save_tensors(trained_state(network), start_file)
         result = fit(
             network,
@@ -183,13 +184,12 @@ class Wav2Vec2FtSystem(SpeechSystem):
             on_epoch=on_epoch,
         )
         average_with(network, load_tensors(start_file), self.config.tune.average)
-        start_file.unlink()
         self._network = network
         log_layer_weights(network.classifier)
         return result
 
     def _probe(
-        self, network: FineTunedEncoder, tables: Sequence[Table], part: Part, folder: Path
+        self, network: FineTunedEncoder, tables: Sequence[Table], part: Part, resume_file: Path
     ) -> None:
         """Let the head learn alone first, on the pretrained states.
 
@@ -200,9 +200,10 @@ class Wav2Vec2FtSystem(SpeechSystem):
         """
         limit, train = self._batch_length(), np.sort(part.train)
         precision = self.config.train.precision
-        for left_behind in folder.glob("probe-*"):  # by a killed training
+        folder, prefix = resume_file.parent, f"{resume_file.stem}-probe-"
+        for left_behind in folder.glob(f"{prefix}*"):  # by a killed training
             shutil.rmtree(left_behind)
-        with tempfile.TemporaryDirectory(dir=folder, prefix="probe-") as temporary:
+        with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as temporary:
             file, pooled = Path(temporary) / "pooled.npy", np.zeros(0, np.float32)
             for variant, table in enumerate(tables):
                 batches = iter_plain_batches(table, train, batch_length=limit)
@@ -225,8 +226,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 seed=part.seed,
             )
             logger.info("the head alone:")
-            resume_file = Path(temporary) / "last.pth"
-            fit(classifier, source, None, options, seed=part.seed, resume_file=resume_file)
+            own_file = Path(temporary) / "last.pth"
+            fit(classifier, source, None, options, seed=part.seed, resume_file=own_file)
 
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from the stored trunk, or from sound [shape=(n_rows, n_labels)]."""
@@ -253,7 +254,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2FtSystem:
         """The trained system that `to_checkpoint` made."""
-        system = cls(checkpoint.labels, build_config(Wav2Vec2FtConfig, checkpoint.config))
+        config = on_this_machine(build_config(Wav2Vec2FtConfig, checkpoint.config))
+        system = cls(checkpoint.labels, config)
         network = system._make_network(system._load(system.config.encoder))
         load_trained_state(network, checkpoint.state)
         system._network = network.to(choose_device(system.config.train.device)).eval()
