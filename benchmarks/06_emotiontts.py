@@ -8,9 +8,7 @@ for the intervals.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from inputs import real_corpus
+from inputs import add_corpus_option, real_corpus
 from koser.data.splits import SplitOptions
 from koser.errors import one_line_errors
 from koser.experiment.request import TrainRequest
@@ -24,14 +22,9 @@ KNOWN = (("CNN with untuned settings", 0.45), ("ComParE features + linear SVM", 
 
 def main() -> None:
     parser = new_trial_parser(__doc__, n_seeds=3)
-    parser.add_argument("--emotiontts", type=Path, metavar="FOLDER", help="the corpus")
+    add_corpus_option(parser, "emotiontts")
     arguments = parser.parse_args()
-    root = real_corpus(
-        arguments.emotiontts,
-        option="--emotiontts",
-        name="emotiontts_open_db",
-        source="https://github.com/emotiontts/emotiontts_open_db",
-    )
+    root = real_corpus(arguments, "emotiontts")
     print_heading(__doc__, is_quick=arguments.quick)
     overrides = (*arguments.set, *(["train.epochs=1"] if arguments.quick else []))
     n_seeds = 2 if arguments.quick else arguments.seeds

@@ -6,9 +6,7 @@ resampled for its interval.
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from inputs import real_corpus
+from inputs import add_corpus_option, real_corpus
 from koser.errors import one_line_errors
 from koser.experiment.request import TrainRequest
 from measuring import mean_and_sd, print_heading, print_table, print_verdict
@@ -24,14 +22,9 @@ KNOWN = (
 
 def main() -> None:
     parser = new_trial_parser(__doc__, n_seeds=3)
-    parser.add_argument("--ravdess", type=Path, metavar="FOLDER", help="the corpus")
+    add_corpus_option(parser, "ravdess")
     arguments = parser.parse_args()
-    root = real_corpus(
-        arguments.ravdess,
-        option="--ravdess",
-        name="ravdess",
-        source="https://zenodo.org/records/1188976",
-    )
+    root = real_corpus(arguments, "ravdess")
     print_heading(__doc__, is_quick=arguments.quick)
     overrides = (*arguments.set, *(["train.epochs=1"] if arguments.quick else []))
     with trial_folders(arguments) as folders:

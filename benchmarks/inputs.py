@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,11 @@ from koser.demo import corpus_folder
 from koser.features.mfcc import MfccOptions
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Corpus: its usual folder, and where to get it.
+_SOURCES = {
+    "emotiontts": ("emotiontts_open_db", "https://github.com/emotiontts/emotiontts_open_db"),
+    "ravdess": ("ravdess", "https://zenodo.org/records/1188976"),
+}
 
 
 def iter_clips(
@@ -54,19 +60,20 @@ def librosa_mfcc(waveform: np.ndarray, options: MfccOptions) -> np.ndarray:
     return features
 
 
-def real_corpus(given: Path | None, *, option: str, name: str, source: str) -> Path:
+def add_corpus_option(parser: argparse.ArgumentParser, corpus: str) -> None:
+    """Let the user say where a corpus is: ``--emotiontts FOLDER``, ``--ravdess FOLDER``."""
+    parser.add_argument(f"--{corpus}", type=Path, metavar="FOLDER", help="the corpus")
+
+
+def real_corpus(arguments: argparse.Namespace, corpus: str) -> Path:
     """The folder of a corpus that may not be passed on, or one line and exit status 1.
 
-    Parameters
-    ----------
-    given : Path or None
-        What the user said; by default ``shared/corpora/<name>`` beside the checkout.
-    option : str
-        The option that says it.
-    name, source : str
-        The corpus's folder and where to get it.
+    It is what the user said, or ``shared/corpora/`` beside the checkout has it.
     """
-    folder = given or REPOSITORY.parent / "shared" / "corpora" / name
+    name, source = _SOURCES[corpus]
+    folder: Path = getattr(arguments, corpus) or REPOSITORY.parent / "shared" / "corpora" / name
     if not folder.is_dir():
-        sys.exit(f"Error: no folder '{folder}'. Get the corpus ({source}) and give {option} FOLDER")
+        sys.exit(
+            f"Error: no folder '{folder}'. Get the corpus ({source}) and give --{corpus} FOLDER"
+        )
     return folder

@@ -1,6 +1,7 @@
 """Fixtures that several folders of tests share."""
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,24 @@ def load_kind(encoder_folder) -> Callable[..., LoadedEncoder]:
         return load_encoder(EncoderOptions(name=str(encoder_folder(kind)), **options))
 
     return load
+
+
+@pytest.fixture
+def koser(monkeypatch, capsys, tmp_path):
+    """Call the command in an empty folder; returns status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KOSER_CACHE", str(tmp_path / "cache"))
+
+    from koser.cli import main
+
+    def call(*arguments):
+        monkeypatch.setattr(sys, "argv", ["koser", *map(str, arguments)])
+        status = 0
+        try:
+            main()
+        except SystemExit as error:
+            status = error.code or 0
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return call

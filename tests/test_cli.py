@@ -3,14 +3,12 @@
 import csv
 import json
 import logging
-import sys
 import tomllib
 
 import polars as pl
 import pytest
 
 from fixtures.encoders import save_encoder
-from koser.cli import main
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import CheckpointError
@@ -18,25 +16,6 @@ from koser.systems import SYSTEM_NAMES
 from koser.systems.mfcc import MfccSystem
 
 QUICK = ["--set", "train.epochs=2", "--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"]
-
-
-@pytest.fixture
-def koser(monkeypatch, capsys, tmp_path):
-    """Call the command in an empty folder; returns status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KOSER_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["koser", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture

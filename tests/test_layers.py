@@ -33,6 +33,8 @@ HOMES = {
     "soxr": {"audio"},
     "typer": {"cli", "cli_training"},
     "rich": {"terminal"},
+    "transformers": {"features"},
+    "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
 }
 # Within a layer, these may use those.

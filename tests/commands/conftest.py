@@ -1,30 +1,8 @@
-"""An empty folder in which `koser` is called, and a manifest in it."""
-
-import sys
+"""A manifest in the folder where `koser` is called, and a count of what encoders hear."""
 
 import pytest
 
-from koser.cli import main
 from koser.features.speech.extractors import EncoderExtractor
-
-
-@pytest.fixture
-def koser(monkeypatch, capsys, tmp_path):
-    """Call the command in an empty folder; returns status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("KOSER_CACHE", str(tmp_path / "cache"))
-
-    def call(*arguments):
-        monkeypatch.setattr(sys, "argv", ["koser", *map(str, arguments)])
-        status = 0
-        try:
-            main()
-        except SystemExit as error:
-            status = error.code or 0
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 @pytest.fixture
