@@ -1,3 +1,4 @@
+import argparse
 import importlib.util
 import os
 import subprocess
@@ -105,9 +106,13 @@ def test_clips_sound_the_same_at_every_sampling_rate():
 
 
 def test_a_corpus_that_is_not_there_ends_in_one_line_that_names_the_option(tmp_path):
+    parser = argparse.ArgumentParser()
+    inputs.add_corpus_option(parser, "ravdess")
+    missing = str(tmp_path / "no")
     with pytest.raises(SystemExit, match=r"give --ravdess FOLDER$") as ended:
-        inputs.real_corpus(tmp_path / "no", option="--ravdess", name="ravdess", source="there")
+        inputs.real_corpus(parser.parse_args(["--ravdess", missing]), "ravdess")
     assert "\n" not in ended.value.code
+    assert missing in ended.value.code
 
 
 def test_the_readme_lists_every_script():
