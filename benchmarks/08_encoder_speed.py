@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from encoders import random_wav2vec2
-from inputs import iter_clips
+from inputs import clips_of_many_lengths
 from koser.engines.local import available_cores
 from koser.features.batching import batches_by_length
 from koser.features.speech.extractors import StatisticsExtractor
@@ -47,7 +47,7 @@ def main() -> None:
         extractor = StatisticsExtractor(
             load_encoder(EncoderOptions(name=str(encoder))), device=arguments.device
         )
-        clips = conversation(n_clips)
+        clips = list(clips_of_many_lengths(n_clips))
         seconds = sum(map(len, clips)) / 16_000
         print(f"{n_clips} clips of 1.5 to 12 s, {seconds:.0f} s of sound, on {arguments.device}")
         works: dict[str, Callable[[], object]] = {
@@ -79,14 +79,6 @@ def main() -> None:
             for name in ("one by one", "shuffled, padded", "ours"):
                 peak = in_fresh_process(peak_memory, name, str(encoder), n_clips)
                 print(f"  {name:<18} {peak:6.0f} MB")
-
-
-def conversation(n_clips: int) -> list[np.ndarray]:
-    """Clips of very different lengths, as utterances have them, in no order."""
-    rng = np.random.default_rng(0)
-    lengths = np.clip(rng.lognormal(1.4, 0.55, n_clips), 1.5, 12.0)
-    clips = iter_clips(n_clips, seconds=12.0)
-    return [clip[: round(n * 16_000)] for clip, n in zip(clips, lengths, strict=True)]
 
 
 def one_by_one(extractor: StatisticsExtractor, clips: Sequence[np.ndarray]) -> None:
@@ -136,7 +128,7 @@ def print_differences(extractor: StatisticsExtractor, clips: Sequence[np.ndarray
 
 def peak_memory(name: str, encoder: str, n_clips: int) -> float:
     extractor = StatisticsExtractor(load_encoder(EncoderOptions(name=encoder)))
-    clips = conversation(n_clips)
+    clips = list(clips_of_many_lengths(n_clips))
     with torch_threads(available_cores()), torch.inference_mode():
         {"one by one": one_by_one, "shuffled, padded": padded, "ours": bucketed}[name](
             extractor, clips

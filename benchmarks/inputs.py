@@ -42,6 +42,20 @@ def iter_clips(
         yield np.concatenate(pieces)[:n_samples]
 
 
+def clips_of_many_lengths(n_clips: int) -> Iterator[np.ndarray]:
+    """Clips of 1.5 to 12 s at 16 kHz, as unequal as utterances are, in no order.
+
+    Yields
+    ------
+    np.ndarray [shape=(n_samples,)]
+        float32.
+    """
+    lengths = np.clip(np.random.default_rng(0).lognormal(1.4, 0.55, n_clips), 1.5, 12.0)
+    clips = iter_clips(n_clips, seconds=12.0)
+    for clip, seconds in zip(clips, lengths, strict=True):
+        yield clip[: round(seconds * 16_000)]
+
+
 def librosa_mfcc(waveform: np.ndarray, options: MfccOptions) -> np.ndarray:
     """The plain way: librosa's MFCC with koser's settings [shape=(n_mfcc, n_frames)]."""
     import librosa
