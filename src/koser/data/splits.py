@@ -155,7 +155,7 @@ class Split:
         SplitError
             If the split is not one of `manifest`.
         """
-        return find_leaks(manifest, self._matrix(manifest))
+        return find_leaks(manifest, self.parts(manifest))
 
     def summary_rows(self, manifest: Manifest) -> Iterator[tuple[str, str, str]]:
         """Section, name and value of everything worth printing.
@@ -165,7 +165,7 @@ class Split:
         SplitError
             If the split is not one of `manifest`.
         """
-        matrix = self._matrix(manifest)
+        matrix = self.parts(manifest)
         yield "split", "protocol", self.protocol
         yield "split", "kept apart", self.grouping
         yield "split", "seed", str(self.seed)
@@ -250,8 +250,18 @@ class Split:
             )
         return split
 
-    def _matrix(self, manifest: Manifest) -> IntArray:
-        """Part of every row of `manifest` [shape=(n_folds, n_utterances)]."""
+    def parts(self, manifest: Manifest) -> IntArray:
+        """Part of every row of `manifest` in every fold, as its place in `PARTS`.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_folds, n_utterances)]
+
+        Raises
+        ------
+        SplitError
+            If the split is not one of `manifest`.
+        """
         self.check(manifest)
         rows = manifest.table.select("id").with_row_index("row")
         names = pl.DataFrame({"part": PARTS, "code": range(len(PARTS))})

@@ -1,9 +1,10 @@
 """Is a score better than chance? For probes and canaries, which should not be.
 
-Two questions, two tests. Whether predictions beat chance on other speakers than these is
-asked of whole speakers (`uar_above_chance`); whether they know anything of labels that were
-dealt at random within each speaker is asked of the deals (`permutation_p_value`), which is
-exact however few speakers there are.
+Two tests, because each is blind where the other sees. Whether predictions beat chance on
+other speakers than these is asked of whole speakers, by a t-test on their contributions to
+the UAR: it needs several speakers. Whether they know the labels within a speaker is asked by
+dealing the labels of each speaker anew: exact however few speakers there are, but blind to
+predictions that only tell speakers apart.
 """
 
 from __future__ import annotations
@@ -17,8 +18,11 @@ from koser.errors import UndefinedMetricError
 from koser.evaluation.intervals import bootstrap_intervals, sums_per_group
 from koser.evaluation.scoring import Score
 
-# Cells of the matrix of shuffled labels that is held at once.
-_CHUNK_ENTRIES = 2_000_000
+# Up to so many utterances the labels are dealt; beyond, the normal limit is as good.
+MAX_DEALT = 1_000
+N_DEALS = 3_999
+N_RESAMPLES = 1_000
+_NO_VARIANCE = 1e-18  # of a sum of recalls: rounding
 
 
 @dataclass(frozen=True)
@@ -31,46 +35,40 @@ class AboveChance:
         With the 95 % interval over clusters; without one where clusters are unknown or few.
     chance : float
         1 / number of labels that have test utterances.
-    p_value : float or None
-        One-sided; None where too few clusters hold every label.
+    p_value : float
+        One-sided: twice the smaller one of the two tests, at most 1.
     n_utterances, n_clusters : int
         What it rests on.
+    freedom : int
+        Clusters of the rarest label, less one: the degrees of freedom of the t-test. At 0
+        only the test within clusters was made.
     """
 
     uar: Score
     chance: float
-    p_value: float | None
+    p_value: float
     n_utterances: int
     n_clusters: int
+    freedom: int
 
 
 def uar_above_chance(
-    label_ids: np.ndarray,
-    credits: np.ndarray,
-    cluster_ids: np.ndarray | None,
-    *,
-    n_resamples: int = 1000,
-    seed: int = 0,
+    label_ids: np.ndarray, credits: np.ndarray, cluster_ids: np.ndarray | None, *, seed: int = 0
 ) -> AboveChance:
-    """UAR of graded hits, its interval, and whether whole clusters make it beat chance.
-
-    The p-value is that of a one-sided t-test on each cluster's contribution to the UAR,
-    linearised at the estimate, with as many degrees of freedom as the rarest label has
-    clusters, less one.
+    """UAR of graded guesses, its interval, and whether it beats chance.
 
     Parameters
     ----------
     label_ids : np.ndarray [shape=(n_utterances,)]
-        Reference labels as numbers from 0.
-    credits : np.ndarray [shape=(n_utterances,)]
-        1 for a hit, 0 for a miss, 1 / k for a tie of k labels with the right one among them.
+        Reference labels as numbers in [0, n_labels).
+    credits : np.ndarray [shape=(n_utterances, n_labels)]
+        What each answer would earn: 1 for the label that was guessed; 1 / k for each of k
+        labels that tie.
     cluster_ids : np.ndarray [shape=(n_utterances,)] or None
-        Speakers as numbers from 0. None: each utterance counts as independent for the
-        p-value, and there is no interval.
-    n_resamples : int > 0
-        Of the bootstrap.
+        Speakers as numbers from 0. None: each utterance counts as independent, and there is
+        no interval.
     seed : int
-        Of the bootstrap.
+        Of the bootstrap and of the deals.
 
     Raises
     ------
@@ -79,38 +77,80 @@ def uar_above_chance(
     """
     if not len(label_ids):
         raise UndefinedMetricError("There is no utterance to score.")
-    present, label_ids = np.unique(label_ids, return_inverse=True)
-    n_labels = len(present)
-    clusters = np.arange(len(label_ids)) if cluster_ids is None else cluster_ids
-    _, clusters = np.unique(clusters, return_inverse=True)
-    n_clusters = int(clusters.max()) + 1
-    sizes = {"n_groups": n_clusters, "n_ids": n_labels}
-    counts = sums_per_group(clusters, label_ids, **sizes)
-    hits = sums_per_group(clusters, label_ids, weights=credits, **sizes)
-    total = counts.sum(axis=0)
-    recall = hits.sum(axis=0) / total
-    value = float(recall.mean())
-    parts = ((hits - recall * counts) / total).mean(axis=1)
-    error = math.sqrt(n_clusters / max(n_clusters - 1, 1) * float(np.square(parts).sum()))
+    present, labels = np.unique(label_ids, return_inverse=True)
+    credits = credits[:, present]
+    if cluster_ids is None:
+        clusters = np.arange(len(labels))
+    else:
+        clusters = np.unique(cluster_ids, return_inverse=True)[1]
+    sizes = {"n_groups": int(clusters.max()) + 1, "n_ids": len(present)}
+    counts = sums_per_group(clusters, labels, **sizes)
+    earned = credits[np.arange(len(labels)), labels]
+    hits = sums_per_group(clusters, labels, weights=earned, **sizes)
+    value = float((hits.sum(axis=0) / counts.sum(axis=0)).mean())
+    chance = 1 / len(present)
     freedom = int((counts > 0).sum(axis=0).min()) - 1
-    excess = value - 1 / n_labels
-    p_value = None
+    within = None if cluster_ids is None else clusters
+    p_values = [permutation_p_value(labels, credits, within, seed=seed)]
     if freedom > 0:
-        t = excess / error if error else math.copysign(math.inf, excess) if excess else 0.0
-        p_value = student_t_tail(t, freedom)
-    low = high = None
-    if cluster_ids is not None:
-        try:
-            found = bootstrap_intervals(
-                np.hstack([hits, counts]), _uar, n_resamples=n_resamples, seed=seed
-            )
-        except UndefinedMetricError:
-            pass  # one cluster, or a label in too few of them: the score has no interval
-        else:
-            low, high = float(found.low[0]), float(found.high[0])
+        p_values.append(student_t_tail((value - chance) / _standard_error(hits, counts), freedom))
+    low, high = _interval(hits, counts, seed) if cluster_ids is not None else (None, None)
     return AboveChance(
-        Score(value, low, high), 1 / n_labels, p_value, len(label_ids), n_clusters
+        Score(value, low, high),
+        chance,
+        min(1.0, len(p_values) * min(p_values)),
+        len(labels),
+        sizes["n_groups"],
+        freedom,
     )
+
+
+def permutation_p_value(
+    label_ids: np.ndarray,
+    credits: np.ndarray,
+    cluster_ids: np.ndarray | None = None,
+    *,
+    seed: int = 0,
+) -> float:
+    """How often labels dealt anew within each cluster would earn this UAR or more.
+
+    Parameters
+    ----------
+    label_ids, credits
+        As in `uar_above_chance`.
+    cluster_ids : np.ndarray [shape=(n_utterances,)], optional
+        Within what labels are exchangeable; among all utterances by default.
+    seed : int
+        Of the deals.
+
+    Returns
+    -------
+    float
+        In (0, 1]. Up to `MAX_DEALT` utterances from `N_DEALS` deals, the labels as they are
+        being one more; beyond, from the normal limit of the deals' distribution [1]_.
+
+    References
+    ----------
+    .. [1] Hoeffding, "A combinatorial central limit theorem", Annals of Mathematical
+       Statistics 22(4), 1951.
+    """
+    clusters = np.zeros(len(label_ids), np.int64) if cluster_ids is None else cluster_ids
+    order = np.argsort(clusters, kind="stable")
+    labels, clusters = label_ids[order], clusters[order]
+    # each label weighs the same
+    earned = credits[order] / np.maximum(np.bincount(labels, minlength=credits.shape[1]), 1)
+    observed = earned[np.arange(len(labels)), labels].sum()
+    if len(labels) > MAX_DEALT:
+        mean, variance = _moments(labels, earned, clusters)
+        if variance < _NO_VARIANCE:  # every deal earns the same
+            return 1.0
+        return 0.5 * math.erfc((observed - mean) / math.sqrt(2 * variance))
+    rng = np.random.default_rng(seed)
+    n_reached = 0
+    for _ in range(N_DEALS):
+        dealt = labels[np.argsort(rng.random(len(labels)) + clusters)]
+        n_reached += earned[np.arange(len(labels)), dealt].sum() >= observed - 1e-12
+    return float((1 + n_reached) / (1 + N_DEALS))
 
 
 def student_t_tail(t: float, freedom: int) -> float:
@@ -119,7 +159,7 @@ def student_t_tail(t: float, freedom: int) -> float:
     Parameters
     ----------
     t : float
-        May be infinite.
+        Any number.
     freedom : int > 0
         Degrees of freedom.
 
@@ -132,7 +172,7 @@ def student_t_tail(t: float, freedom: int) -> float:
     >>> round(student_t_tail(4.2968, 9), 6), student_t_tail(0.0, 5)
     (0.001, 0.5)
     """
-    angle = math.atan2(t, math.sqrt(freedom)) if math.isfinite(t) else math.copysign(math.pi / 2, t)
+    angle = math.atan2(t, math.sqrt(freedom))
     sine, cosine = math.sin(angle), math.cos(angle)
     is_odd = freedom % 2
     term = cosine if is_odd else 1.0
@@ -140,54 +180,35 @@ def student_t_tail(t: float, freedom: int) -> float:
     for k in range(3 if is_odd else 2, freedom - 1, 2):
         term *= cosine**2 * (k - 1) / k
         total += term
-    # the probability of |T| <= t, with the sign of t
+    # the probability of |T| <= |t|, with the sign of t
     within = 2 / math.pi * (angle + sine * total) if is_odd else sine * total
     return min(1.0, max(0.0, (1 - within) / 2))
 
 
-def permutation_p_value(
-    label_ids: np.ndarray,
-    predicted_ids: np.ndarray,
-    cluster_ids: np.ndarray | None = None,
-    *,
-    n_permutations: int = 1999,
-    seed: int = 0,
-) -> float:
-    """How often labels dealt anew within each cluster would score this UAR or more.
+def _standard_error(hits: np.ndarray, counts: np.ndarray) -> float:
+    """Of the UAR over clusters, linearised; never below that of independent utterances.
 
-    Parameters
-    ----------
-    label_ids, predicted_ids : np.ndarray [shape=(n_utterances,)]
-        Labels as numbers from 0.
-    cluster_ids : np.ndarray [shape=(n_utterances,)], optional
-        Within what labels are exchangeable; among all utterances by default.
-    n_permutations : int > 0
-        Deals; the smallest p-value is ``1 / (n_permutations + 1)``.
-    seed : int
-        Of the deals.
-
-    Returns
-    -------
-    float
-        In (0, 1]; the labels as they are count as one of the deals.
+    A few clusters may agree by chance, and a perfect score has no spread at all: half a hit
+    and half a miss are added to every label there.
     """
-    clusters = np.zeros(len(label_ids), np.int64) if cluster_ids is None else cluster_ids
-    order = np.argsort(clusters, kind="stable")
-    labels, predicted, clusters = label_ids[order], predicted_ids[order], clusters[order]
-    weight = 1 / np.bincount(labels)[labels]  # each label weighs the same
-    observed = weight[labels == predicted].sum()
-    rng = np.random.default_rng(seed)
-    n_reached = n_done = 0
-    chunk = max(1, _CHUNK_ENTRIES // len(labels))
-    while n_done < n_permutations:
-        n_rows = min(chunk, n_permutations - n_done)
-        keys = rng.random((n_rows, len(labels))) + clusters
-        dealt = np.argsort(keys, axis=1)
-        hits = labels[dealt] == predicted
-        scores = (hits * weight[dealt]).sum(axis=1)
-        n_reached += int((scores >= observed - 1e-12).sum())
-        n_done += n_rows
-    return (1 + n_reached) / (1 + n_permutations)
+    total = counts.sum(axis=0)
+    parts = ((hits - hits.sum(axis=0) / total * counts) / total).mean(axis=1)
+    between = len(hits) / max(len(hits) - 1, 1) * float(np.square(parts).sum())
+    recall = (hits.sum(axis=0) + 0.5) / (total + 1)
+    within = float((recall * (1 - recall) / total).sum()) / len(total) ** 2
+    return math.sqrt(max(between, within))
+
+
+def _interval(
+    hits: np.ndarray, counts: np.ndarray, seed: int
+) -> tuple[float, float] | tuple[None, None]:
+    try:
+        found = bootstrap_intervals(
+            np.hstack([hits, counts]), _uar, n_resamples=N_RESAMPLES, seed=seed
+        )
+    except UndefinedMetricError:  # one cluster, or a label in too few of them
+        return None, None
+    return float(found.low[0]), float(found.high[0])
 
 
 def _uar(sums: np.ndarray) -> np.ndarray:
@@ -196,3 +217,20 @@ def _uar(sums: np.ndarray) -> np.ndarray:
     np.divide(hits, counts, out=recalls, where=counts > 0)
     means: np.ndarray = recalls.mean(axis=1, keepdims=True)
     return means
+
+
+def _moments(labels: np.ndarray, earned: np.ndarray, clusters: np.ndarray) -> tuple[float, float]:
+    """Mean and variance of what is earned when labels are dealt within ordered clusters."""
+    n_labels = earned.shape[1]
+    starts = np.flatnonzero(np.diff(clusters, prepend=clusters[0] - 1))
+    size = np.diff(np.append(starts, len(labels))).astype(np.float64)
+    owner = np.repeat(np.arange(len(size)), size.astype(np.int64))
+    dealt = sums_per_group(owner, labels, n_groups=len(size), n_ids=n_labels)
+    share = dealt / size[:, np.newaxis]
+    column = np.add.reduceat(earned, starts, axis=0) / size[:, np.newaxis]  # mean over rows
+    row = (earned * share[owner]).sum(axis=1)  # mean over the cluster's labels
+    grand = (column * share).sum(axis=1)
+    centred = earned - row[:, np.newaxis] - column[owner] + grand[owner, np.newaxis]
+    squares = np.add.reduceat((np.square(centred) * dealt[owner]).sum(axis=1), starts)
+    variance = np.divide(squares, size - 1, out=np.zeros_like(size), where=size > 1)
+    return float((grand * size).sum()), float(variance.sum())
