@@ -231,7 +231,9 @@ def compare_systems(
             notes.append(f"No intervals: {error}.")
         else:
             n_resamples = N_RESAMPLES
-            bounds = zip(values.tolist(), intervals.low.tolist(), intervals.high.tolist(), strict=True)
+            bounds = zip(
+                values.tolist(), intervals.low.tolist(), intervals.high.tolist(), strict=True
+            )
             scores = [Score(*triple) for triple in bounds]
             notes += interval_notes(intervals, len(groups.names), cluster_kind, n_resamples)
     p_values = (
