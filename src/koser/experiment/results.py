@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -123,6 +123,7 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
             f"Counts are over {len(per_seed)} seeds: each of the {results.n_utterances} utterances "
             f"was tested {len(per_seed)} times."
         )
+    leaks = split.leakage(manifest)
     return {
         **results.evaluation.to_dict(),
         "notes": notes,
@@ -136,7 +137,8 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
         },
         "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
         "protocol": split.describe(),
-        "shared": {f"{leak.kind}s": leak.describe() for leak in split.leakage(manifest)},
+        "shared": {f"{leak.kind}s": leak.describe() for leak in leaks},
+        "leaks": [asdict(leak) for leak in leaks],
         "features": results.features,
         "is_synthetic": manifest.provenance.is_synthetic,
     }

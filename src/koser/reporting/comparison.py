@@ -15,7 +15,7 @@ from pathlib import Path
 import polars as pl
 
 from koser.errors import ComparisonError
-from koser.evaluation.comparison import Answers, Comparison, compare_systems
+from koser.evaluation.comparison import Answers, Comparison, compare_all
 from koser.reporting.runs import RunFolder
 
 
@@ -53,8 +53,8 @@ class RunComparison:
     rows : tuple[ComparedRun, ...]
         In the order they were given.
     pairs : tuple[Comparison, ...]
-        First minus second, those with the baseline (as the second) first; corrected
-        together.
+        First minus second, those with the baseline (as the second) first. Holm's
+        correction is over all of them.
     """
 
     rows: tuple[ComparedRun, ...]
@@ -201,8 +201,8 @@ def _compare_pairs(
 ) -> tuple[Comparison, ...]:
     if not others:
         return ()
-    pairs = compare_systems(
-        [*others, baseline],
+    pairs = compare_all(
+        [baseline, *others],
         labels=run.labels,
         cluster_kind=run.metrics["cluster_kind"],
     )
