@@ -25,12 +25,25 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
-from koser.evaluation.intervals import Groups, bootstrap_intervals, find_groups, sums_per_group
-from koser.evaluation.scoring import Score, interval_notes
+from koser.evaluation.bootstrap import Percentiles, bootstrap_intervals
+from koser.evaluation.intervals import (
+    Groups,
+    Intervals,
+    cluster_intervals,
+    find_groups,
+    sums_per_group,
+)
+from koser.evaluation.pairing import Answers, OrderedAnswers, pair
+from koser.evaluation.scoring import (
+    INTERVAL_METHOD,
+    Score,
+    as_scores,
+    balanced_weights,
+    interval_notes,
+)
 from koser.evaluation.significance import (
     N_PERMUTATIONS,
     McNemar,
@@ -45,31 +58,6 @@ N_RESAMPLES = 2000
 
 
 @dataclass(frozen=True, eq=False)
-class Answers:
-    """What one system answered on the test utterances.
-
-    Attributes
-    ----------
-    name : str
-        What the system is called.
-    ids : array-like of str [shape=(n_answers,)]
-        The utterance of each answer. With several seeds, an utterance is there once per
-        seed.
-    y_true, y_pred : array-like of str [shape=(n_answers,)]
-        Reference and predicted label.
-    clusters : array-like [shape=(n_answers,)], optional
-        Speaker, or what stands for one. Without it there is neither interval nor
-        permutation test.
-    """
-
-    name: str
-    ids: ArrayLike
-    y_true: ArrayLike
-    y_pred: ArrayLike
-    clusters: ArrayLike | None = None
-
-
-@dataclass(frozen=True, eq=False)
 class Comparison:
     """Scores of the first system minus those of the second.
 
@@ -79,6 +67,8 @@ class Comparison:
         Names of the systems.
     differences : dict[str, Score]
         ``uar``, ``accuracy`` and ``macro_f1``: in [-1, 1], with 95 % intervals.
+    bootstrap : dict[str, Score]
+        The same with the percentiles of a paired bootstrap over clusters instead.
     p_values : dict[str, float | None]
         Of each difference, two-sided, by the permutation test; None without clusters.
     p_adjusted : dict[str, float | None]
@@ -99,8 +89,8 @@ class Comparison:
         What a cluster is.
     labels_scored : tuple[str, ...]
         Those with reference utterances; UAR and macro-F1 are over these.
-    n_resamples : int
-        Resamples behind each interval; 0 where there are none.
+    interval_method : str or None
+        How `differences` got their intervals; None where they have none.
     notes : tuple[str, ...]
         What belongs beside the numbers, one sentence each.
     """
@@ -108,6 +98,7 @@ class Comparison:
     first: str
     second: str
     differences: dict[str, Score]
+    bootstrap: dict[str, Score]
     p_values: dict[str, float | None]
     p_adjusted: dict[str, float | None]
     n_permutations: int
@@ -118,7 +109,7 @@ class Comparison:
     n_clusters: int | None
     cluster_kind: str | None
     labels_scored: tuple[str, ...]
-    n_resamples: int
+    interval_method: str | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:  # Any: what JSON can hold
@@ -128,6 +119,7 @@ class Comparison:
             "second": self.second,
             **{name: score.value for name, score in self.differences.items()},
             "ci95": {name: score.bounds for name, score in self.differences.items()},
+            "ci95_bootstrap": {name: score.bounds for name, score in self.bootstrap.items()},
             "p": self.p_values,
             "p_holm": self.p_adjusted,
             "n_permutations": self.n_permutations,
@@ -138,24 +130,9 @@ class Comparison:
             "n_speakers": self.n_clusters,
             "cluster_kind": self.cluster_kind,
             "labels_scored": list(self.labels_scored),
-            "n_resamples": self.n_resamples,
+            "interval_method": self.interval_method,
             "notes": list(self.notes),
         }
-
-
-@dataclass(frozen=True, eq=False)
-class _Side:
-    """Checked answers of one system, ordered by utterance."""
-
-    name: str
-    ids: np.ndarray  # (n_utterances,)
-    true_ids: np.ndarray  # (n_utterances,)
-    predicted: np.ndarray  # (n_utterances, n_seeds)
-    clusters: np.ndarray | None  # (n_utterances,)
-
-    @property
-    def n_seeds(self) -> int:
-        return int(self.predicted.shape[1])
 
 
 def compare_systems(
@@ -198,55 +175,31 @@ def compare_systems(
         If the sides have other utterances, references or clusters, or one has answered
         some utterances more often than others.
     """
-    sides = [_checked(answers, labels) for answers in (first, second)]
-    _refuse_unmatched(*sides)
-    names = [side.name for side in sides]
-    cells = [_cells(side, len(labels)) for side in sides]
+    sides = pair(first, second, labels=labels)
     groups = _groups(sides[0])
-    n_cells = len(labels) * (len(labels) + 1)
-    sums = [_mean_counts(each, groups, n_cells) for each in cells]
-    is_present = np.bincount(sides[0].true_ids, minlength=len(labels)) > 0
-
-    def score(counts: np.ndarray) -> np.ndarray:
-        return _scores(counts, is_present)
-
-    def difference(counts: np.ndarray) -> np.ndarray:
-        differences: np.ndarray = score(counts[:, :n_cells]) - score(counts[:, n_cells:])
-        return differences
-
-    both = np.hstack(sums)
-    values = difference(both.sum(axis=0, keepdims=True))[0]
-    scores = [Score(value) for value in values.tolist()]
-    notes: list[str] = []
+    sums = _ClusterSums.of(sides, groups, len(labels))
+    values = sums.differences(sums.both.sum(axis=0, keepdims=True))[0]
+    intervals: Intervals | None = None
+    percentiles: Percentiles | None = None
     test: PermutationTest | None = None
-    n_resamples = 0
+    notes: list[str] = []
     if groups is None:
         notes.append("Neither intervals nor permutation test: the speakers are unknown.")
     else:
-        test = permutation_test(sums[0], sums[1], score, n_permutations=n_permutations, seed=seed)
+        test = permutation_test(
+            sums.first, sums.second, sums.scores, n_permutations=n_permutations, seed=seed
+        )
+        intervals, percentiles, notes = _intervals(sums, labels, cluster_kind, seed)
         notes += _test_notes(test, cluster_kind)
-        try:
-            intervals = bootstrap_intervals(both, difference, n_resamples=N_RESAMPLES, seed=seed)
-        except UndefinedMetricError as error:
-            notes.append(f"No intervals: {error}.")
-        else:
-            n_resamples = N_RESAMPLES
-            bounds = zip(
-                values.tolist(), intervals.low.tolist(), intervals.high.tolist(), strict=True
-            )
-            scores = [Score(*triple) for triple in bounds]
-            notes += interval_notes(intervals, len(groups.names), cluster_kind, n_resamples)
-    p_values = (
-        dict.fromkeys(SCORE_NAMES)
-        if test is None
-        else dict(zip(SCORE_NAMES, test.p_values.tolist(), strict=True))
-    )
+    p_values = [None] * len(SCORE_NAMES) if test is None else test.p_values.tolist()
+    by_name = dict(zip(SCORE_NAMES, p_values, strict=True))
     return Comparison(
-        first=names[0],
-        second=names[1],
-        differences=dict(zip(SCORE_NAMES, scores, strict=True)),
-        p_values=p_values,
-        p_adjusted=p_values,
+        first=first.name,
+        second=second.name,
+        differences=dict(zip(SCORE_NAMES, as_scores(values, intervals), strict=True)),
+        bootstrap=dict(zip(SCORE_NAMES, as_scores(values, percentiles), strict=True)),
+        p_values=by_name,
+        p_adjusted=by_name,
         n_permutations=0 if test is None else test.n_permutations,
         is_exact=test is not None and test.is_exact,
         mcnemar=_mcnemar(*sides),
@@ -254,8 +207,8 @@ def compare_systems(
         n_seeds=(sides[0].n_seeds, sides[1].n_seeds),
         n_clusters=None if groups is None else len(groups.names),
         cluster_kind=cluster_kind,
-        labels_scored=tuple(np.array(labels)[is_present].tolist()),
-        n_resamples=n_resamples,
+        labels_scored=tuple(np.array(labels)[sums.is_present].tolist()),
+        interval_method=None if intervals is None else INTERVAL_METHOD,
         notes=tuple(notes),
     )
 
@@ -339,93 +292,82 @@ def adjusted(comparisons: Sequence[Comparison]) -> tuple[Comparison, ...]:
     )
 
 
-def _checked(answers: Answers, labels: Sequence[str]) -> _Side:
-    """Order by utterance and see that each has equally many answers and one reference."""
-    true_ids = metrics.label_ids(answers.y_true, labels=labels)
-    predicted = metrics.predicted_ids(answers.y_pred, labels=labels, n_utterances=len(true_ids))
-    given = np.asarray(answers.ids)
-    if given.shape != true_ids.shape:
-        raise UndefinedMetricError(
-            f"'{answers.name}' has {given.size} ids for {len(true_ids)} answers. Give the id of "
-            f"the utterance of every answer."
-        )
-    ids, first, n_answers = np.unique(given, return_index=True, return_counts=True)
-    if n_answers.min() != n_answers.max():
-        raise UndefinedMetricError(
-            f"'{answers.name}' answered some utterances {n_answers.min()} times and others "
-            f"{n_answers.max()} times ('{ids[n_answers.argmax()]}'). Give every seed's answers "
-            f"to every utterance."
-        )
-    order = given.argsort(kind="stable").reshape(len(ids), -1)
-    clusters = None
-    if answers.clusters is not None:
-        clusters = np.asarray(answers.clusters)
-        find_groups(clusters, n_utterances=len(true_ids), what="cluster")
-    for what, values in (("label", true_ids), ("cluster", clusters)):
-        if values is not None and (values[order] != values[order[:, :1]]).any():
-            row = int((values[order] != values[order[:, :1]]).any(axis=1).argmax())
-            raise UndefinedMetricError(
-                f"'{answers.name}' gives utterance '{ids[row]}' more than one {what}."
-            )
-    return _Side(
-        answers.name,
-        ids,
-        true_ids[first],
-        predicted[order],
-        None if clusters is None else clusters[first],
-    )
-
-
-def _refuse_unmatched(first: _Side, second: _Side) -> None:
-    if not np.array_equal(first.ids, second.ids):
-        only = [
-            np.setdiff1d(one.ids, other.ids) for one, other in ((first, second), (second, first))
-        ]
-        examples = ", ".join(f"'{name}'" for name in np.concatenate(only)[:3].tolist())
-        raise UndefinedMetricError(
-            f"'{first.name}' and '{second.name}' were not tested on the same utterances: "
-            f"{len(only[0])} only on the first, {len(only[1])} only on the second "
-            f"({examples}). Compare systems on one split."
-        )
-    for what, one, other in (
-        ("labels", first.true_ids, second.true_ids),
-        ("clusters", first.clusters, second.clusters),
-    ):
-        if one is None or other is None:
-            if one is not other:
-                raise UndefinedMetricError(
-                    f"Only one of '{first.name}' and '{second.name}' has {what}. Give both."
-                )
-        elif (one != other).any():
-            row = int((one != other).argmax())
-            raise UndefinedMetricError(
-                f"'{first.name}' and '{second.name}' have other {what} for "
-                f"{int((one != other).sum())} utterances, the first being '{first.ids[row]}'. "
-                f"Compare systems on one manifest."
-            )
-
-
-def _groups(side: _Side) -> Groups | None:
+def _groups(side: OrderedAnswers) -> Groups | None:
     if side.clusters is None:
         return None
     return find_groups(side.clusters, n_utterances=len(side.ids), what="cluster")
 
 
-def _cells(side: _Side, n_classes: int) -> np.ndarray:
-    """Cell of each answer in a confusion matrix (n_classes, n_classes + 1)."""
-    cells: np.ndarray = side.true_ids[:, np.newaxis] * (n_classes + 1) + side.predicted
-    return cells
+@dataclass(frozen=True, eq=False)
+class _ClusterSums:
+    """Confusion counts per cluster of two sides, averaged over their seeds.
+
+    `first` and `second` are [n_clusters, n_classes * (n_classes + 1)]; `n_true`
+    [n_clusters, n_classes] counts the reference utterances of either.
+    """
+
+    first: np.ndarray
+    second: np.ndarray
+    n_true: np.ndarray
+
+    @classmethod
+    def of(
+        cls, sides: tuple[OrderedAnswers, OrderedAnswers], groups: Groups | None, n_classes: int
+    ) -> _ClusterSums:
+        ids = np.zeros(len(sides[0].ids), np.int64) if groups is None else groups.ids
+        n_groups, n_columns = int(ids.max()) + 1, n_classes + 1
+        counts = []
+        for side in sides:
+            cells = side.true_ids[:, np.newaxis] * n_columns + side.predicted
+            of_answer = np.repeat(ids, side.n_seeds)
+            sums = sums_per_group(
+                of_answer, cells.ravel(), n_groups=n_groups, n_ids=n_classes * n_columns
+            )
+            counts.append(sums / side.n_seeds)
+        n_true = sums_per_group(ids, sides[0].true_ids, n_groups=n_groups, n_ids=n_classes)
+        return cls(counts[0], counts[1], n_true)
+
+    @property
+    def both(self) -> np.ndarray:
+        return np.hstack([self.first, self.second])
+
+    @property
+    def is_present(self) -> np.ndarray:
+        is_present: np.ndarray = self.n_true.sum(axis=0) > 0
+        return is_present
+
+    def scores(self, counts: np.ndarray) -> np.ndarray:
+        """`SCORE_NAMES` of counts of one side [n, 3]."""
+        return _scores(counts, self.is_present)
+
+    def differences(self, counts: np.ndarray) -> np.ndarray:
+        """First minus second side of counts of both [n, 3]."""
+        first, second = np.hsplit(counts, 2)
+        differences: np.ndarray = self.scores(first) - self.scores(second)
+        return differences
 
 
-def _mean_counts(cells: np.ndarray, groups: Groups | None, n_cells: int) -> np.ndarray:
-    """Confusion counts per cluster, averaged over seeds [n_clusters, n_cells]."""
-    n_utterances, n_seeds = cells.shape
-    ids = np.zeros(n_utterances, np.int64) if groups is None else groups.ids
-    sums = sums_per_group(
-        np.repeat(ids, n_seeds), cells.ravel(), n_groups=int(ids.max()) + 1, n_ids=n_cells
-    )
-    means: np.ndarray = sums / n_seeds
-    return means
+def _intervals(
+    sums: _ClusterSums, labels: Sequence[str], cluster_kind: str | None, seed: int
+) -> tuple[Intervals | None, Percentiles | None, list[str]]:
+    """Of the differences, in both ways, and what belongs beside them."""
+    balanced = balanced_weights(sums.n_true[:, sums.is_present])
+    of_all = sums.n_true.sum(axis=1)
+    weights = np.column_stack([balanced, of_all, balanced])  # as SCORE_NAMES
+    try:
+        intervals = cluster_intervals(
+            sums.both, sums.differences, weights=weights, scales=["difference"] * len(SCORE_NAMES)
+        )
+    except UndefinedMetricError as error:
+        return None, None, [f"No intervals: {error}."]
+    notes = interval_notes(sums.n_true, labels, cluster_kind)
+    try:
+        percentiles = bootstrap_intervals(
+            sums.both, sums.differences, n_resamples=N_RESAMPLES, seed=seed
+        )
+    except UndefinedMetricError as error:
+        return intervals, None, [*notes, f"No bootstrap: {error}."]
+    return intervals, percentiles, notes
 
 
 def _scores(counts: np.ndarray, is_present: np.ndarray) -> np.ndarray:
@@ -440,7 +382,7 @@ def _scores(counts: np.ndarray, is_present: np.ndarray) -> np.ndarray:
     )
 
 
-def _mcnemar(first: _Side, second: _Side) -> McNemar | None:
+def _mcnemar(first: OrderedAnswers, second: OrderedAnswers) -> McNemar | None:
     if first.n_seeds > 1 or second.n_seeds > 1:
         return None
     is_right = [side.predicted[:, 0] == side.true_ids for side in (first, second)]

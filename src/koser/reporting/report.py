@@ -106,10 +106,11 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
 
 
 def _interval_basis(metrics: Mapping[str, Any], t: Phrases) -> str:
-    if not metrics["n_resamples"]:
+    method = metrics["interval_method"]
+    if method is None:
         return str(t["scores.no_intervals"])
     kind = t.named("clusters", metrics["cluster_kind"] or "speaker")
-    text: str = t["scores.intervals"].format(kind=kind, n=f"{metrics['n_resamples']:,}")
+    text: str = t["scores.intervals"].format(kind=kind, method=t.named("methods", method))
     return text
 
 
