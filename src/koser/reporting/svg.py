@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 12, 44  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 44  # margins
 _WANTED_TICKS = 5
 _ROW = 26  # height of a row of a forest plot
 
@@ -193,7 +193,7 @@ def forest(
     for number, row in enumerate(rows):
         y = _TOP + _ROW * (number + 0.5)
         parts.append(_text(left - 8, y + 4, row.name, "end"))
-        parts.append(_text(right + 8, y + 4, row.text, "start"))
+        parts.append(_text(right + 12, y + 4, row.text, "start"))
         if row.low is not None and row.high is not None:
             parts.append(
                 f'<line class="line {row.style}" x1="{place(row.low):.1f}" '

@@ -89,19 +89,17 @@ def data_rows(card: Mapping[str, Any], t: Phrases) -> Rows:
 
 def part_table(card: Mapping[str, Any], t: Phrases) -> Table | None:
     """Size of every part, and of every label in it."""
-    labels = list(card["per_label"])
+    parts = card["parts"]
     rows = [
-        [
-            t.named("parts", part["part"]),
-            figures.count(part["n"]),
-            figures.count(part["n_speakers"]),
-            f"{part['hours']:.2f}",
-            *(figures.count(part["per_label"][label]) for label in labels),
-        ]
-        for part in card["parts"]
+        [t["data.n_utterances"], *(figures.count(part["n"]) for part in parts)],
+        [t["data.n_speakers"], *(figures.count(part["n_speakers"]) for part in parts)],
+        [t["data.hours"], *(f"{part['hours']:.2f}" for part in parts)],
+        *(
+            [t.label(label), *(figures.count(part["per_label"][label]) for part in parts)]
+            for label in card["per_label"]
+        ),
     ]
-    heads = [t["data.part"], t["data.n_utterances"], t["data.n_speakers"], t["data.hours"]]
-    return make_table([*heads, *(t.label(label) for label in labels)], rows)
+    return make_table([t["data.part"], *(t.named("parts", part["part"]) for part in parts)], rows)
 
 
 def flat_rows(values: Mapping[str, Any], prefix: str = "") -> Rows:

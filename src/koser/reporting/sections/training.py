@@ -32,12 +32,12 @@ def learning_curves(history: Mapping[str, Any], t: Phrases) -> list[dict[str, An
     epochs = Axis(1, max(last, 2), t["training.epoch"])
     chosen = [each["best_epoch"] for each in history.values()]
     return [
-        _plot("loss", losses, epochs, Axis(0, 1.05 * high, t["training.loss"]), chosen, t),
+        _plot("loss", losses, epochs, Axis(0, 1.05 * high, t["training.loss_axis"]), chosen, t),
         _plot(
             "accuracy",
             _curves(trainings, ("train_accuracy", "val_accuracy", "val_uar")),
             epochs,
-            Axis(0, 1, t["training.accuracy"], as_percent=True),
+            Axis(0, 1, t["training.accuracy_axis"], as_percent=True),
             chosen,
             t,
         ),
