@@ -2,14 +2,13 @@
 
 The same system on the same corpus scores higher where its test speakers were heard in
 training. Both test parts come from one population of speakers and often share some, so
-the two scores are not independent. Resampled are therefore whole speakers, once for both
-sides: a drawn speaker brings all of its test utterances of either side, and what it
+the two scores are not independent. The units of evidence are therefore whole speakers, for both
+sides at once: with a speaker go all of its test utterances of either side, and what it
 shifts on both is not mistaken for a gap.
 
 The score of a side is a function of its confusion counts per speaker, so the gap is one
-of the counts of both, side by side, and `koser.evaluation.intervals` resamples them as
-those of a single result. How many speakers a resample has on each side varies with it,
-as it would in another corpus.
+of the counts of both, side by side, and `koser.evaluation.intervals` takes them as those
+of a single result. The interval is as wide as the side with fewer speakers makes it.
 """
 
 from __future__ import annotations
@@ -25,11 +24,20 @@ from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
 from koser.evaluation.intervals import (
     Groups,
-    bootstrap_intervals,
+    Intervals,
+    Scale,
+    cluster_intervals,
+    effective_number,
     find_groups,
     sums_per_group,
 )
-from koser.evaluation.scoring import Score, interval_notes
+from koser.evaluation.scoring import (
+    INTERVAL_METHOD,
+    Score,
+    as_scores,
+    balanced_weights,
+    interval_notes,
+)
 
 SCORE_NAMES = ("uar", "accuracy")
 
@@ -73,8 +81,8 @@ class Gap:
         Those on both.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"``.
-    n_resamples : int
-        Resamples behind each interval; 0 where there are no intervals.
+    interval_method : str or None
+        How intervals were made; None where there are none.
     notes : tuple[str, ...]
         What belongs beside the numbers, one sentence each.
     """
@@ -86,7 +94,7 @@ class Gap:
     n_clusters: int | None
     n_shared_clusters: int | None
     cluster_kind: str | None
-    n_resamples: int
+    interval_method: str | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:  # Any: what JSON can hold
@@ -100,7 +108,7 @@ class Gap:
             "n_speakers": self.n_clusters,
             "n_shared_speakers": self.n_shared_clusters,
             "cluster_kind": self.cluster_kind,
-            "n_resamples": self.n_resamples,
+            "interval_method": self.interval_method,
             "notes": list(self.notes),
         }
 
@@ -111,10 +119,8 @@ def evaluate_gap(
     *,
     labels: Sequence[str],
     cluster_kind: str | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
 ) -> Gap:
-    """Score `first` minus `second`, with intervals that resample speakers jointly.
+    """Score `first` minus `second`, with intervals over the speakers of both.
 
     UAR is taken over the labels that have reference utterances on both sides: otherwise
     part of the gap would be one between labels. A note says where it therefore differs
@@ -128,10 +134,6 @@ def evaluate_gap(
         All classes of the task.
     cluster_kind : str, optional
         What a cluster is.
-    n_resamples : int > 0
-        Bootstrap resamples.
-    seed : int
-        The same seed on the same rows, in any order, gives the same intervals.
 
     Returns
     -------
@@ -142,8 +144,6 @@ def evaluate_gap(
     ------
     LabelError
         If a reference label is not in `labels`, or `labels` repeats one.
-    ConfigError
-        If `n_resamples` is not positive.
     UndefinedMetricError
         If lengths differ, an utterance has no cluster, or no label is on both sides.
 
@@ -167,36 +167,54 @@ def evaluate_gap(
             f"so there is no UAR to compare."
         )
 
-    def difference(resampled: np.ndarray) -> np.ndarray:
-        return _differences(resampled, is_common)
+    common = tuple(np.array(labels)[is_common].tolist())
 
-    scores = [Score(value) for value in difference(total[np.newaxis])[0].tolist()]
+    def difference(some_sums: np.ndarray) -> np.ndarray:
+        return _differences(some_sums, is_common)
+
     notes = _absence_notes(sides, labels, is_present)
-    has_intervals = False
+    intervals: Intervals | None = None
     if groups is None:
         notes.append("No intervals: the speakers are unknown.")
     else:
+        n_true = sums.reshape(len(sums), 2, len(labels), -1).sum(axis=3)[..., is_common]
+        weights, fewer = _weights(n_true)
+        scales: list[Scale] = ["difference"] * len(SCORE_NAMES)
         try:
-            intervals = bootstrap_intervals(sums, difference, n_resamples=n_resamples, seed=seed)
+            intervals = cluster_intervals(sums, difference, weights=weights, scales=scales)
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            has_intervals = True
-            bounds = zip(scores, intervals.low.tolist(), intervals.high.tolist(), strict=True)
-            scores = [Score(score.value, low, high) for score, low, high in bounds]
-            smaller = min(len(side.names) for side in groups)
-            notes += interval_notes(intervals, smaller, cluster_kind, n_resamples)
+            notes += interval_notes(fewer, common, cluster_kind)
+    values = difference(total[np.newaxis])[0]
     return Gap(
         first=first.name,
         second=second.name,
-        scores=dict(zip(SCORE_NAMES, scores, strict=True)),
-        labels_scored=tuple(np.array(labels)[is_common].tolist()),
+        scores=dict(zip(SCORE_NAMES, as_scores(values, intervals), strict=True)),
+        labels_scored=common,
         n_clusters=len(sums) if groups else None,
         n_shared_clusters=len(set(groups[0].names) & set(groups[1].names)) if groups else None,
         cluster_kind=cluster_kind,
-        n_resamples=n_resamples if has_intervals else 0,
+        interval_method=None if intervals is None else INTERVAL_METHOD,
         notes=tuple(notes),
     )
+
+
+def _weights(n_true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weight of each cluster in `SCORE_NAMES` [n_clusters, 2], by the side that has fewer.
+
+    Also that side's reference utterances of each cluster that it has [n, n_common].
+
+    `n_true` [n_clusters, 2, n_common] are the reference utterances of both sides.
+    """
+    balanced = np.column_stack([balanced_weights(n_true[:, side]) for side in (0, 1)])
+    of_all = n_true.sum(axis=2)
+    both = np.stack([balanced, of_all], axis=2)  # [n_clusters, 2 sides, 2 scores]
+    smaller = effective_number(both).argmin(axis=0)
+    weights = np.take_along_axis(both, smaller[np.newaxis, np.newaxis], axis=1)[:, 0]
+    has_any = of_all > 0
+    fewer = int(has_any.sum(axis=0).argmin())
+    return weights, n_true[has_any[:, fewer], fewer]
 
 
 def _cells(side: Side, labels: Sequence[str]) -> np.ndarray:
