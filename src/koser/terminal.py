@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -78,6 +78,20 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
             on_epoch=on_epoch,
             on_member=lambda done, total: show("trainings", done, total),
         )
+
+
+@contextmanager
+def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A single progress bar to call with what is done and its total; None where none is drawn."""
+    if quiet or not _progress_console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=_progress_console, transient=True
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager

@@ -10,7 +10,10 @@ import polars as pl
 
 from koser.data.assignment import TEST, TRAIN, VAL, IntArray, codes
 from koser.data.manifest import Manifest
-from koser.data.scripts import cluster_scripts, has_script
+from koser.data.scripts import THRESHOLD, cluster_scripts, has_script
+
+MANY_TEXTS = 250_000
+CLOSE = 0.8  # Jaccard similarity of texts that are one script among so many
 
 
 @dataclass(frozen=True)
@@ -64,9 +67,13 @@ def find_leaks(manifest: Manifest, parts: IntArray) -> tuple[Leak, ...]:
 
 
 def scripts_of(manifest: Manifest) -> pl.Series:
-    """Number of each utterance's script (near-duplicate texts); null where it has no text."""
+    """Number of each utterance's script (near-duplicate texts); null where it has no text.
+
+    Beyond `MANY_TEXTS` distinct ones only closer texts are joined: it takes minutes.
+    """
     texts = manifest.table["text"].to_list()
-    scripts = zip(texts, cluster_scripts(texts).tolist(), strict=True)
+    threshold = THRESHOLD if manifest.table["text"].n_unique() <= MANY_TEXTS else CLOSE
+    scripts = zip(texts, cluster_scripts(texts, threshold=threshold).tolist(), strict=True)
     known = [script if has_script(text) else None for text, script in scripts]
     return pl.Series("script", known, dtype=pl.Int64)
 

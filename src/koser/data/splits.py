@@ -29,7 +29,7 @@ from koser.data.protocols import (
 from koser.errors import ConfigError, SplitError
 from koser.files import replacing
 
-__all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split"]
+__all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split", "resolve_split"]
 
 SCHEMA = {"id": pl.String(), "fold": pl.Int32(), "part": pl.String()}
 
@@ -336,6 +336,13 @@ def make_split(manifest: Manifest, protocol: str, options: SplitOptions | None =
         schema=SCHEMA,
     )
     return Split(table, name, plan.grouping, options, plan.notes)
+
+
+def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
+    """The split that `split` names: a file that was kept, or a protocol to apply."""
+    if split.endswith(".parquet") and not split.startswith(_FIXED):
+        return Split.read(Path(split)).check(manifest)
+    return make_split(manifest, split, options)
 
 
 def _rule(protocol: str) -> tuple[Protocol, str]:

@@ -15,13 +15,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from koser.errors import UndefinedMetricError
-from koser.evaluation.intervals import bootstrap_intervals, sums_per_group
+from koser.evaluation.intervals import cluster_intervals, sums_per_group
 from koser.evaluation.scoring import Score
 
 # Up to so many utterances the labels are dealt; beyond, the normal limit is as good.
 MAX_DEALT = 1_000
 N_DEALS = 3_999
-N_RESAMPLES = 1_000
 _NO_VARIANCE = 1e-18  # of a sum of recalls: rounding
 
 
@@ -68,7 +67,7 @@ def uar_above_chance(
         Speakers as numbers from 0. None: each utterance counts as independent, and there is
         no interval.
     seed : int
-        Of the bootstrap and of the deals.
+        Of the deals.
 
     Raises
     ------
@@ -94,7 +93,7 @@ def uar_above_chance(
     p_values = [permutation_p_value(labels, credits, within, seed=seed)]
     if freedom > 0:
         p_values.append(student_t_tail((value - chance) / _standard_error(hits, counts), freedom))
-    low, high = _interval(hits, counts, seed) if cluster_ids is not None else (None, None)
+    low, high = (None, None) if cluster_ids is None else _interval(hits, counts)
     return AboveChance(
         Score(value, low, high),
         chance,
@@ -199,14 +198,13 @@ def _standard_error(hits: np.ndarray, counts: np.ndarray) -> float:
     return math.sqrt(max(between, within))
 
 
-def _interval(
-    hits: np.ndarray, counts: np.ndarray, seed: int
-) -> tuple[float, float] | tuple[None, None]:
-    try:
-        found = bootstrap_intervals(
-            np.hstack([hits, counts]), _uar, n_resamples=N_RESAMPLES, seed=seed
-        )
-    except UndefinedMetricError:  # one cluster, or a label in too few of them
+def _interval(hits: np.ndarray, counts: np.ndarray) -> tuple[float | None, float | None]:
+    if len(counts) < 2:
+        return None, None
+    weights = counts.sum(axis=1, keepdims=True)
+    sums = np.hstack([hits, counts])
+    found = cluster_intervals(sums, _uar, weights=weights, scales=["share"])
+    if not np.isfinite(found.low[0]):  # without one of the clusters a label is absent
         return None, None
     return float(found.low[0]), float(found.high[0])
 
