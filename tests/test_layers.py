@@ -43,6 +43,7 @@ WITHIN = {
     ("labels", "errors"),
     ("terminal_audit", "terminal"),
     ("cli_training", "terminal"),
+    ("cli_training", "terminal_audit"),
     ("cli_audit", "cli_training"),
     ("cli_audit", "terminal"),
     ("cli_audit", "terminal_audit"),

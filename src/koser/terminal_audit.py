@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -44,6 +45,29 @@ def print_audit(audit: Audit, out: Path | None) -> None:
         console.print(f"{name}: [{_STYLES[verdict]}]{_WORDS[verdict]}[/]")
     if out is not None:
         console.print(f"Audit: {out / 'audit.html'}", markup=False, soft_wrap=True)
+
+
+def print_canaries(name: str, values: Mapping[str, Any], path: Path) -> None:
+    """Print what the canaries told of a pipeline.
+
+    Parameters
+    ----------
+    name : str
+        What the run is called.
+    values : Mapping
+        The content of ``canaries.json``.
+    path : Path
+        Where that is.
+    """
+    table = Table(title=f"{name}: canaries", title_justify="left", title_style="bold")
+    for column in ("verdict", "canary", "finding"):
+        table.add_column(column)
+    for canary in values["canaries"]:
+        table.add_row(
+            _badge(canary["verdict"]), canary["name"].replace("_", " "), canary["summary"]
+        )
+    console.print(table)
+    console.print(f"Canaries: {path}", markup=False, soft_wrap=True)
 
 
 def _check_table(title: str, checks: Sequence[Check]) -> Table:

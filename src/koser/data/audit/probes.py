@@ -252,7 +252,7 @@ def _single(probed: Probed, name: str, values: FloatArray | None) -> Probe:
     if values is None:
         why = "the sound was not read" if name in MEASURED else "not known of any utterance"
         return Probe(name, "not_run", note=why)
-    if len(np.unique(values[np.isfinite(values)])) < 2:
+    if not _varies(values):
         return Probe(name, "not_run", note="the same everywhere")
     if name in ("release", "gender"):
         return probed.table(name, _as_codes(values))
@@ -272,7 +272,8 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
         return scores[len(train) :]
 
     probe = probed.run("metadata", by_metadata, sample=sample)
-    used = f"from {', '.join(columns)}".replace("_", " ")
+    varied = [name for name, values in columns.items() if _varies(values)]
+    used = f"from {', '.join(varied)}".replace("_", " ")
     yield _with_note(probe, used)
     texts = probed.manifest.table["text"]
     if texts.null_count() == len(texts):
@@ -285,6 +286,10 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
     yield probed.run(
         "text", lambda train, test: hashed.scores(probed.y, train, test), sample=sample
     )
+
+
+def _varies(values: FloatArray) -> bool:
+    return len(np.unique(values[np.isfinite(values)])) > 1
 
 
 def _as_codes(values: FloatArray) -> IntArray:
