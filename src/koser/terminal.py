@@ -24,7 +24,7 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.reporting.wording import SYNTHETIC, gap_line, protocol_line, score_with_interval
+from koser.reporting.wording import SYNTHETIC, gap_line, protocol_line, score_with_interval, without_voice_line
 
 if TYPE_CHECKING:
     from koser.experiment.extraction import Extraction
@@ -221,6 +221,8 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
+    if line := without_voice_line(metrics):
+        console.print(f"{line}.", markup=False)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):

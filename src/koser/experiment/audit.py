@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,10 @@ from koser.errors import RunError
 from koser.features.extraction import Progress, clips_of
 from koser.features.sound_pass import listen
 from koser.files import write_json
+
+logger = logging.getLogger(__name__)
+
+BASELINES = ("metadata", "text")
 
 
 @dataclass(frozen=True)
@@ -132,3 +138,28 @@ def write_audit(audit: Audit, folder: Path, language: str) -> dict[str, Any]:
     except OSError as error:
         raise RunError(f"Cannot write the audit to '{folder}': {error.strerror}.") from error
     return values
+
+
+def audit_run(
+    manifest: Manifest, split: Split, folder: Path, *, store_root: Path, n_workers: int = 1
+) -> None:
+    """Leave ``audit.json`` in a run folder; warn of what fails before hours are spent on it.
+
+    Parameters
+    ----------
+    manifest, split, store_root, n_workers
+        As in `run_audit`.
+    folder : Path
+        The run folder.
+    """
+    audit = run_audit(manifest, split, AuditOptions(store_root, n_workers=n_workers))
+    for check in audit.checks:
+        if check.verdict == "fail":
+            logger.warning("The audit of the data fails: %s", check.summary)
+    write_json(audit.to_dict(), folder / "audit.json")
+
+
+def baselines_of(folder: Path) -> list[dict[str, Any]]:
+    """What stands beside a run's scores: its audit's probes of metadata and of text alone."""
+    values = json.loads((folder / "audit.json").read_text(encoding="utf-8"))
+    return [probe for probe in values["probes"] if probe["name"] in BASELINES]

@@ -30,6 +30,7 @@ from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
+from koser.experiment.audit import audit_run
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -185,6 +186,13 @@ def run_experiment(
             progress=listeners.on_clip,
         )
         extraction_seconds = time.perf_counter() - started
+        audit_run(
+            experiment.manifest,
+            experiment.split,
+            folder,
+            store_root=store_root,
+            n_workers=n_workers,
+        )
         work = MemberWork(
             model=experiment.model,
             labels=experiment.manifest.labels,
