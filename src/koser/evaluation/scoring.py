@@ -205,7 +205,8 @@ def evaluate(
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            notes += interval_notes(n_true, labels, cluster_kind)
+            n_with_label = (n_true > 0).sum(axis=0)
+            notes += interval_notes(len(groups.names), n_with_label, labels, cluster_kind)
     scored = as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
@@ -261,16 +262,18 @@ def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
 
 
 def interval_notes(
-    n_true: np.ndarray, labels: Sequence[str], cluster_kind: str | None
+    n_clusters: int, n_with_label: np.ndarray, labels: Sequence[str], cluster_kind: str | None
 ) -> list[str]:
     """What belongs beside intervals: that they rest on few clusters, or why one is missing.
 
     Parameters
     ----------
-    n_true : np.ndarray [shape=(n_clusters, n_classes)]
-        Reference utterances of each cluster.
+    n_clusters : int
+        Clusters; of two sides, those of the smaller one.
+    n_with_label : np.ndarray [shape=(n_classes,)]
+        Clusters that have reference utterances of each label; of two sides, the fewer.
     labels : Sequence[str]
-        All classes of the task.
+        The labels they are of.
     cluster_kind : str or None
         What a cluster is.
 
@@ -281,14 +284,14 @@ def interval_notes(
     """
     notes = []
     kind = cluster_kind or "cluster"
-    if len(n_true) < MIN_CLUSTERS:
+    if n_clusters < MIN_CLUSTERS:
         notes.append(
-            f"Only {len(n_true)} clusters ({kind}): the intervals are rough, and may cover the "
+            f"Only {n_clusters} clusters ({kind}): the intervals are rough, and may cover the "
             f"true score less often than 95 %."
         )
-    places = np.flatnonzero((n_true > 0).sum(axis=0) == 1).tolist()
-    if places:
-        lonely = " and ".join(f"'{labels[place]}'" for place in places)
+    places = np.flatnonzero(n_with_label == 1).tolist()
+    lonely = " and ".join(f"'{labels[place]}'" for place in places)
+    if lonely:
         notes.append(
             f"No interval of UAR, macro-F1 and the recall of {lonely}: only one cluster ({kind}) "
             f"has utterances of it."
