@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
 from koser.evaluation.intervals import (
+    CONFIDENCE,
     Groups,
     Intervals,
     Scale,
@@ -119,6 +120,7 @@ def evaluate_gap(
     *,
     labels: Sequence[str],
     cluster_kind: str | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Gap:
     """Score `first` minus `second`, with intervals over the speakers of both.
 
@@ -134,6 +136,8 @@ def evaluate_gap(
         All classes of the task.
     cluster_kind : str, optional
         What a cluster is.
+    confidence : float
+        Of the intervals; more than 95 % where one gap was chosen from several.
 
     Returns
     -------

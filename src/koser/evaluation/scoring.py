@@ -27,7 +27,7 @@ from koser.evaluation.intervals import (
     sums_per_group,
 )
 
-SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece")
+SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece", "adaptive_ece")
 _SCALES: dict[str, Scale] = {"nll": "loss"}  # all others are shares
 INTERVAL_METHOD = "cluster jackknife, Student's t"
 # Below this many clusters an interval is announced as rough. Simulated coverage of 95 %
@@ -79,7 +79,7 @@ class Evaluation:
     confusion : np.ndarray [shape=(n_classes, n_classes), dtype=int64]
         Rows are references, columns predictions, in the order of `labels`.
     scores : dict[str, Score]
-        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats) and ``ece``.
+        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats), ``ece`` and ``adaptive_ece``.
     recall : dict[str, Score]
         One per label; None for absent ones.
     notes : tuple[str, ...]
@@ -349,25 +349,29 @@ def as_scores(values: np.ndarray, intervals: Intervals | Percentiles | None) -> 
 def _sums_per_cluster(
     true_ids: np.ndarray, probabilities: np.ndarray, cluster_ids: np.ndarray
 ) -> np.ndarray:
-    """What `_scores` needs [n_clusters, n_classes**2 + N_BINS + 1], summed per cluster."""
+    """What `_scores` needs [n_clusters, n_classes**2 + 2 * N_BINS + 1], summed per cluster."""
     n_classes, n_bins = probabilities.shape[1], calibration.N_BINS
     tally = partial(sums_per_group, cluster_ids, n_groups=int(cluster_ids.max()) + 1)
     bins = calibration.confidence_bins(probabilities)
+    # Of all utterances: the bins stay where they are when a cluster is left out.
+    equal_bins = calibration.equal_mass_bins(probabilities)
     gaps = calibration.confidence_gaps(true_ids, probabilities)
     losses = calibration.log_losses(true_ids, probabilities)
     return np.hstack(
         [
             tally(true_ids * n_classes + probabilities.argmax(axis=1), n_ids=n_classes**2),
             tally(bins, n_ids=n_bins, weights=gaps),
+            tally(equal_bins, n_ids=n_bins, weights=gaps),
             tally(np.zeros_like(bins), n_ids=1, weights=losses),
         ]
     )
 
 
 def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
-    """`SCORE_NAMES`, then the recall of each present class [n, 5 + n_present]."""
+    """`SCORE_NAMES`, then the recall of each present class [n, 6 + n_present]."""
     n_classes, n_bins = len(is_present), calibration.N_BINS
-    counts, gaps, losses = np.split(sums, [n_classes**2, n_classes**2 + n_bins], axis=1)
+    ends = n_classes**2 + np.array([0, n_bins, 2 * n_bins])
+    counts, gaps, equal_gaps, losses = np.split(sums, ends, axis=1)
     confusion = counts.reshape(-1, n_classes, n_classes)
     n_utterances = counts.sum(axis=1)
     recalls = metrics.recalls_from_confusion(confusion)[:, is_present]
@@ -377,6 +381,7 @@ def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
         metrics.f1_from_confusion(confusion)[:, is_present].mean(axis=1),
         losses[:, 0] / n_utterances,
         np.abs(gaps).sum(axis=1) / n_utterances,
+        np.abs(equal_gaps).sum(axis=1) / n_utterances,
     ]
     return np.column_stack([*named, recalls])
 
