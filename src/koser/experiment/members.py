@@ -22,6 +22,7 @@ import torch
 
 from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
+from koser.experiment.cost import Memory, forget_peak, peak_memory
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
@@ -63,6 +64,8 @@ class Outcome:
         Of the member's test rows, in their order.
     train_seconds, predict_seconds : float
         Time taken.
+    memory : Memory
+        The most that was in use meanwhile.
     notes : tuple[str, ...]
         What koser warned of meanwhile; empty where the outcome was read back.
     """
@@ -72,6 +75,7 @@ class Outcome:
     probabilities: np.ndarray
     train_seconds: float
     predict_seconds: float
+    memory: Memory
     notes: tuple[str, ...] = ()
 
 
@@ -122,6 +126,7 @@ class MemberWork:
             warnings_collected() as notes,
             torch_threads(system.n_threads or self.spare_threads),
         ):
+            forget_peak()
             started = time.perf_counter()
             fit = system.fit(
                 self.data,
@@ -134,9 +139,8 @@ class MemberWork:
             finished = time.perf_counter()
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
         system.to_checkpoint(origin).write(folder / f"best_model_{self.model}.pth")
-        outcome = Outcome(
-            member, fit, probabilities, trained - started, finished - trained, tuple(notes)
-        )
+        seconds = (trained - started, finished - trained)
+        outcome = Outcome(member, fit, probabilities, *seconds, peak_memory(), tuple(notes))
         _write_outcome(outcome, done, facts)
         # What it was resumed with is several times the model and of no more use.
         for file in folder.glob("last*"):
@@ -228,6 +232,7 @@ def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
         "probabilities": torch.from_numpy(outcome.probabilities),
         "train_seconds": outcome.train_seconds,
         "predict_seconds": outcome.predict_seconds,
+        "memory": asdict(outcome.memory),
     }
     save_tensors(values, path)
 
@@ -250,6 +255,7 @@ def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
         values["probabilities"].numpy(),
         values["train_seconds"],
         values["predict_seconds"],
+        Memory(**values["memory"]),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -24,8 +24,9 @@ class Results:
     Attributes
     ----------
     predictions : pl.DataFrame
-        One row per tested utterance and seed: ``seed, fold, id, label, predicted`` and one
-        probability per label, ``p_<label>``.
+        One row per tested utterance and seed: ``seed, fold, id``, what stands for its speaker
+        (``cluster``, null where nothing does), ``path, start, end, duration, label,
+        predicted`` and one probability per label, ``p_<label>``.
     evaluation : Evaluation
         Over all rows. With several seeds every utterance counts once per seed, so a
         value is the mean over seeds, and the interval still resamples speakers.
@@ -122,11 +123,13 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
             f"Counts are over {len(per_seed)} seeds: each of the {results.n_utterances} utterances "
             f"was tested {len(per_seed)} times."
         )
+    leaks = split.leakage(manifest)
     return {
         **results.evaluation.to_dict(),
         "notes": notes,
         "n": results.n_utterances,
         "majority_accuracy": results.majority_accuracy,
+        "best_val_accuracy": results.best_val_accuracy,
         "seeds": sorted(results.per_seed),
         "over_seeds": {
             name: _mean_and_sd([each.scores[name].value for each in per_seed])
@@ -134,17 +137,15 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
         },
         "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
         "protocol": split.describe(),
-        "shared": {f"{leak.kind}s": leak.describe() for leak in split.leakage(manifest)},
+        "shared": {f"{leak.kind}s": leak.describe() for leak in leaks},
+        "leaks": [asdict(leak) for leak in leaks],
         "features": results.features,
         "is_synthetic": manifest.provenance.is_synthetic,
     }
 
 
 def document_json(model: str, results: Results, manifest: Manifest, split: Split) -> dict[str, Any]:
-    """The content of ``results_<model>_<split>.json``: the document's keys, then ours.
-
-    The document's accuracies are in percent.
-    """
+    """The document's keys of ``results_<model>_<split>.json``; its accuracies are in percent."""
     scores = results.evaluation.scores
     parts = [outcome.member.part for outcome in results.outcomes]
     best_val = results.best_val_accuracy
@@ -160,7 +161,6 @@ def document_json(model: str, results: Results, manifest: Manifest, split: Split
         "num_train": round(np.mean([len(part.train) for part in parts])),
         "num_val": round(np.mean([len(part.val) for part in parts])),
         "num_test": results.n_utterances,
-        **metrics_json(results, manifest, split),
     }
 
 
@@ -184,13 +184,16 @@ def clusters_of(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | N
 
 def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
     rows = outcome.member.part.test
-    tested: pl.DataFrame = manifest.table[rows.tolist()].select("id", "label")
+    column = manifest.grouping_column
+    cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
+    tested: pl.DataFrame = manifest.table[rows.tolist()]
     best = outcome.probabilities.argmax(axis=1)
     return tested.select(
         pl.lit(outcome.member.part.seed, pl.Int64).alias("seed"),
         pl.lit(outcome.member.fold, pl.Int32).alias("fold"),
         "id",
-        "label",
+        cluster.alias("cluster"),
+        *("path", "start", "end", "duration", "label"),
         pl.Series("predicted", [manifest.labels[place] for place in best]),
         *(
             pl.Series(f"{PROBABILITY_PREFIX}{label}", outcome.probabilities[:, place])

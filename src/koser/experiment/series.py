@@ -25,7 +25,8 @@ from koser.experiment.request import (
     resolve_split,
 )
 from koser.experiment.results import clusters_of
-from koser.experiment.run import Experiment, differences, is_finished, write_json
+from koser.experiment.run import Experiment, differences, is_finished
+from koser.files import write_json
 
 
 @dataclass(frozen=True, eq=False)
