@@ -15,6 +15,7 @@ References
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -25,6 +26,9 @@ from koser.evaluation.scoring import Score, as_scores
 
 # A risk over fewer answers than this is chance.
 MIN_ANSWERED = 30
+# What a threshold may be wanted for.
+COVERAGES = (0.9, 0.8, 0.7, 0.5)
+RISKS = (0.05, 0.1, 0.2, 0.3)
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,6 +60,25 @@ class RiskCoverage:
     def risk_at(self, coverage: float) -> float:
         """Risk when at least this share is answered, and no more than confidences allow."""
         return float(self.risk[np.searchsorted(self.coverage, coverage - 1e-12)])
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """A confidence from which on a system should answer, chosen on its val part.
+
+    Attributes
+    ----------
+    aim : {'coverage', 'risk'}
+        What was wanted.
+    wanted : float
+        Share of utterances to answer at least, or share of wrong answers at most.
+    value : float or None
+        The threshold; None where none reaches what was wanted.
+    """
+
+    aim: Literal["coverage", "risk"]
+    wanted: float
+    value: float | None
 
 
 @dataclass(frozen=True)
@@ -200,6 +223,39 @@ def threshold_for_risk(confidences: ArrayLike, is_right: ArrayLike, risk: float)
     n_answered = curve.coverage * len(np.asarray(confidences))
     reached = np.flatnonzero((curve.risk <= risk) & (n_answered >= MIN_ANSWERED - 1e-6))
     return float(curve.threshold[reached[-1]]) if reached.size else None
+
+
+def choose_thresholds(confidences: ArrayLike, is_right: ArrayLike) -> tuple[Threshold, ...]:
+    """A threshold for each of `COVERAGES`, then for each of `RISKS`.
+
+    Parameters
+    ----------
+    confidences : array-like of float [shape=(n_answers,)]
+        Of utterances that are not the ones to be tested; may be none.
+    is_right : array-like of bool [shape=(n_answers,)]
+        Whether each answer is right.
+
+    Returns
+    -------
+    tuple[Threshold, ...]
+        Without values where there are fewer than `MIN_ANSWERED` utterances.
+    """
+    has_enough = len(np.asarray(confidences)) >= MIN_ANSWERED
+    coverages = [
+        Threshold(
+            "coverage", wanted, threshold_for_coverage(confidences, wanted) if has_enough else None
+        )
+        for wanted in COVERAGES
+    ]
+    risks = [
+        Threshold(
+            "risk",
+            wanted,
+            threshold_for_risk(confidences, is_right, wanted) if has_enough else None,
+        )
+        for wanted in RISKS
+    ]
+    return (*coverages, *risks)
 
 
 def evaluate_selection(

@@ -135,7 +135,7 @@ class SubgroupTable:
     column : str
         What the subgroups are by.
     subgroups : tuple[Subgroup, ...]
-        Ordered by name.
+        In order.
     gaps : dict[str, SubgroupGap | None]
         Of ``uar`` and ``accuracy``; None where fewer than two subgroups can be compared.
     n_unknown : int
@@ -169,6 +169,7 @@ def evaluate_subgroups(
     column: str,
     labels: Sequence[str],
     cluster_kind: str | None = None,
+    order: Sequence[str] | None = None,
 ) -> SubgroupTable:
     """Score every subgroup, and the gap between the best and the worst.
 
@@ -184,6 +185,8 @@ def evaluate_subgroups(
         All classes of the task.
     cluster_kind : str, optional
         What a cluster is.
+    order : Sequence[str], optional
+        Order of the subgroups; by name without it.
 
     Returns
     -------
@@ -203,7 +206,8 @@ def evaluate_subgroups(
         raise UndefinedMetricError(f"No test utterance has a value of '{column}'.")
     known = answered.select(is_known)
     groups = find_groups(given[is_known].astype(str), n_utterances=int(is_known.sum()), what=column)
-    members = {name: known.select(groups.ids == i) for i, name in enumerate(groups.names)}
+    names = groups.names if order is None else [name for name in order if name in groups.names]
+    members = {name: known.select(groups.ids == groups.names.index(name)) for name in names}
     expected = set(np.asarray(answered.y_true).tolist())
     scored = [_score(name, member, labels, expected) for name, member in members.items()]
     gaps = {name: _gap(name, scored, members, labels, cluster_kind) for name in SCORE_NAMES}
@@ -255,16 +259,11 @@ def _gap(
 def _notes(scored: Sequence[Subgroup], n_unknown: int) -> list[str]:
     notes = []
     small = [f"'{group.name}'" for group in scored if group.is_small]
-    if len(small) == len(scored):
-        notes.append(
-            f"No gap: every subgroup has fewer than {MIN_UTTERANCES} utterances or "
-            f"{MIN_CLUSTERS} clusters."
-        )
+    rule = f"fewer than {MIN_UTTERANCES} utterances or {MIN_CLUSTERS} clusters"
+    if len(scored) - len(small) < 2:
+        notes.append(f"No gap: {len(small)} of {len(scored)} subgroups have {rule}.")
     elif small:
-        notes.append(
-            f"Not in the gap: {', '.join(small)} (fewer than {MIN_UTTERANCES} utterances or "
-            f"{MIN_CLUSTERS} clusters)."
-        )
+        notes.append(f"Not in the gap: {', '.join(small)} ({rule}).")
     lacking = [f"'{group.name}'" for group in scored if group.labels_absent]
     if lacking:
         notes.append(f"No UAR of {', '.join(lacking)}: not every label occurs there.")
