@@ -24,7 +24,13 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.reporting.wording import SYNTHETIC, gap_line, protocol_line, score_with_interval, without_voice_line
+from koser.reporting.wording import (
+    SYNTHETIC,
+    gap_line,
+    protocol_line,
+    score_with_interval,
+    without_voice_line,
+)
 
 if TYPE_CHECKING:
     from koser.experiment.extraction import Extraction
