@@ -43,9 +43,7 @@ def audit(
         str | None,
         typer.Option(help="Speech encoder (hub id or folder) that compares voices: a hint."),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for audit.json and audit.html.")
-    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for audit.json and audit.html.")] = None,
     split_seed: Seed = 42,
     test_fraction: TestFraction = 0.2,
     val_fraction: ValFraction = 0.1,

@@ -98,9 +98,7 @@ def run_canaries(
     permuted, is_within = permute_labels(sample, seed)
     with tempfile.TemporaryDirectory(prefix="koser-canaries-") as folder:
         root = Path(folder)
-        found = [
-            _at_chance("permuted_labels", pipeline, permuted, parts, root, seed, is_within)
-        ]
+        found = [_at_chance("permuted_labels", pipeline, permuted, parts, root, seed, is_within)]
         noise = make_noise(sample, root / "noise", seed)
         row_of = {name: row for row, name in enumerate(sample.table["id"])}
         order = np.array([row_of[name] for name in noise.table["id"]], np.int64)
@@ -225,7 +223,13 @@ def _trainings(
 ) -> Iterator[tuple[Part, np.ndarray]]:
     """The test rows of each fold, and their probabilities."""
     members = [
-        Part(*(np.flatnonzero(part == code) for code in (TRAIN, VAL, TEST)), seed) for part in parts
+        Part(
+            np.flatnonzero(part == TRAIN),
+            np.flatnonzero(part == VAL),
+            np.flatnonzero(part == TEST),
+            seed,
+        )
+        for part in parts
     ]
     data = pipeline.system.extract(
         manifest,
@@ -235,8 +239,7 @@ def _trainings(
         n_workers=pipeline.n_workers,
     )
     work = partial(_Training, pipeline, manifest.labels, data, folder)
-    for member, probabilities in zip(members, iter_map(work, members), strict=True):
-        yield member, probabilities
+    yield from zip(members, iter_map(work, members), strict=True)
 
 
 class _Training:

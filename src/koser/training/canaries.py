@@ -211,9 +211,7 @@ def judge_chance(
     return Canary(name, "fail", what, facts)
 
 
-def judge_invariance(
-    features: float | None, probabilities: float, n_utterances: int
-) -> Canary:
+def judge_invariance(features: float | None, probabilities: float, n_utterances: int) -> Canary:
     """Whether utterances keep their features and probabilities in other company.
 
     Parameters

@@ -174,9 +174,7 @@ def run_probes(probed: Probed, measured: Mapping[str, FloatArray]) -> tuple[Prob
         Those of `MEASURED` that are known; NaN where an utterance could not be read.
     """
     columns = _columns(probed.manifest, measured)
-    probes = [
-        _single(probed, name, columns.get(name)) for name in (*STATED, "duration", *MEASURED)
-    ]
+    probes = [_single(probed, name, columns.get(name)) for name in (*STATED, "duration", *MEASURED)]
     probes.append(probed.numbers("file_order", file_order(probed.manifest)))
     return (*probes, *_baselines(probed, columns))
 

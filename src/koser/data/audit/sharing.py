@@ -211,9 +211,7 @@ def check_times(audited: Audited) -> Check:
         return no_split(name)
     column = audited.manifest.grouping_column
     groups = (
-        np.zeros(len(times), np.int64)
-        if column is None
-        else codes(audited.manifest.table[column])
+        np.zeros(len(times), np.int64) if column is None else codes(audited.manifest.table[column])
     )
     worst = (0, 0, 0)
     for fold, (learnt, tested) in enumerate(audited.cross_rows()):

@@ -65,7 +65,8 @@ def _above_baselines(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
         if probe["uar"] is None or bounds is None:
             continue
         status: Status = "pass" if bounds[0] > probe["uar"] else "warn"
-        values = {"low": f"{bounds[0]:.3f}", "high": f"{bounds[1]:.3f}", "uar": f"{probe['uar']:.3f}"}
+        numbers = {"low": bounds[0], "high": bounds[1], "uar": probe["uar"]}
+        values = {key: f"{value:.3f}" for key, value in numbers.items()}
         name = t["audit.probes"][probe["name"]]
         yield Check(status, t[f"trust.baseline_{status}"].format(name=name, **values))
 
