@@ -12,7 +12,16 @@ from typing import Annotated
 import typer
 
 from koser.cli import run_app
-from koser.cli_training import SYSTEMS, Encoder, Overrides, Quiet, Workers, train_request
+from koser.cli_training import (
+    SYSTEMS,
+    Encoder,
+    Language,
+    Overrides,
+    Quiet,
+    RunOptions,
+    Workers,
+    train_request,
+)
 
 
 def main(
@@ -34,6 +43,7 @@ def main(
         bool, typer.Option("--resume", help="Go on with the newest interrupted run.")
     ] = False,
     workers: Workers = None,
+    report_language: Language = "ko",
     quiet: Quiet = False,
 ) -> None:
     """Train and test one of the document's systems on data/emotions."""
@@ -48,7 +58,8 @@ def main(
         encoder=encoder,
         n_seeds=seeds,
     )
-    folders, gap = train_request(request, splits, None, resume=resume, workers=workers, quiet=quiet)
+    how = RunOptions(resume=resume, workers=workers, report_language=report_language, quiet=quiet)
+    folders, gap = train_request(request, splits, None, how)
     here = {}
     for folder in folders:
         for pattern in ("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,6 +15,7 @@ from koser.systems import SYSTEM_NAMES
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
 SYSTEMS = ", ".join(SYSTEM_NAMES)
+_DEMO_CLIPS = 4
 
 Seed = Annotated[int, typer.Option(help="Seed of the split.")]
 TestFraction = Annotated[float, typer.Option(help="Wanted share of the test part.")]
@@ -33,6 +35,17 @@ Overrides = Annotated[
 Encoder = Annotated[
     str | None,
     typer.Option(help="Pretrained speech encoder: hub id or folder, for a system that has one."),
+]
+Language = Annotated[
+    str, typer.Option("--report-language", help="Language of reports: ko or en.")
+]
+AudioClips = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        help="How many of the worst mistakes can be heard in the report. None by default: most "
+        "corpora's terms forbid passing recordings on, and a report is easily mailed."
+    ),
 ]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
@@ -72,6 +85,15 @@ def train(
     ] = False,
     workers: Workers = None,
     store: Store = None,
+    report_language: Language = "ko",
+    audio_clips: AudioClips = 0,
+    canaries: Annotated[
+        bool,
+        typer.Option(
+            "--canaries",
+            help="Then train where nothing can be recognised; exit status 1 if something is.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and test a system, end to end, and leave a run folder for each split."""
@@ -89,11 +111,19 @@ def train(
         seed=seed,
         n_seeds=seeds,
     )
-    folders, _ = train_request(
-        request, split, out, resume=resume, workers=workers, store=store, quiet=quiet
+    how = RunOptions(
+        resume=resume,
+        workers=workers,
+        store=store,
+        report_language=report_language,
+        audio_clips=audio_clips,
+        quiet=quiet,
     )
+    folders, _ = train_request(request, split, out, how)
     for folder in folders:
         typer.echo(f"Report: {folder / 'report.html'}")
+    if canaries and not pass_canaries(request, split, folders, how):
+        raise typer.Exit(1)
 
 
 def extract(
@@ -133,6 +163,7 @@ def demo(
         Path | None, typer.Option(help="Folder to work in; by default runs/demo_<time>.")
     ] = None,
     workers: Workers = None,
+    report_language: Language = "ko",
     quiet: Quiet = False,
 ) -> None:
     """Run the whole main job on the embedded SYNTHETIC corpus, offline."""
@@ -143,22 +174,48 @@ def demo(
     folder = out or new_folder("demo")
     manifest, request = prepare_demo(folder)
     print_manifest(manifest, folder / "manifest.parquet")
-    (run,), _ = train_request(
-        request, [request.split], folder / "run", workers=workers, quiet=quiet
+    # The corpus that ships with koser may be passed on, so the report can be listened to.
+    how = RunOptions(
+        workers=workers, report_language=report_language, audio_clips=_DEMO_CLIPS, quiet=quiet
     )
+    (run,), _ = train_request(request, [request.split], folder / "run", how)
     print_demo_prediction(run, manifest)
     typer.echo(f"Report: {(run / 'report.html').resolve()}")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How trainings are run and reported, whatever they are.
+
+    Attributes
+    ----------
+    resume : bool
+        Go on with an interrupted run.
+    workers : int, optional
+        Processes; one per core if not given.
+    store : Path, optional
+        Folder of the feature stores.
+    report_language : str
+        ``"ko"`` or ``"en"``.
+    audio_clips : int
+        Clips in the report.
+    quiet : bool
+        No progress bars.
+    """
+
+    resume: bool = False
+    workers: int | None = None
+    store: Path | None = None
+    report_language: str = "ko"
+    audio_clips: int = 0
+    quiet: bool = False
 
 
 def train_request(
     request: Any,  # a TrainRequest, which is not imported at the top: see there
     splits: Sequence[str],
     out: Path | None,
-    *,
-    resume: bool = False,
-    workers: int | None = None,
-    store: Path | None = None,
-    quiet: bool = False,
+    how: RunOptions | None = None,
 ) -> tuple[list[Path], Path | None]:
     """Run a `TrainRequest` under every split, with progress bars, and print the results.
 
@@ -169,44 +226,87 @@ def train_request(
     gap : Path or None
         ``gap.json``, where there are several.
     """
-    from koser.engines.local import available_cores
-    from koser.experiment.run import check_folder, is_finished, run_experiment
-    from koser.experiment.series import (
-        FinishedRun,
-        choose_folders,
-        gap_file,
-        resolve_series,
-        write_gaps,
-    )
-    from koser.features.store import default_store_root
-    from koser.terminal import notes_shown, print_gaps, print_run, progress_bars
+    from koser.experiment.run import check_folder
+    from koser.experiment.series import choose_folders, gap_file, resolve_series, write_gaps
+    from koser.terminal import notes_shown, print_gaps, print_run
 
+    how = how or RunOptions()
+    report_options(how.report_language, how.audio_clips)  # refused before the work
     experiments = resolve_series(request, splits)
-    folders = choose_folders(experiments, out, resume=resume)
+    folders = choose_folders(experiments, out, resume=how.resume)
     # All of them now: the second should not be refused when the first has been trained.
     for experiment, folder in zip(experiments, folders, strict=True):
-        check_folder(experiment, folder, resume=resume)
+        check_folder(experiment, folder, resume=how.resume)
     runs = []
     with notes_shown():
         for experiment, folder in zip(experiments, folders, strict=True):
-            if not is_finished(folder):
-                with progress_bars(quiet=quiet) as listeners:
-                    run_experiment(
-                        experiment,
-                        folder,
-                        store_root=store or default_store_root(),
-                        n_workers=workers or available_cores(),
-                        resume=resume,
-                        listeners=listeners,
-                        command=sys.argv,
-                    )
-            runs.append(FinishedRun.read(experiment, folder))
+            runs.append(finish_run(experiment, folder, how))
             print_run(experiment.name, runs[-1].metrics)
     if len(runs) == 1:
         return folders, None
     gap = gap_file(runs, out)
     print_gaps(write_gaps(runs, gap), gap)
     return folders, gap
+
+
+def pass_canaries(
+    request: Any,  # a TrainRequest, see above
+    splits: Sequence[str],
+    folders: Sequence[Path],
+    how: RunOptions,
+) -> bool:
+    """Send the pipeline of every finished run through the canaries; whether all passed."""
+    from koser.engines.local import available_cores
+    from koser.experiment.canaries import watch_run
+    from koser.experiment.series import resolve_series
+    from koser.features.store import default_store_root
+    from koser.terminal import notes_shown
+    from koser.terminal_audit import print_canaries
+
+    has_passed = True
+    with notes_shown():
+        for experiment, folder in zip(resolve_series(request, splits), folders, strict=True):
+            values = watch_run(
+                experiment,
+                folder,
+                store_root=how.store or default_store_root(),
+                n_workers=how.workers or available_cores(),
+            )
+            print_canaries(experiment.name, values, folder / "canaries.json")
+            has_passed = has_passed and values["verdict"] != "fail"
+    return has_passed
+
+
+def finish_run(experiment: Any, folder: Path, how: RunOptions) -> Any:  # Experiment, FinishedRun
+    """Run an experiment, or go on with it, unless it is finished; return the finished run."""
+    from koser.engines.local import available_cores
+    from koser.experiment.run import Record, is_finished, run_experiment
+    from koser.experiment.series import FinishedRun
+    from koser.features.store import default_store_root
+    from koser.terminal import progress_bars
+
+    if not is_finished(folder):
+        with progress_bars(quiet=how.quiet) as listeners:
+            run_experiment(
+                experiment,
+                folder,
+                store_root=how.store or default_store_root(),
+                n_workers=how.workers or available_cores(),
+                resume=how.resume,
+                listeners=listeners,
+                record=Record(
+                    tuple(sys.argv), report_options(how.report_language, how.audio_clips)
+                ),
+            )
+    return FinishedRun.read(experiment, folder)
+
+
+def report_options(language: str, audio_clips: int) -> Any:  # ReportOptions; see above
+    """How reports are written, if koser speaks that language."""
+    from koser.reporting.language import load_phrases
+    from koser.reporting.report import ReportOptions
+
+    return ReportOptions(load_phrases(language).language, audio_clips)
 
 
 def split_options(

@@ -66,6 +66,10 @@ class CheckpointError(KoserError, ValueError):
     """A checkpoint or run folder is missing, damaged or of another kind."""
 
 
+class ComparisonError(KoserError, ValueError):
+    """Results cannot be put side by side."""
+
+
 class RunError(KoserError, ValueError):
     """A training run cannot start, resume or finish."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 
 @contextmanager
@@ -29,3 +31,9 @@ def write_atomically(path: Path, content: bytes) -> None:
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
+
+
+def write_json(values: Mapping[str, Any], path: Path) -> None:
+    """Write `values` for people and programs: indented, Korean readable, no NaN."""
+    text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
+    write_atomically(path, f"{text}\n".encode())

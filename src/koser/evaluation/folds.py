@@ -70,13 +70,12 @@ def summarise_folds(
     folds: ArrayLike,
     clusters: ArrayLike | None = None,
     cluster_kind: str | None = None,
-    seed: int = 0,
 ) -> FoldSummary:
     """Score a cross-validation: all folds pooled, then each fold alone.
 
     Parameters
     ----------
-    y_true, probabilities, labels, clusters, cluster_kind, seed
+    y_true, probabilities, labels, clusters, cluster_kind
         As in `evaluate`, with the rows of all folds.
     folds : array-like [shape=(n_utterances,)]
         Fold in which each utterance was tested.
@@ -97,7 +96,6 @@ def summarise_folds(
         labels=labels,
         clusters=clusters,
         cluster_kind=cluster_kind,
-        seed=seed,
     )
     references = np.asarray(y_true)
     predicted = np.array(labels)[np.asarray(probabilities).argmax(axis=1)]

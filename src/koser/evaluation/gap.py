@@ -2,14 +2,13 @@
 
 The same system on the same corpus scores higher where its test speakers were heard in
 training. Both test parts come from one population of speakers and often share some, so
-the two scores are not independent. Resampled are therefore whole speakers, once for both
-sides: a drawn speaker brings all of its test utterances of either side, and what it
+the two scores are not independent. The units of evidence are therefore whole speakers, for both
+sides at once: with a speaker go all of its test utterances of either side, and what it
 shifts on both is not mistaken for a gap.
 
 The score of a side is a function of its confusion counts per speaker, so the gap is one
-of the counts of both, side by side, and `koser.evaluation.intervals` resamples them as
-those of a single result. How many speakers a resample has on each side varies with it,
-as it would in another corpus.
+of the counts of both, side by side, and `koser.evaluation.intervals` takes them as those
+of a single result. The interval is as wide as the side with fewer speakers makes it.
 """
 
 from __future__ import annotations
@@ -24,12 +23,22 @@ from numpy.typing import ArrayLike
 from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
 from koser.evaluation.intervals import (
+    CONFIDENCE,
     Groups,
-    bootstrap_intervals,
+    Intervals,
+    Scale,
+    cluster_intervals,
+    effective_number,
     find_groups,
     sums_per_group,
 )
-from koser.evaluation.scoring import Score, interval_notes
+from koser.evaluation.scoring import (
+    INTERVAL_METHOD,
+    Score,
+    as_scores,
+    balanced_weights,
+    interval_notes,
+)
 
 SCORE_NAMES = ("uar", "accuracy")
 
@@ -73,8 +82,8 @@ class Gap:
         Those on both.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"``.
-    n_resamples : int
-        Resamples behind each interval; 0 where there are no intervals.
+    interval_method : str or None
+        How intervals were made; None where there are none.
     notes : tuple[str, ...]
         What belongs beside the numbers, one sentence each.
     """
@@ -86,7 +95,7 @@ class Gap:
     n_clusters: int | None
     n_shared_clusters: int | None
     cluster_kind: str | None
-    n_resamples: int
+    interval_method: str | None
     notes: tuple[str, ...]
 
     def to_dict(self) -> dict[str, Any]:  # Any: what JSON can hold
@@ -100,7 +109,7 @@ class Gap:
             "n_speakers": self.n_clusters,
             "n_shared_speakers": self.n_shared_clusters,
             "cluster_kind": self.cluster_kind,
-            "n_resamples": self.n_resamples,
+            "interval_method": self.interval_method,
             "notes": list(self.notes),
         }
 
@@ -111,10 +120,9 @@ def evaluate_gap(
     *,
     labels: Sequence[str],
     cluster_kind: str | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
+    confidence: float = CONFIDENCE,
 ) -> Gap:
-    """Score `first` minus `second`, with intervals that resample speakers jointly.
+    """Score `first` minus `second`, with intervals over the speakers of both.
 
     UAR is taken over the labels that have reference utterances on both sides: otherwise
     part of the gap would be one between labels. A note says where it therefore differs
@@ -128,10 +136,8 @@ def evaluate_gap(
         All classes of the task.
     cluster_kind : str, optional
         What a cluster is.
-    n_resamples : int > 0
-        Bootstrap resamples.
-    seed : int
-        The same seed on the same rows, in any order, gives the same intervals.
+    confidence : float
+        Of the intervals; more than 95 % where one gap was chosen from several.
 
     Returns
     -------
@@ -142,8 +148,6 @@ def evaluate_gap(
     ------
     LabelError
         If a reference label is not in `labels`, or `labels` repeats one.
-    ConfigError
-        If `n_resamples` is not positive.
     UndefinedMetricError
         If lengths differ, an utterance has no cluster, or no label is on both sides.
 
@@ -167,36 +171,50 @@ def evaluate_gap(
             f"so there is no UAR to compare."
         )
 
-    def difference(resampled: np.ndarray) -> np.ndarray:
-        return _differences(resampled, is_common)
+    common = tuple(np.array(labels)[is_common].tolist())
 
-    scores = [Score(value) for value in difference(total[np.newaxis])[0].tolist()]
+    def difference(some_sums: np.ndarray) -> np.ndarray:
+        return _differences(some_sums, is_common)
+
     notes = _absence_notes(sides, labels, is_present)
-    has_intervals = False
+    intervals: Intervals | None = None
     if groups is None:
         notes.append("No intervals: the speakers are unknown.")
     else:
+        n_true = sums.reshape(len(sums), 2, len(labels), -1).sum(axis=3)[..., is_common]
+        scales: list[Scale] = ["difference"] * len(SCORE_NAMES)
         try:
-            intervals = bootstrap_intervals(sums, difference, n_resamples=n_resamples, seed=seed)
+            intervals = cluster_intervals(sums, difference, weights=_weights(n_true), scales=scales)
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            has_intervals = True
-            bounds = zip(scores, intervals.low.tolist(), intervals.high.tolist(), strict=True)
-            scores = [Score(score.value, low, high) for score, low, high in bounds]
             smaller = min(len(side.names) for side in groups)
-            notes += interval_notes(intervals, smaller, cluster_kind, n_resamples)
+            n_with_label = (n_true > 0).sum(axis=0).min(axis=0)
+            notes += interval_notes(smaller, n_with_label, common, cluster_kind)
+    values = difference(total[np.newaxis])[0]
     return Gap(
         first=first.name,
         second=second.name,
-        scores=dict(zip(SCORE_NAMES, scores, strict=True)),
-        labels_scored=tuple(np.array(labels)[is_common].tolist()),
+        scores=dict(zip(SCORE_NAMES, as_scores(values, intervals), strict=True)),
+        labels_scored=common,
         n_clusters=len(sums) if groups else None,
         n_shared_clusters=len(set(groups[0].names) & set(groups[1].names)) if groups else None,
         cluster_kind=cluster_kind,
-        n_resamples=n_resamples if has_intervals else 0,
+        interval_method=None if intervals is None else INTERVAL_METHOD,
         notes=tuple(notes),
     )
+
+
+def _weights(n_true: np.ndarray) -> np.ndarray:
+    """Weight of each cluster in `SCORE_NAMES` [n_clusters, 2], on the side that has fewer.
+
+    `n_true` [n_clusters, 2, n_common] are the reference utterances of both sides.
+    """
+    balanced = np.column_stack([balanced_weights(n_true[:, side]) for side in (0, 1)])
+    both = np.stack([balanced, n_true.sum(axis=2)], axis=2)  # [n_clusters, 2 sides, 2 scores]
+    fewer = effective_number(both).argmin(axis=0)
+    weights: np.ndarray = both[:, fewer, np.arange(len(SCORE_NAMES))]
+    return weights
 
 
 def _cells(side: Side, labels: Sequence[str]) -> np.ndarray:

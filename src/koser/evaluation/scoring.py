@@ -17,19 +17,23 @@ from numpy.typing import ArrayLike
 
 from koser.errors import UndefinedMetricError
 from koser.evaluation import calibration, metrics
+from koser.evaluation.bootstrap import Percentiles
 from koser.evaluation.intervals import (
     Groups,
     Intervals,
-    bootstrap_intervals,
+    Scale,
+    cluster_intervals,
     find_groups,
     sums_per_group,
 )
 
-SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece")
-# Below this many clusters an interval is announced as too narrow. Simulated coverage
-# (2,000 samples, 20 utterances each, per-speaker accuracy ~ Beta(3, 2)): 83 % with 4
-# clusters, 88 % with 6, 90 % with 8, 92 % with 10, 94 % with 30.
-MIN_CLUSTERS = 10
+SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece", "adaptive_ece")
+_SCALES: dict[str, Scale] = {"nll": "loss"}  # all others are shares
+INTERVAL_METHOD = "cluster jackknife, Student's t"
+# Below this many clusters an interval is announced as rough. Simulated coverage of 95 %
+# intervals with clusters of equal and of very unequal size: 93 to 97 % from 5 on
+# (benchmarks/25_interval_coverage.py).
+MIN_CLUSTERS = 5
 
 
 @dataclass(frozen=True)
@@ -70,12 +74,12 @@ class Evaluation:
         Number of resampled clusters; None where clusters are unknown.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"`` or ``"group(age×gender)"``.
-    n_resamples : int
-        Resamples behind each interval; 0 where there are no intervals.
+    interval_method : str or None
+        How intervals were made; None where there are none.
     confusion : np.ndarray [shape=(n_classes, n_classes), dtype=int64]
         Rows are references, columns predictions, in the order of `labels`.
     scores : dict[str, Score]
-        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats) and ``ece``.
+        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats), ``ece`` and ``adaptive_ece``.
     recall : dict[str, Score]
         One per label; None for absent ones.
     notes : tuple[str, ...]
@@ -87,7 +91,7 @@ class Evaluation:
     n_utterances: int
     n_clusters: int | None
     cluster_kind: str | None
-    n_resamples: int
+    interval_method: str | None
     confusion: np.ndarray
     scores: dict[str, Score]
     recall: dict[str, Score]
@@ -111,7 +115,7 @@ class Evaluation:
             "n": self.n_utterances,
             "n_speakers": self.n_clusters,
             "cluster_kind": self.cluster_kind,
-            "n_resamples": self.n_resamples,
+            "interval_method": self.interval_method,
             "labels": list(self.labels),
             "labels_absent": list(self.labels_absent),
             "confusion": self.confusion.tolist(),
@@ -126,8 +130,6 @@ def evaluate(
     labels: Sequence[str],
     clusters: ArrayLike | None = None,
     cluster_kind: str | None = None,
-    n_resamples: int = 2000,
-    seed: int = 0,
 ) -> Evaluation:
     """Score predicted probabilities against reference labels.
 
@@ -148,11 +150,6 @@ def evaluate(
         intervals: utterances are not independent.
     cluster_kind : str, optional
         What a cluster is, such as ``"speaker"`` or ``"group(age×gender)"``.
-    n_resamples : int > 0
-        Bootstrap resamples.
-    seed : int
-        The same seed on the same rows, in any order, gives the same intervals but for
-        rounding.
 
     Returns
     -------
@@ -163,8 +160,6 @@ def evaluate(
     ------
     LabelError
         If a reference label is not in `labels`, or `labels` repeats one.
-    ConfigError
-        If `n_resamples` is not positive.
     UndefinedMetricError
         If shapes differ, `probabilities` are none, or an utterance has no cluster.
 
@@ -188,7 +183,8 @@ def evaluate(
         groups = find_groups(clusters, n_utterances=len(true_ids), what="cluster")
     sums = _sums_per_cluster(true_ids, checked, groups.ids)
     total = sums.sum(axis=0)
-    confusion = total[: len(labels) ** 2].reshape(len(labels), len(labels)).astype(np.int64)
+    confusions = sums[:, : len(labels) ** 2].reshape(-1, len(labels), len(labels))
+    confusion = confusions.sum(axis=0).astype(np.int64)
     is_present = confusion.sum(axis=1) > 0
 
     def score(resampled: np.ndarray) -> np.ndarray:
@@ -201,13 +197,17 @@ def evaluate(
             "No intervals: the speakers are unknown, and utterances of one are not independent."
         )
     else:
+        n_true = confusions.sum(axis=2)
         try:
-            intervals = bootstrap_intervals(sums, score, n_resamples=n_resamples, seed=seed)
+            intervals = cluster_intervals(
+                sums, score, weights=_weights(n_true, is_present), scales=_scales(is_present)
+            )
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            notes += interval_notes(intervals, len(groups.names), cluster_kind, n_resamples)
-    scored = _as_scores(score(total[np.newaxis])[0], intervals)
+            n_with_label = (n_true > 0).sum(axis=0)
+            notes += interval_notes(len(groups.names), n_with_label, labels, cluster_kind)
+    scored = as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
     return Evaluation(
@@ -216,7 +216,7 @@ def evaluate(
         n_utterances=len(true_ids),
         n_clusters=None if clusters is None else len(groups.names),
         cluster_kind=cluster_kind,
-        n_resamples=0 if intervals is None else n_resamples,
+        interval_method=None if intervals is None else INTERVAL_METHOD,
         confusion=confusion,
         scores=dict(zip(SCORE_NAMES, scored[:n_named], strict=True)),
         recall={
@@ -262,20 +262,20 @@ def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
 
 
 def interval_notes(
-    intervals: Intervals, n_clusters: int, cluster_kind: str | None, n_resamples: int
+    n_clusters: int, n_with_label: np.ndarray, labels: Sequence[str], cluster_kind: str | None
 ) -> list[str]:
-    """What belongs beside intervals: that they rest on few clusters, or on redrawn resamples.
+    """What belongs beside intervals: that they rest on few clusters, or why one is missing.
 
     Parameters
     ----------
-    intervals : Intervals
-        Of a bootstrap.
     n_clusters : int
-        Clusters it resampled; of two sides, those of the smaller one.
+        Clusters; of two sides, those of the smaller one.
+    n_with_label : np.ndarray [shape=(n_classes,)]
+        Clusters that have reference utterances of each label; of two sides, the fewer.
+    labels : Sequence[str]
+        The labels they are of.
     cluster_kind : str or None
         What a cluster is.
-    n_resamples : int
-        Resamples the intervals are taken over.
 
     Returns
     -------
@@ -286,39 +286,92 @@ def interval_notes(
     kind = cluster_kind or "cluster"
     if n_clusters < MIN_CLUSTERS:
         notes.append(
-            f"Only {n_clusters} clusters ({kind}): the intervals are too narrow, and cover the "
+            f"Only {n_clusters} clusters ({kind}): the intervals are rough, and may cover the "
             f"true score less often than 95 %."
         )
-    if intervals.n_redrawn:
+    places = np.flatnonzero(n_with_label == 1).tolist()
+    lonely = " and ".join(f"'{labels[place]}'" for place in places)
+    if lonely:
         notes.append(
-            f"{intervals.n_redrawn} of {n_resamples + intervals.n_redrawn} resamples lacked a "
-            f"label and were drawn again."
+            f"No interval of UAR, macro-F1 and the recall of {lonely}: only one cluster ({kind}) "
+            f"has utterances of it."
         )
     return notes
+
+
+def balanced_weights(n_true: np.ndarray) -> np.ndarray:
+    """Weight of each cluster in a mean over classes: its shares of all classes, summed.
+
+    Parameters
+    ----------
+    n_true : np.ndarray [shape=(n_clusters, n_classes)]
+        Reference utterances of each cluster; every class has some.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_clusters,)]
+        As `koser.evaluation.intervals.cluster_intervals` takes them.
+    """
+    weights: np.ndarray = (n_true / n_true.sum(axis=0)).sum(axis=1)
+    return weights
+
+
+def _weights(n_true: np.ndarray, is_present: np.ndarray) -> np.ndarray:
+    """Weight of each cluster in each score, columns as in `_scores` [n_clusters, n_scores]."""
+    of_all, balanced = n_true.sum(axis=1), balanced_weights(n_true[:, is_present])
+    of_name = dict.fromkeys(SCORE_NAMES, of_all) | {"uar": balanced, "macro_f1": balanced}
+    return np.column_stack([*(of_name[name] for name in SCORE_NAMES), n_true[:, is_present]])
+
+
+def _scales(is_present: np.ndarray) -> list[Scale]:
+    of_recall: list[Scale] = ["share"] * int(is_present.sum())
+    return [_SCALES.get(name, "share") for name in SCORE_NAMES] + of_recall
+
+
+def as_scores(values: np.ndarray, intervals: Intervals | Percentiles | None) -> list[Score]:
+    """Values with their intervals, where they have one.
+
+    Parameters
+    ----------
+    values : np.ndarray [shape=(n_scores,)]
+        The scores.
+    intervals : Intervals, Percentiles or None
+        Of these scores; None for no intervals at all.
+    """
+    if intervals is None:
+        return [Score(value) for value in values.tolist()]
+    bounds = zip(values.tolist(), intervals.low.tolist(), intervals.high.tolist(), strict=True)
+    return [
+        Score(value, low, high) if np.isfinite(low) else Score(value) for value, low, high in bounds
+    ]
 
 
 def _sums_per_cluster(
     true_ids: np.ndarray, probabilities: np.ndarray, cluster_ids: np.ndarray
 ) -> np.ndarray:
-    """What `_scores` needs [n_clusters, n_classes**2 + N_BINS + 1], summed per cluster."""
+    """What `_scores` needs [n_clusters, n_classes**2 + 2 * N_BINS + 1], summed per cluster."""
     n_classes, n_bins = probabilities.shape[1], calibration.N_BINS
     tally = partial(sums_per_group, cluster_ids, n_groups=int(cluster_ids.max()) + 1)
     bins = calibration.confidence_bins(probabilities)
+    # Of all utterances: the bins stay where they are when a cluster is left out.
+    equal_bins = calibration.equal_mass_bins(probabilities)
     gaps = calibration.confidence_gaps(true_ids, probabilities)
     losses = calibration.log_losses(true_ids, probabilities)
     return np.hstack(
         [
             tally(true_ids * n_classes + probabilities.argmax(axis=1), n_ids=n_classes**2),
             tally(bins, n_ids=n_bins, weights=gaps),
+            tally(equal_bins, n_ids=n_bins, weights=gaps),
             tally(np.zeros_like(bins), n_ids=1, weights=losses),
         ]
     )
 
 
 def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
-    """`SCORE_NAMES`, then the recall of each present class [n, 5 + n_present]."""
+    """`SCORE_NAMES`, then the recall of each present class [n, 6 + n_present]."""
     n_classes, n_bins = len(is_present), calibration.N_BINS
-    counts, gaps, losses = np.split(sums, [n_classes**2, n_classes**2 + n_bins], axis=1)
+    ends = n_classes**2 + np.array([0, n_bins, 2 * n_bins])
+    counts, gaps, equal_gaps, losses = np.split(sums, ends, axis=1)
     confusion = counts.reshape(-1, n_classes, n_classes)
     n_utterances = counts.sum(axis=1)
     recalls = metrics.recalls_from_confusion(confusion)[:, is_present]
@@ -328,15 +381,9 @@ def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
         metrics.f1_from_confusion(confusion)[:, is_present].mean(axis=1),
         losses[:, 0] / n_utterances,
         np.abs(gaps).sum(axis=1) / n_utterances,
+        np.abs(equal_gaps).sum(axis=1) / n_utterances,
     ]
     return np.column_stack([*named, recalls])
-
-
-def _as_scores(values: np.ndarray, intervals: Intervals | None) -> list[Score]:
-    if intervals is None:
-        return [Score(value) for value in values.tolist()]
-    bounds = zip(values.tolist(), intervals.low.tolist(), intervals.high.tolist(), strict=True)
-    return [Score(*triple) for triple in bounds]
 
 
 def _absence_notes(labels: Sequence[str], is_present: np.ndarray) -> list[str]:

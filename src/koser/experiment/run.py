@@ -4,7 +4,7 @@ What is in the folder
 ---------------------
 ``config.toml`` and ``run.json`` are written first and say what the run is; ``split.parquet``
 who plays which part; ``parts/`` holds one folder per training. When all are done come
-``predictions.parquet``, ``metrics.json``, the document's files and ``report.html``.
+what `koser.experiment.outputs` writes, of which ``report.html`` is the last.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import platform
 import re
 import shutil
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,6 +30,8 @@ from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
+from koser.evaluation.metrics import label_ids
+from koser.experiment.audit import audit_run
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -37,12 +40,11 @@ from koser.experiment.members import (
     log_to,
     run_members,
 )
-from koser.experiment.results import Results, collect, document_json, metrics_json
+from koser.experiment.outputs import write_outputs
+from koser.experiment.results import Results, collect
 from koser.features.extraction import Progress
-from koser.files import replacing, write_atomically
-from koser.reporting.plots import plot_confusion_matrix, plot_training_history
-from koser.reporting.report import write_report
-from koser.reporting.wording import headline
+from koser.files import write_json
+from koser.reporting.report import ReportOptions
 from koser.systems import system_class
 from koser.systems.system import Part
 
@@ -103,6 +105,22 @@ class Listeners:
     on_member: OnMember | None = None
 
 
+@dataclass(frozen=True)
+class Record:
+    """What a run's folder should tell beside its results.
+
+    Attributes
+    ----------
+    command : tuple[str, ...]
+        The command line.
+    report : ReportOptions
+        How its report is written.
+    """
+
+    command: tuple[str, ...] = ()
+    report: ReportOptions = field(default_factory=ReportOptions)
+
+
 @dataclass(frozen=True, eq=False)
 class Run:
     """A finished run: its folder, what came out, and the content of ``metrics.json``."""
@@ -121,7 +139,7 @@ def run_experiment(
     n_workers: int = 1,
     resume: bool = False,
     listeners: Listeners | None = None,
-    command: Sequence[str] = (),
+    record: Record | None = None,
 ) -> Run:
     """Extract, train, test, score and write everything into `folder`.
 
@@ -139,8 +157,8 @@ def run_experiment(
         Go on in a folder that an interrupted run of the same experiment left.
     listeners : Listeners, optional
         Told of progress.
-    command : Sequence[str]
-        The command line, for the record.
+    record : Record, optional
+        What is told of the run beside its results, and in which language.
 
     Raises
     ------
@@ -149,16 +167,17 @@ def run_experiment(
     SplitError
         If the split is not the manifest's.
     """
-    listeners = listeners or Listeners()
+    listeners, record = listeners or Listeners(), record or Record()
     experiment.split.check(experiment.manifest)
     members = _members(experiment)
     with (
-        _claimed(folder, experiment, resume=resume, command=command),
+        _claimed(folder, experiment, resume=resume, command=record.command),
         log_to(folder / "train.log"),
     ):
         logger.info("run %s: %d trainings", experiment.name, len(members))
         system = system_class(experiment.model)
         train_rows = np.unique(np.concatenate([member.part.train for member in members]))
+        started = time.perf_counter()
         data = system.extract(
             experiment.manifest,
             experiment.config,
@@ -167,6 +186,14 @@ def run_experiment(
             n_workers=n_workers,
             progress=listeners.on_clip,
         )
+        extraction_seconds = time.perf_counter() - started
+        audit_run(
+            experiment.manifest,
+            experiment.split,
+            folder,
+            store_root=store_root,
+            n_workers=n_workers,
+        )
         work = MemberWork(
             model=experiment.model,
             labels=experiment.manifest.labels,
@@ -174,11 +201,20 @@ def run_experiment(
             data=data,
             folder=folder / "parts",
             origin=_origin(experiment),
+            true_ids=label_ids(
+                experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
+            ),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
-        metrics = _write_results(experiment, results, folder)
+        metrics = write_outputs(
+            experiment,
+            results,
+            folder,
+            extraction_seconds=extraction_seconds,
+            report=record.report,
+        )
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
 
@@ -334,41 +370,3 @@ def _origin(experiment: Experiment) -> dict[str, Any]:
         "is_synthetic": provenance.is_synthetic,
         "koser": __version__,
     }
-
-
-def _write_results(experiment: Experiment, results: Results, folder: Path) -> dict[str, Any]:
-    manifest, split, name = experiment.manifest, experiment.split, experiment.name
-    with replacing(folder / "predictions.parquet") as partial:
-        results.predictions.write_parquet(partial)
-    metrics = metrics_json(results, manifest, split)
-    write_json(metrics, folder / "metrics.json")
-    write_json(
-        document_json(experiment.model, results, manifest, split), folder / f"results_{name}.json"
-    )
-    model_file = f"best_model_{experiment.model}.pth"
-    shutil.copyfile(folder / "parts" / results.chosen.member.name / model_file, folder / model_file)
-    subtitle = "\n".join([headline(metrics), *metrics["notes"]])
-    plot_training_history(
-        {outcome.member.name: outcome.fit.history for outcome in results.outcomes},
-        chosen_epoch={each.member.name: each.fit.best_epoch for each in results.outcomes},
-        path=folder / f"training_history_{name}.png",
-        title=name,
-        subtitle=subtitle,
-        is_synthetic=manifest.provenance.is_synthetic,
-    )
-    plot_confusion_matrix(
-        results.evaluation.confusion,
-        folder / f"confusion_matrix_{name}.png",
-        labels=manifest.labels,
-        title=name,
-        subtitle=subtitle,
-        is_synthetic=manifest.provenance.is_synthetic,
-    )
-    write_report(folder)
-    return metrics
-
-
-def write_json(values: dict[str, Any], path: Path) -> None:
-    """Write `values` for people and programs: indented, Korean readable, no NaN."""
-    text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
-    write_atomically(path, f"{text}\n".encode())

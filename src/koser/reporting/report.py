@@ -1,36 +1,53 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one HTML file that needs nothing else, in Korean or in English."""
 
 from __future__ import annotations
 
-import base64
-import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from koser.errors import RunError
 from koser.files import write_atomically
-from koser.labels import KOREAN
-from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
-
-_SCORES = {
-    "uar": "UAR · 비가중 평균 재현율",
-    "accuracy": "Accuracy · 정확도",
-    "macro_f1": "Macro-F1 · 매크로 F1",
-    "nll": "NLL (nats) · 음의 로그우도",
-    "ece": "ECE · 보정 오차",
-}
+from koser.reporting.language import Language, Phrases, load_phrases
+from koser.reporting.pages import render_page
+from koser.reporting.runs import RunFolder
+from koser.reporting.sections import data, mistakes, scores, training, trust
+from koser.reporting.wording import SYNTHETIC
 
 
-def write_report(folder: Path) -> Path:
-    """Write ``report.html`` from what a run left in its folder.
+@dataclass(frozen=True)
+class ReportOptions:
+    """How a report is written.
+
+    Attributes
+    ----------
+    language : {'ko', 'en'}
+        Its language.
+    n_clips : int
+        How many of the worst mistakes can be heard in it. None by default: the terms of
+        most corpora (AI Hub's and ETRI's among them) forbid passing sound on, and a
+        report is easily mailed.
+    """
+
+    language: Language = "ko"
+    n_clips: int = 0
+
+
+def write_report(
+    folder: Path, options: ReportOptions | None = None, *, path: Path | None = None
+) -> Path:
+    """Write the report of the run in `folder` from what it left there.
 
     Parameters
     ----------
     folder : Path
-        A finished run folder.
+        A run folder in which every training is done.
+    options : ReportOptions, optional
+        Language and clips.
+    path : Path, optional
+        Where to; by default ``report.html`` in the folder.
 
     Returns
     -------
@@ -40,74 +57,66 @@ def write_report(folder: Path) -> Path:
     Raises
     ------
     RunError
-        If a file of the run is missing.
+        If a file of the run is missing, or `path` cannot be written.
     """
-    run = _read_json(folder / "run.json")
-    metrics = _read_json(folder / "metrics.json")
-    name = run["name"]
-    environment = Environment(
-        loader=PackageLoader("koser.reporting"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("report.html.jinja").render(
-        name=name,
-        synthetic=SYNTHETIC if metrics["is_synthetic"] else "",
-        protocol_line=protocol_line(metrics),
-        scores=[(title, score_with_interval(metrics, key)) for key, title in _SCORES.items()],
-        recalls=_recalls(metrics),
-        metrics=metrics,
-        run=run,
-        left_out=_left_out(run["manifest"]),
-        features=list(_flat(metrics.get("features", {}))),
-        config=(folder / "config.toml").read_text(encoding="utf-8"),
-        confusion=_image(folder / f"confusion_matrix_{name}.png"),
-        history=_image(folder / f"training_history_{name}.png"),
-    )
-    path = folder / "report.html"
-    write_atomically(path, html.encode())
+    options = options or ReportOptions()
+    run, t = RunFolder.read(folder), load_phrases(options.language)
+    html = render_page("report.html.jinja", t, _context(run, t, options))
+    path = path or folder / "report.html"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(path, html.encode())
+    except OSError as error:
+        raise RunError(f"Cannot write the report '{path}': {error.strerror}.") from error
     return path
 
 
-def _recalls(metrics: dict[str, Any]) -> list[tuple[str, str, int]]:
-    rows = []
-    for label, counts in zip(metrics["labels"], metrics["confusion"], strict=True):
-        value, bounds = metrics["recall"][label], metrics["ci95"]["recall"][label]
-        text = "absent · 없음" if value is None else f"{value:.3f}"
-        if bounds is not None:
-            text += f" [{bounds[0]:.3f}, {bounds[1]:.3f}]"
-        rows.append((f"{label} · {KOREAN[label]}" if label in KOREAN else label, text, sum(counts)))
-    return rows
+def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, Any]:
+    metrics = run.metrics
+    history, card = run.optional_json("history.json"), run.optional_json("data.json")
+    return {
+        "name": run.name,
+        "title": run.title,
+        "synthetic": SYNTHETIC if metrics["is_synthetic"] else "",
+        "protocol_line": scores.protocol_line(metrics, t),
+        "metrics": metrics,
+        "checks": trust.checks(metrics, t),
+        "score_table": scores.score_table(metrics, t),
+        "interval_basis": _interval_basis(metrics, t),
+        "notes": t.notes(metrics["notes"]),
+        "recall_plot": scores.recall_plot(metrics, t),
+        "confusion": scores.confusion_matrix(metrics, t),
+        "most_confused": scores.most_confused(metrics, t),
+        "fold_table": scores.fold_table(metrics, t),
+        "learning_curves": training.learning_curves(history, t) if history else [],
+        "protocol_rows": data.protocol_rows(metrics, t),
+        "protocol_notes": t.notes(metrics["protocol"]["notes"]),
+        "shared": data.shared_table(metrics, t),
+        "data_rows": data.data_rows(card, t) if card else [],
+        "part_table": data.part_table(card, t) if card else None,
+        "data_notes": t.notes(card["notes"]) if card else [],
+        "mistakes": mistakes.worst_mistakes(run.predictions, t, n_clips=options.n_clips),
+        "n_clips": options.n_clips,
+        "cost_rows": training.cost_rows(metrics, t),
+        "command": shlex.join(run.description["command"]),
+        "config": _config(run.folder),
+        "features": data.flat_rows(metrics.get("features", {})),
+        "environment": data.flat_rows(run.description["environment"]),
+    }
 
 
-def _left_out(provenance: dict[str, Any]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for row in provenance["left_out"]:
-        counts[row["reason"]] = counts.get(row["reason"], 0) + 1
-    return counts
+def _interval_basis(metrics: Mapping[str, Any], t: Phrases) -> str:
+    method = metrics["interval_method"]
+    if method is None:
+        return str(t["scores.no_intervals"])
+    kind = t.named("clusters", metrics["cluster_kind"] or "speaker")
+    text: str = t["scores.intervals"].format(kind=kind, method=t.named("methods", method))
+    return text
 
 
-def _flat(values: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Names and values of nested `values`, in their order."""
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", "–" if value is None else str(value)
-
-
-def _image(path: Path) -> str:
+def _config(folder: Path) -> str:
+    path = folder / "config.toml"
     try:
-        return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise RunError(f"Cannot read '{path}' for the report: {error.strerror}.") from error
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise RunError(f"Cannot read '{path}' for the report: {error}.") from error
-    return values

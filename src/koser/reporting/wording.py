@@ -42,8 +42,29 @@ def gap_line(gap: Mapping[str, Any]) -> str:
         bounds = gap["ci95"][name]
         interval = "" if bounds is None else f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
         scores.append(f"{title} {gap[name]:+.3f}{interval}")
-    basis = f"95 %, clustered by {gap['cluster_kind']}" if gap["n_resamples"] else "no intervals"
+    basis = (
+        f"95 %, clustered by {gap['cluster_kind']}" if gap["interval_method"] else "no intervals"
+    )
     return f"{gap['first']} - {gap['second']}: {', '.join(scores)} ({basis})"
+
+
+def without_voice_line(metrics: Mapping[str, Any]) -> str:
+    """What metadata and text alone reach under the same split; blank where nothing was probed.
+
+    Such as ``Without the voice: metadata alone UAR 0.385 [0.294, 0.485], text alone UAR 1.000
+    [0.692, 1.000]``.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    found = []
+    for probe in metrics.get("probes", ()):
+        if probe["uar"] is not None:
+            interval = "" if probe["low"] is None else f" [{probe['low']:.3f}, {probe['high']:.3f}]"
+            found.append(f"{probe['name']} alone UAR {probe['uar']:.3f}{interval}")
+    return f"Without the voice: {', '.join(found)}" if found else ""
 
 
 def protocol_line(metrics: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
-from koser.systems.system import Part, System, target_distributions
+from koser.systems.system import ParameterCount, Part, System, target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
 from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
 from koser.training.devices import compute_logits
@@ -80,6 +80,15 @@ class MfccSystem(System):
     def n_threads(self) -> int:
         """Threads of torch that it trains with."""
         return self.config.train.n_threads
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        return self.config.train.device
+
+    def count_parameters(self) -> ParameterCount:
+        """How large the network is."""
+        return ParameterCount.of(self._network)
 
     @classmethod
     def extract(

@@ -16,7 +16,7 @@ from koser.features.extraction import Clip
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, trained_state
 from koser.models.heads import StateClassifier
-from koser.systems.system import System
+from koser.systems.system import ParameterCount, System
 from koser.systems.variants import StoredVariants
 from koser.training.batches import Batch
 from koser.training.devices import is_bf16
@@ -93,6 +93,17 @@ class SpeechSystem(System):
         """Threads of torch that it trains with."""
         threads: int = self.config.train.n_threads
         return threads
+
+    @property
+    def device(self) -> str:
+        """Where it computes."""
+        name: str = self.config.train.device
+        return name
+
+    def count_parameters(self) -> ParameterCount:
+        """How large the trained part is, and the encoder with it."""
+        encoder = self._load(self.config.encoder).encoder
+        return ParameterCount.of(self._trained(), encoder)
 
     @classmethod
     def describe_data(cls, data: SpeechData) -> dict[str, Any]:

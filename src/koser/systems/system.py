@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from koser.config import Config
 from koser.data.manifest import Manifest
@@ -35,6 +36,29 @@ class Part:
     seed: int
 
 
+@dataclass(frozen=True)
+class ParameterCount:
+    """How large a system is.
+
+    Attributes
+    ----------
+    trained : int
+        Parameters that training sets.
+    total : int
+        All that a recognition runs through, those of pretrained models included.
+    """
+
+    trained: int
+    total: int
+
+    @classmethod
+    def of(cls, trained: torch.nn.Module, *frozen: torch.nn.Module) -> ParameterCount:
+        """Count the parameters of networks; one that two of them share counts once."""
+        learned = {id(p): p.numel() for p in trained.parameters() if p.requires_grad}
+        every = {id(p): p.numel() for each in (trained, *frozen) for p in each.parameters()}
+        return cls(sum(learned.values()), sum(every.values()))
+
+
 class System(ABC):
     """A trained or trainable map from sound to probabilities of labels.
 
@@ -57,6 +81,15 @@ class System(ABC):
     @abstractmethod
     def n_threads(self) -> int:
         """Threads of torch that it trains with; 0 for as many as are free."""
+
+    @property
+    @abstractmethod
+    def device(self) -> str:
+        """Where it computes: ``auto``, ``cpu`` or ``cuda``."""
+
+    @abstractmethod
+    def count_parameters(self) -> ParameterCount:
+        """How large the trained system is."""
 
     @classmethod
     @abstractmethod
