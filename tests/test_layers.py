@@ -21,7 +21,7 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "cli", "cli_training", "__main__"},
+    {"terminal", "terminal_results", "cli", "cli_training", "cli_results", "__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,8 +31,8 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_training"},
-    "rich": {"terminal"},
+    "typer": {"cli", "cli_training", "cli_results"},
+    "rich": {"terminal", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
@@ -41,7 +41,12 @@ HOMES = {
 WITHIN = {
     ("config", "errors"),
     ("labels", "errors"),
+    ("terminal_results", "terminal"),
     ("cli_training", "terminal"),
+    ("cli_results", "cli_training"),
+    ("cli_results", "terminal"),
+    ("cli_results", "terminal_results"),
+    ("cli", "cli_results"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
     ("__main__", "cli"),

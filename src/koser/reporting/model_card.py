@@ -194,7 +194,9 @@ def _recall_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _fact_list(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"- {markdown.escaped(name)}: {markdown.escaped(value)}" for name, value in rows)
+    return "\n".join(
+        f"- {markdown.escaped(name)}: {markdown.escaped(value)}" for name, value in rows
+    )
 
 
 def _json(value: Any) -> str:
