@@ -246,7 +246,7 @@ def test_what_a_training_warns_of_comes_with_its_outcome(run, monkeypatch):
 def test_warnings_from_other_processes_are_passed_on_once(run, monkeypatch, caplog, tmp_path):
     """As a worker process would return them; its own logging is not heard here."""
     (outcome,) = run().results.outcomes
-    work = members.MemberWork("mfcc", (), MfccConfig(), None, tmp_path, {})
+    work = members.MemberWork("mfcc", (), MfccConfig(), None, tmp_path, {}, np.zeros(0, int))
     noted = [replace(outcome, notes=notes) for notes in (("a",), ("a", "b"), ())]
     monkeypatch.setattr(members, "iter_map", lambda *args, **kwargs: iter(noted))
     caplog.clear()

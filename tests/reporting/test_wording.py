@@ -58,7 +58,7 @@ GAP = {
     "accuracy": -0.0101,
     "ci95": {"uar": [0.0801, 0.1599], "accuracy": [-0.05, 0.03]},
     "cluster_kind": "group(age×gender)",
-    "n_resamples": 2000,
+    "interval_method": "cluster jackknife, Student's t",
 }
 
 
@@ -70,5 +70,5 @@ def test_a_gap_is_one_line_with_signs():
 
 
 def test_a_gap_without_intervals_says_so():
-    unknown = {**GAP, "ci95": {"uar": None, "accuracy": None}, "n_resamples": 0}
+    unknown = {**GAP, "ci95": {"uar": None, "accuracy": None}, "interval_method": None}
     assert gap_line(unknown) == ("random - speaker: UAR +0.123, accuracy -0.010 (no intervals)")

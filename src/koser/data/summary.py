@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from koser.data.agreement import fleiss_kappa
 from koser.data.manifest import Manifest
 from koser.errors import UndefinedMetricError
+from koser.evaluation.agreement import fleiss_kappa
 
 LONG = 5.0  # seconds; what a system that cuts there would lose
 

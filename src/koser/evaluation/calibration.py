@@ -7,18 +7,19 @@ Conventions
 
 Temperature
 -----------
-`apply_temperature` softens or sharpens probabilities by one number, and keeps their order.
+`apply_temperature` softens or sharpens probabilities by one number, and keeps the most
+probable class; `koser.evaluation.temperature` finds that number.
 
 Metrics
 -------
-`negative_log_likelihood` and `expected_calibration_error`. Both are means over
-utterances; the terms (`log_losses`, `confidence_gaps`) are public for whoever sums them
-in other groups, such as bootstrap clusters.
+`negative_log_likelihood`, `expected_calibration_error` and `adaptive_calibration_error`.
+All are means over utterances; the terms (`log_losses`, `confidence_gaps`) are public for
+whoever sums them in other groups, such as clusters.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -123,11 +124,61 @@ def expected_calibration_error(
     >>> expected_calibration_error(y_true, probabilities, labels=["angry", "neutral"])
     0.25
     """
+    return _calibration_error(y_true, probabilities, labels, n_bins, confidence_bins)
+
+
+def adaptive_calibration_error(
+    y_true: ArrayLike, probabilities: ArrayLike, *, labels: Sequence[str], n_bins: int = N_BINS
+) -> float:
+    """Top-label calibration error over bins of equally many utterances.
+
+    As `expected_calibration_error`, but where most confidences lie, there are most bins
+    [1]_ [2]_: a system that is nearly always sure has them not all in one.
+
+    Parameters
+    ----------
+    y_true, probabilities, labels, n_bins
+        As in `expected_calibration_error`. Utterances of one confidence share a bin, so
+        that their order does not matter; bins may then differ in size, or be empty.
+
+    Returns
+    -------
+    float
+        In [0, 1].
+
+    Raises
+    ------
+    ConfigError, LabelError, UndefinedMetricError
+        As `expected_calibration_error`.
+
+    References
+    ----------
+    .. [1] Nguyen & O'Connor, "Posterior calibration and exploratory analysis for natural
+       language processing models", EMNLP 2015.
+    .. [2] Nixon, Dusenberry, Zhang, Jerfel & Tran, "Measuring Calibration in Deep Learning",
+       CVPR Workshops 2019.
+
+    Examples
+    --------
+    >>> y_true, probabilities = ["angry", "neutral"], [[0.75, 0.25], [0.7, 0.3]]
+    >>> round(adaptive_calibration_error(y_true, probabilities, labels=["angry", "neutral"]), 4)
+    0.475
+    """
+    return _calibration_error(y_true, probabilities, labels, n_bins, equal_mass_bins)
+
+
+def _calibration_error(
+    y_true: ArrayLike,
+    probabilities: ArrayLike,
+    labels: Sequence[str],
+    n_bins: int,
+    find_bins: Callable[..., np.ndarray],
+) -> float:
     if n_bins < 1:
         raise ConfigError(f"n_bins = {n_bins}: an ECE needs at least one bin.")
     true_ids = label_ids(y_true, labels=labels)
     checked = checked_probabilities(probabilities, n_utterances=len(true_ids), labels=labels)
-    bins = confidence_bins(checked, n_bins=n_bins)
+    bins = find_bins(checked, n_bins=n_bins)
     gaps = np.bincount(bins, weights=confidence_gaps(true_ids, checked), minlength=n_bins)
     return float(np.abs(gaps).sum() / len(true_ids))
 
@@ -136,15 +187,15 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> np.ndarra
     """Probabilities as if the logits behind them had been divided by `temperature`.
 
     ``softmax(logits / t)`` is the normalised power ``p ** (1 / t)`` of ``p = softmax(logits)``
-    [1]_, so no logits are needed. Above 1 it softens, below 1 it sharpens; the order of the
-    classes stays.
+    [1]_, so no logits are needed. Above 1 it softens, below 1 it sharpens; the most probable
+    class stays the most probable.
 
     Parameters
     ----------
     probabilities : array-like of float [shape=(..., n_classes)]
         Not negative; each row has something above 0.
     temperature : float > 0
-        1 leaves the probabilities as they are, up to rounding.
+        1 leaves the probabilities exactly as they are.
 
     Returns
     -------
@@ -168,11 +219,19 @@ def apply_temperature(probabilities: ArrayLike, temperature: float) -> np.ndarra
     """
     if not 0 < temperature < np.inf:
         raise ConfigError(f"temperature = {temperature}: give a number above 0; 1 changes nothing.")
-    array = np.asarray(probabilities, dtype=np.float64)
+    array = np.array(probabilities, dtype=np.float64)
+    if temperature == 1:
+        return array
     with np.errstate(divide="ignore"):
         logits = np.log(array) / temperature
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     result: np.ndarray = powers / powers.sum(axis=-1, keepdims=True)
+    # Neighbouring floats may have become equal, and the first of equals would be the label.
+    top = array.argmax(axis=-1)[..., np.newaxis]
+    others = result.max(axis=-1, keepdims=True)
+    is_lost = result.argmax(axis=-1)[..., np.newaxis] != top
+    at_top = np.take_along_axis(result, top, axis=-1)
+    np.put_along_axis(result, top, np.where(is_lost, np.nextafter(others, 2), at_top), axis=-1)
     return result
 
 
@@ -260,6 +319,27 @@ def confidence_bins(probabilities: np.ndarray, *, n_bins: int = N_BINS) -> np.nd
     """
     bins: np.ndarray = np.ceil(probabilities.max(axis=1) * n_bins).astype(np.int64) - 1
     return bins.clip(0, n_bins - 1)
+
+
+def equal_mass_bins(probabilities: np.ndarray, *, n_bins: int = N_BINS) -> np.ndarray:
+    """Bin of each utterance's top probability, every bin holding about as many utterances.
+
+    Parameters
+    ----------
+    probabilities : np.ndarray [shape=(n_utterances, n_classes)]
+        Checked probabilities.
+    n_bins : int > 0
+        Number of bins.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_utterances,), dtype=int64]
+        Values in [0, n_bins), the lowest confidences first; equal ones share a bin.
+    """
+    confidences = probabilities.max(axis=1)
+    n_lower = np.sort(confidences).searchsorted(confidences)
+    bins: np.ndarray = n_lower * n_bins // len(confidences)
+    return bins
 
 
 def confidence_gaps(true_ids: np.ndarray, probabilities: np.ndarray) -> np.ndarray:

@@ -360,7 +360,8 @@ def _intervals(
         )
     except UndefinedMetricError as error:
         return None, None, [f"No intervals: {error}."]
-    notes = interval_notes(sums.n_true, labels, cluster_kind)
+    n_with_label = (sums.n_true > 0).sum(axis=0)
+    notes = interval_notes(len(sums.n_true), n_with_label, labels, cluster_kind)
     try:
         percentiles = bootstrap_intervals(
             sums.both, sums.differences, n_resamples=N_RESAMPLES, seed=seed

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike
 from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
 from koser.evaluation.intervals import (
+    CONFIDENCE,
     Groups,
     Intervals,
     Scale,
@@ -119,6 +120,7 @@ def evaluate_gap(
     *,
     labels: Sequence[str],
     cluster_kind: str | None = None,
+    confidence: float = CONFIDENCE,
 ) -> Gap:
     """Score `first` minus `second`, with intervals over the speakers of both.
 
@@ -134,6 +136,8 @@ def evaluate_gap(
         All classes of the task.
     cluster_kind : str, optional
         What a cluster is.
+    confidence : float
+        Of the intervals; more than 95 % where one gap was chosen from several.
 
     Returns
     -------
@@ -178,14 +182,15 @@ def evaluate_gap(
         notes.append("No intervals: the speakers are unknown.")
     else:
         n_true = sums.reshape(len(sums), 2, len(labels), -1).sum(axis=3)[..., is_common]
-        weights, fewer = _weights(n_true)
         scales: list[Scale] = ["difference"] * len(SCORE_NAMES)
         try:
-            intervals = cluster_intervals(sums, difference, weights=weights, scales=scales)
+            intervals = cluster_intervals(sums, difference, weights=_weights(n_true), scales=scales)
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            notes += interval_notes(fewer, common, cluster_kind)
+            smaller = min(len(side.names) for side in groups)
+            n_with_label = (n_true > 0).sum(axis=0).min(axis=0)
+            notes += interval_notes(smaller, n_with_label, common, cluster_kind)
     values = difference(total[np.newaxis])[0]
     return Gap(
         first=first.name,
@@ -200,21 +205,16 @@ def evaluate_gap(
     )
 
 
-def _weights(n_true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Weight of each cluster in `SCORE_NAMES` [n_clusters, 2], by the side that has fewer.
-
-    Also that side's reference utterances of each cluster that it has [n, n_common].
+def _weights(n_true: np.ndarray) -> np.ndarray:
+    """Weight of each cluster in `SCORE_NAMES` [n_clusters, 2], on the side that has fewer.
 
     `n_true` [n_clusters, 2, n_common] are the reference utterances of both sides.
     """
     balanced = np.column_stack([balanced_weights(n_true[:, side]) for side in (0, 1)])
-    of_all = n_true.sum(axis=2)
-    both = np.stack([balanced, of_all], axis=2)  # [n_clusters, 2 sides, 2 scores]
-    smaller = effective_number(both).argmin(axis=0)
-    weights = np.take_along_axis(both, smaller[np.newaxis, np.newaxis], axis=1)[:, 0]
-    has_any = of_all > 0
-    fewer = int(has_any.sum(axis=0).argmin())
-    return weights, n_true[has_any[:, fewer], fewer]
+    both = np.stack([balanced, n_true.sum(axis=2)], axis=2)  # [n_clusters, 2 sides, 2 scores]
+    fewer = effective_number(both).argmin(axis=0)
+    weights: np.ndarray = both[:, fewer, np.arange(len(SCORE_NAMES))]
+    return weights
 
 
 def _cells(side: Side, labels: Sequence[str]) -> np.ndarray:

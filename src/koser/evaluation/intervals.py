@@ -204,8 +204,9 @@ def cluster_intervals(
     # Two clusters of very different weight would have less than 1.
     degrees = np.maximum(effective_number(weights) - 1, 1.0)
     tail = (1 - confidence) / 2
-    quantiles = np.array([student_t_quantile(1 - tail, each) for each in degrees.tolist()])
-    low, high = _bounds(values, errors * quantiles, np.array(scales))
+    distinct, places = np.unique(degrees, return_inverse=True)
+    quantiles = np.array([student_t_quantile(1 - tail, each) for each in distinct.tolist()])
+    low, high = _bounds(values, errors * quantiles[places], np.array(scales))
     farthest = tail ** (1 / np.maximum((weights > 0).sum(axis=0), 1))
     is_share = np.array(scales) == "share"
     low = np.where(is_share & (values == 1), farthest, low)

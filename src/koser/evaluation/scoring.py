@@ -27,7 +27,7 @@ from koser.evaluation.intervals import (
     sums_per_group,
 )
 
-SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece")
+SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece", "adaptive_ece")
 _SCALES: dict[str, Scale] = {"nll": "loss"}  # all others are shares
 INTERVAL_METHOD = "cluster jackknife, Student's t"
 # Below this many clusters an interval is announced as rough. Simulated coverage of 95 %
@@ -79,7 +79,7 @@ class Evaluation:
     confusion : np.ndarray [shape=(n_classes, n_classes), dtype=int64]
         Rows are references, columns predictions, in the order of `labels`.
     scores : dict[str, Score]
-        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats) and ``ece``.
+        ``accuracy``, ``uar``, ``macro_f1``, ``nll`` (nats), ``ece`` and ``adaptive_ece``.
     recall : dict[str, Score]
         One per label; None for absent ones.
     notes : tuple[str, ...]
@@ -205,7 +205,8 @@ def evaluate(
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:
-            notes += interval_notes(n_true, labels, cluster_kind)
+            n_with_label = (n_true > 0).sum(axis=0)
+            notes += interval_notes(len(groups.names), n_with_label, labels, cluster_kind)
     scored = as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
@@ -261,16 +262,18 @@ def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
 
 
 def interval_notes(
-    n_true: np.ndarray, labels: Sequence[str], cluster_kind: str | None
+    n_clusters: int, n_with_label: np.ndarray, labels: Sequence[str], cluster_kind: str | None
 ) -> list[str]:
     """What belongs beside intervals: that they rest on few clusters, or why one is missing.
 
     Parameters
     ----------
-    n_true : np.ndarray [shape=(n_clusters, n_classes)]
-        Reference utterances of each cluster.
+    n_clusters : int
+        Clusters; of two sides, those of the smaller one.
+    n_with_label : np.ndarray [shape=(n_classes,)]
+        Clusters that have reference utterances of each label; of two sides, the fewer.
     labels : Sequence[str]
-        All classes of the task.
+        The labels they are of.
     cluster_kind : str or None
         What a cluster is.
 
@@ -281,14 +284,14 @@ def interval_notes(
     """
     notes = []
     kind = cluster_kind or "cluster"
-    if len(n_true) < MIN_CLUSTERS:
+    if n_clusters < MIN_CLUSTERS:
         notes.append(
-            f"Only {len(n_true)} clusters ({kind}): the intervals are rough, and may cover the "
+            f"Only {n_clusters} clusters ({kind}): the intervals are rough, and may cover the "
             f"true score less often than 95 %."
         )
-    places = np.flatnonzero((n_true > 0).sum(axis=0) == 1).tolist()
-    if places:
-        lonely = " and ".join(f"'{labels[place]}'" for place in places)
+    places = np.flatnonzero(n_with_label == 1).tolist()
+    lonely = " and ".join(f"'{labels[place]}'" for place in places)
+    if lonely:
         notes.append(
             f"No interval of UAR, macro-F1 and the recall of {lonely}: only one cluster ({kind}) "
             f"has utterances of it."
@@ -346,25 +349,29 @@ def as_scores(values: np.ndarray, intervals: Intervals | Percentiles | None) -> 
 def _sums_per_cluster(
     true_ids: np.ndarray, probabilities: np.ndarray, cluster_ids: np.ndarray
 ) -> np.ndarray:
-    """What `_scores` needs [n_clusters, n_classes**2 + N_BINS + 1], summed per cluster."""
+    """What `_scores` needs [n_clusters, n_classes**2 + 2 * N_BINS + 1], summed per cluster."""
     n_classes, n_bins = probabilities.shape[1], calibration.N_BINS
     tally = partial(sums_per_group, cluster_ids, n_groups=int(cluster_ids.max()) + 1)
     bins = calibration.confidence_bins(probabilities)
+    # Of all utterances: the bins stay where they are when a cluster is left out.
+    equal_bins = calibration.equal_mass_bins(probabilities)
     gaps = calibration.confidence_gaps(true_ids, probabilities)
     losses = calibration.log_losses(true_ids, probabilities)
     return np.hstack(
         [
             tally(true_ids * n_classes + probabilities.argmax(axis=1), n_ids=n_classes**2),
             tally(bins, n_ids=n_bins, weights=gaps),
+            tally(equal_bins, n_ids=n_bins, weights=gaps),
             tally(np.zeros_like(bins), n_ids=1, weights=losses),
         ]
     )
 
 
 def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
-    """`SCORE_NAMES`, then the recall of each present class [n, 5 + n_present]."""
+    """`SCORE_NAMES`, then the recall of each present class [n, 6 + n_present]."""
     n_classes, n_bins = len(is_present), calibration.N_BINS
-    counts, gaps, losses = np.split(sums, [n_classes**2, n_classes**2 + n_bins], axis=1)
+    ends = n_classes**2 + np.array([0, n_bins, 2 * n_bins])
+    counts, gaps, equal_gaps, losses = np.split(sums, ends, axis=1)
     confusion = counts.reshape(-1, n_classes, n_classes)
     n_utterances = counts.sum(axis=1)
     recalls = metrics.recalls_from_confusion(confusion)[:, is_present]
@@ -374,6 +381,7 @@ def _scores(sums: np.ndarray, is_present: np.ndarray) -> np.ndarray:
         metrics.f1_from_confusion(confusion)[:, is_present].mean(axis=1),
         losses[:, 0] / n_utterances,
         np.abs(gaps).sum(axis=1) / n_utterances,
+        np.abs(equal_gaps).sum(axis=1) / n_utterances,
     ]
     return np.column_stack([*named, recalls])
 

@@ -22,11 +22,12 @@ import torch
 
 from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
+from koser.experiment.calibrating import ValPart
 from koser.experiment.cost import Memory, forget_peak, peak_memory
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
-from koser.systems.system import Part
+from koser.systems.system import Part, System
 from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
 
@@ -61,11 +62,13 @@ class Outcome:
     fit : Fit
         Its epochs, and the chosen one.
     probabilities : np.ndarray [shape=(n_test, n_labels)]
-        Of the member's test rows, in their order.
+        Of the member's test rows, in their order, before the temperature.
     train_seconds, predict_seconds : float
         Time taken.
     memory : Memory
         The most that was in use meanwhile.
+    val : ValPart
+        What the val part says of how far the model can be believed.
     notes : tuple[str, ...]
         What koser warned of meanwhile; empty where the outcome was read back.
     """
@@ -76,6 +79,7 @@ class Outcome:
     train_seconds: float
     predict_seconds: float
     memory: Memory
+    val: ValPart
     notes: tuple[str, ...] = ()
 
 
@@ -97,6 +101,8 @@ class MemberWork:
         Where the members' folders are.
     origin : dict
         Written into every checkpoint.
+    true_ids : np.ndarray [shape=(n_utterances,)]
+        Place of each utterance's label among `labels`, for the rows of the manifest.
     on_epoch : Callable, optional
         Told of every epoch; only where members run in this process.
     spare_threads : int
@@ -109,6 +115,7 @@ class MemberWork:
     data: Any  # each system's own
     folder: Path
     origin: dict[str, Any]
+    true_ids: np.ndarray
     on_epoch: OnMemberEpoch | None = None
     spare_threads: int = 1
 
@@ -137,15 +144,30 @@ class MemberWork:
             trained = time.perf_counter()
             probabilities = system.predict_rows(self.data, member.part.test)
             finished = time.perf_counter()
+            val = self._ask_val(system, member)
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
-        system.to_checkpoint(origin).write(folder / f"best_model_{self.model}.pth")
+        checkpoint = system.to_checkpoint({**origin, "calibration": val.describe()})
+        replace(checkpoint, temperature=val.temperature.value).write(
+            folder / f"best_model_{self.model}.pth"
+        )
         seconds = (trained - started, finished - trained)
-        outcome = Outcome(member, fit, probabilities, *seconds, peak_memory(), tuple(notes))
+        outcome = Outcome(member, fit, probabilities, *seconds, peak_memory(), val, tuple(notes))
         _write_outcome(outcome, done, facts)
         # What it was resumed with is several times the model and of no more use.
         for file in folder.glob("last*"):
             file.unlink()
         return outcome
+
+    def _ask_val(self, system: System, member: Member) -> ValPart:
+        """What the trained system's val part says; nothing where there is none."""
+        rows = member.part.val
+        probabilities = np.zeros((0, len(self.labels)))
+        if len(rows):
+            probabilities = system.predict_rows(self.data, rows)
+        val = ValPart.of(self.true_ids[rows], probabilities)
+        reason = f": {val.temperature.reason}" if val.temperature.reason else ""
+        logger.info("temperature %.4f%s", val.temperature.value, reason)
+        return val
 
 
 def run_members(
@@ -233,6 +255,7 @@ def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
         "train_seconds": outcome.train_seconds,
         "predict_seconds": outcome.predict_seconds,
         "memory": asdict(outcome.memory),
+        "val": outcome.val.to_values(),
     }
     save_tensors(values, path)
 
@@ -248,15 +271,21 @@ def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
             f"'{path}' was trained on other features ({values['features']}, now {facts}): the "
             f"encoder has changed since. Train into another folder."
         )
-    fit = Fit(tuple(Epoch(**record) for record in values["history"]), values["best_epoch"])
-    return Outcome(
-        member,
-        fit,
-        values["probabilities"].numpy(),
-        values["train_seconds"],
-        values["predict_seconds"],
-        Memory(**values["memory"]),
-    )
+    try:
+        return Outcome(
+            member,
+            Fit(tuple(Epoch(**record) for record in values["history"]), values["best_epoch"]),
+            values["probabilities"].numpy(),
+            values["train_seconds"],
+            values["predict_seconds"],
+            Memory(**values["memory"]),
+            ValPart.from_values(values["val"]),
+        )
+    except (KeyError, TypeError) as error:
+        raise RunError(
+            f"'{path}' lacks what this version of koser keeps ({error!r}): another version wrote "
+            f"it. Train into another folder."
+        ) from error
 
 
 def _part_summary(part: Part) -> str:

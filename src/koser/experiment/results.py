@@ -10,8 +10,10 @@ import polars as pl
 
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
+from koser.evaluation.calibration import apply_temperature
 from koser.evaluation.folds import FoldScore, mean_and_sd, summarise_folds
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
+from koser.experiment.analysis import Tested, analyse
 from koser.experiment.members import Outcome
 
 PROBABILITY_PREFIX = "p_"
@@ -26,7 +28,7 @@ class Results:
     predictions : pl.DataFrame
         One row per tested utterance and seed: ``seed, fold, id``, what stands for its speaker
         (``cluster``, null where nothing does), ``path, start, end, duration, label,
-        predicted`` and one probability per label, ``p_<label>``.
+        predicted`` and one probability per label, ``p_<label>``, after the temperature.
     evaluation : Evaluation
         Over all rows. With several seeds every utterance counts once per seed, so a
         value is the mean over seeds, and the interval still resamples speakers.
@@ -40,6 +42,8 @@ class Results:
         The trainings.
     features : dict
         What the system says of the features beside its configuration, as JSON values.
+    analysis : dict
+        What `koser.experiment.analysis.analyse` returned.
     """
 
     predictions: pl.DataFrame
@@ -49,6 +53,7 @@ class Results:
     majority_accuracy: float
     outcomes: tuple[Outcome, ...]
     features: dict[str, Any]
+    analysis: dict[str, Any]
 
     @property
     def chosen(self) -> Outcome:
@@ -82,10 +87,17 @@ def collect(
     features : dict, optional
         What the system's `describe_data` returned.
     """
-    tables = [_prediction_table(manifest, outcome) for outcome in outcomes]
+    calibrated = [
+        apply_temperature(each.probabilities, each.val.temperature.value) for each in outcomes
+    ]
+    tables = [
+        _prediction_table(manifest, outcome, probabilities)
+        for outcome, probabilities in zip(outcomes, calibrated, strict=True)
+    ]
     predictions = pl.concat(tables)
+    clusters = clusters_of(manifest, predictions)
     y_true = predictions["label"].to_numpy()
-    probabilities = predictions.select(pl.col(f"^{PROBABILITY_PREFIX}.*$")).to_numpy()
+    probabilities = np.concatenate(calibrated)
     names = np.repeat(
         [outcome.member.name for outcome in outcomes], [table.height for table in tables]
     )
@@ -94,10 +106,12 @@ def collect(
         probabilities,
         labels=manifest.labels,
         folds=names,
-        clusters=clusters_of(manifest, predictions),
+        clusters=clusters,
         cluster_kind=manifest.provenance.grouping,
     )
     seeds = predictions["seed"].to_numpy()
+    raw = np.concatenate([outcome.probabilities for outcome in outcomes])
+    tested = Tested(manifest, predictions, raw, probabilities, clusters, outcomes)
     return Results(
         predictions=predictions,
         evaluation=summary.pooled,
@@ -111,6 +125,7 @@ def collect(
         majority_accuracy=_majority_accuracy(manifest, outcomes),
         outcomes=tuple(outcomes),
         features=features or {},
+        analysis=analyse(tested, summary.pooled),
     )
 
 
@@ -135,10 +150,12 @@ def metrics_json(results: Results, manifest: Manifest, split: Split) -> dict[str
             name: _mean_and_sd([each.scores[name].value for each in per_seed])
             for name in ("accuracy", "uar", "macro_f1")
         },
+        "over_folds": _over_folds(results),
         "folds": [_fold_json(results, outcome) for outcome in results.outcomes],
         "protocol": split.describe(),
         "shared": {f"{leak.kind}s": leak.describe() for leak in leaks},
         "leaks": [asdict(leak) for leak in leaks],
+        **results.analysis,
         "features": results.features,
         "is_synthetic": manifest.provenance.is_synthetic,
     }
@@ -182,7 +199,7 @@ def clusters_of(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | N
     return joined[column].to_numpy()
 
 
-def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
+def _prediction_table(manifest: Manifest, outcome: Outcome, calibrated: np.ndarray) -> pl.DataFrame:
     rows = outcome.member.part.test
     column = manifest.grouping_column
     cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
@@ -196,7 +213,7 @@ def _prediction_table(manifest: Manifest, outcome: Outcome) -> pl.DataFrame:
         *("path", "start", "end", "duration", "label"),
         pl.Series("predicted", [manifest.labels[place] for place in best]),
         *(
-            pl.Series(f"{PROBABILITY_PREFIX}{label}", outcome.probabilities[:, place])
+            pl.Series(f"{PROBABILITY_PREFIX}{label}", calibrated[:, place])
             for place, label in enumerate(manifest.labels)
         ),
     )
@@ -221,11 +238,29 @@ def _fold_json(results: Results, outcome: Outcome) -> dict[str, Any]:
         "n_test": len(part.test),
         "accuracy": score.accuracy,
         "uar": score.uar,
+        "temperature": outcome.val.temperature.value,
         "best_epoch": fit.best_epoch,
         "n_epochs": len(fit.history),
         "best_val_uar": fit.best.val_uar,
         "train_seconds": outcome.train_seconds,
     }
+
+
+def _over_folds(results: Results) -> dict[str, Any]:
+    """Mean and deviation over folds, a fold's score being its mean over seeds.
+
+    A fold that lacks a label has no UAR; the UAR's mean is over the others, ``n`` of them.
+    """
+    over: dict[str, Any] = {"n_folds": len({each.member.fold for each in results.outcomes})}
+    for name in ("accuracy", "uar"):
+        of_fold: dict[int, list[float]] = {}
+        for outcome in results.outcomes:
+            value = getattr(results.folds[outcome.member.name], name)
+            if value is not None:
+                of_fold.setdefault(outcome.member.fold, []).append(value)
+        means = [float(np.mean(values)) for values in of_fold.values()]
+        over[name] = asdict(mean_and_sd(means)) if means else None
+    return over
 
 
 def _percent(share: float | None) -> float | None:

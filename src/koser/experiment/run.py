@@ -27,6 +27,7 @@ from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
+from koser.evaluation.metrics import label_ids
 from koser.experiment.environment import describe_environment
 from koser.experiment.members import (
     Member,
@@ -193,6 +194,9 @@ def run_experiment(
             data=data,
             folder=folder / "parts",
             origin=_origin(experiment),
+            true_ids=label_ids(
+                experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
+            ),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)

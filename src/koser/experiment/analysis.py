@@ -1,0 +1,294 @@
+"""What stands in ``metrics.json`` beside the scores: calibration, confidence, subgroups, raters.
+
+Each part is what `koser.evaluation` computes; here it is decided on which columns and
+utterances, and with what of the val part.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koser.data.manifest import Manifest
+from koser.errors import UndefinedMetricError
+from koser.evaluation.agreement import evaluate_agreement, human_ceiling
+from koser.evaluation.answers import AnswerScores
+from koser.evaluation.reliability import reliability_bins
+from koser.evaluation.scoring import Evaluation, Score, evaluate
+from koser.evaluation.selective import evaluate_selection, risk_coverage
+from koser.evaluation.subgroups import Answered, evaluate_subgroups
+from koser.experiment.members import Outcome
+
+CALIBRATION_SCORES = ("nll", "ece", "adaptive_ece")
+# Columns of the manifest that subgroups are made by, beside `duration` and `age` in bands.
+COLUMNS = ("gender", "group", "release", "session", "situation", "corpus", "language", "speaker")
+DURATION_BANDS = {  # upper ends in seconds
+    "up to 2 s": 2.0,
+    "2 to 4 s": 4.0,
+    "4 to 6 s": 6.0,
+    "6 to 10 s": 10.0,
+    "over 10 s": np.inf,
+}
+MAX_SUBGROUPS = 100
+CURVE_COVERAGES = tuple(np.linspace(0.05, 1.0, 20).round(2).tolist())
+
+Json = dict[str, Any]  # Any: what JSON can hold
+
+
+@dataclass(frozen=True, eq=False)
+class Tested:
+    """All answers of an experiment, a row per utterance and seed.
+
+    Attributes
+    ----------
+    manifest : Manifest
+        The utterances.
+    predictions : pl.DataFrame
+        With ``id``, ``label`` and ``predicted``.
+    raw, calibrated : np.ndarray [shape=(n_rows, n_labels)]
+        Probabilities before and after the temperature.
+    clusters : np.ndarray or None [shape=(n_rows,)]
+        What stands for the speaker.
+    outcomes : Sequence[Outcome]
+        The trainings, in the order of their rows.
+    """
+
+    manifest: Manifest
+    predictions: pl.DataFrame
+    raw: np.ndarray
+    calibrated: np.ndarray
+    clusters: np.ndarray | None
+    outcomes: Sequence[Outcome]
+
+    @property
+    def y_true(self) -> np.ndarray:
+        """Reference labels."""
+        return self.predictions["label"].to_numpy()
+
+    @property
+    def is_right(self) -> np.ndarray:
+        """Whether each answer is right."""
+        return (self.predictions["label"] == self.predictions["predicted"]).to_numpy()
+
+    @property
+    def cluster_kind(self) -> str | None:
+        """What a cluster is."""
+        return self.manifest.provenance.grouping
+
+
+def analyse(tested: Tested, evaluation: Evaluation) -> Json:
+    """Everything beside the scores.
+
+    Parameters
+    ----------
+    tested : Tested
+        All answers.
+    evaluation : Evaluation
+        Of the calibrated probabilities.
+
+    Returns
+    -------
+    dict
+        ``calibration``, ``selective``, ``subgroups`` and ``raters``, as JSON values;
+        ``raters`` is None where the manifest keeps no votes.
+    """
+    return {
+        "calibration": _calibration(tested, evaluation),
+        "selective": _selective(tested),
+        "subgroups": _subgroups(tested),
+        "raters": _raters(tested),
+    }
+
+
+def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
+    labels = tested.manifest.labels
+    before = evaluate(
+        tested.y_true,
+        tested.raw,
+        labels=labels,
+        clusters=tested.clusters,
+        cluster_kind=tested.cluster_kind,
+    )
+    bins = reliability_bins(
+        tested.y_true, tested.calibrated, labels=labels, clusters=tested.clusters
+    )
+    fitted = [outcome.val.temperature for outcome in tested.outcomes]
+    values = [each.value for each in fitted]
+    return {
+        "fitted_on": "val",
+        "temperature": {"mean": float(np.mean(values)), "min": min(values), "max": max(values)},
+        "n_fitted": sum(not each.reason for each in fitted),
+        "n_trainings": len(fitted),
+        "before": _named(before.scores),
+        "after": _named(evaluation.scores),
+        "reliability": [each.to_dict() for each in bins],
+        "notes": _temperature_notes(tested.outcomes),
+    }
+
+
+def _named(scores: dict[str, Score]) -> Json:
+    return {
+        **{name: scores[name].value for name in CALIBRATION_SCORES},
+        "ci95": {name: scores[name].bounds for name in CALIBRATION_SCORES},
+    }
+
+
+def _temperature_notes(outcomes: Sequence[Outcome]) -> list[str]:
+    reasons = [each.val.temperature.reason for each in outcomes if each.val.temperature.reason]
+    if not reasons:
+        return []
+    share = "" if len(outcomes) == 1 else f" of {len(reasons)} of {len(outcomes)} trainings"
+    return [f"Probabilities{share} are as the network gives them, temperature 1: {reasons[0]}."]
+
+
+def _selective(tested: Tested) -> Json:
+    confidences = tested.calibrated.max(axis=1)
+    curve = risk_coverage(confidences, tested.is_right)
+    n_tested = [len(outcome.member.part.test) for outcome in tested.outcomes]
+    chosen = [outcome.val.thresholds for outcome in tested.outcomes]
+    return {
+        "aurc": curve.aurc,
+        "aurc_best": curve.aurc_best,
+        "aurc_chance": curve.aurc_chance,
+        "curve": [
+            {"coverage": coverage, "risk": curve.risk_at(coverage)} for coverage in CURVE_COVERAGES
+        ],
+        "chosen_on": "val",
+        "thresholds": [
+            {
+                "aim": same[0].aim,
+                "wanted": same[0].wanted,
+                **_selection(tested, confidences, [each.value for each in same], n_tested),
+            }
+            for same in zip(*chosen, strict=True)
+        ],
+    }
+
+
+def _selection(
+    tested: Tested, confidences: np.ndarray, values: list[float | None], n_tested: list[int]
+) -> Json:
+    """What every training's own threshold gives on its own test part."""
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return {"threshold": None, "n_without": len(values) - len(known)}
+    is_answered = confidences >= np.repeat(known, n_tested)
+    found = evaluate_selection(is_answered, tested.is_right, clusters=tested.clusters)
+    return {
+        "threshold": {"mean": float(np.mean(known)), "min": min(known), "max": max(known)},
+        "n_without": 0,
+        "coverage": found.coverage.value,
+        "accuracy": found.accuracy.value,
+        "ci95": {"coverage": found.coverage.bounds, "accuracy": found.accuracy.bounds},
+    }
+
+
+def _subgroups(tested: Tested) -> Json:
+    """A table for every column with two values or more among the tested utterances."""
+    predictions = tested.predictions
+    answered = Answered(
+        predictions["id"].to_numpy(),
+        tested.y_true,
+        predictions["predicted"].to_numpy(),
+        tested.clusters,
+    )
+    of_id = _bands(tested.manifest.table)
+    values = predictions.select("id").join(of_id, on="id", how="left", maintain_order="left")
+    tables: Json = {}
+    for column in of_id.columns[1:]:
+        n_values = values[column].drop_nulls().n_unique()
+        if n_values > MAX_SUBGROUPS:
+            tables[column] = {"groups": [], "gap": {}, "n_unknown": 0, "notes": [
+                f"{n_values} values are too many for a table."
+            ]}  # fmt: skip
+        elif n_values > 1:
+            tables[column] = evaluate_subgroups(
+                answered,
+                values[column].to_numpy(),
+                column=column,
+                labels=tested.manifest.labels,
+                cluster_kind=tested.cluster_kind,
+                order=tuple(DURATION_BANDS) if column == "duration" else None,
+            ).to_dict()
+    return tables
+
+
+def _bands(table: pl.DataFrame) -> pl.DataFrame:
+    """What subgroups are by, for every id; ages in decades, durations in `DURATION_BANDS`."""
+    ends = list(DURATION_BANDS.values())[:-1]
+    decade = (pl.col("age") // 10 * 10).cast(pl.String) + "s"
+    return table.select(
+        "id",
+        "gender",
+        decade.alias("age"),
+        pl.col("duration").cut(ends, labels=list(DURATION_BANDS)).cast(pl.String),
+        *COLUMNS[1:],
+    )
+
+
+def _raters(tested: Tested) -> Json | None:
+    """How far the raters of the tested utterances agree, and how good they are."""
+    labels = tested.manifest.labels
+    ids = tested.predictions.select("id", "label").unique("id", maintain_order=True)
+    table = tested.manifest.table.select("id", "votes")
+    rated = ids.join(table, on="id", how="left", maintain_order="left").with_row_index("row")
+    votes = rated.select("row", "votes").explode("votes").unnest("votes").drop_nulls("label")
+    if not votes.height:
+        return None
+    counts = np.zeros((ids.height, len(labels) + 1), np.int64)
+    place = {label: column for column, label in enumerate(labels)}
+    columns = np.array([place.get(label, len(labels)) for label in votes["label"]])
+    np.add.at(counts, (votes["row"].to_numpy(), columns), 1)
+    clusters = None
+    if tested.clusters is not None:
+        first = tested.predictions.select(pl.col("id").is_first_distinct())["id"].to_numpy()
+        clusters = tested.clusters[first]
+    ceiling = human_ceiling(
+        counts,
+        ids["label"].to_numpy(),
+        labels=labels,
+        clusters=clusters,
+        cluster_kind=tested.cluster_kind,
+    )
+    others = ceiling.against_others
+    return {
+        "n_votes": votes.height,
+        "agreement": _agreement(counts, clusters),
+        "against_others": None if others is None else _answer_scores(others),
+        "n_tied": ceiling.n_tied,
+        "against_label": _answer_scores(ceiling.against_label),
+        "label_policy": tested.manifest.provenance.label_policy,
+    }
+
+
+def _agreement(counts: np.ndarray, clusters: np.ndarray | None) -> Json | None:
+    try:
+        found = evaluate_agreement(counts, clusters=clusters)
+    except UndefinedMetricError:  # a single vote each, or one label for all
+        return None
+    measures = {
+        "fleiss_kappa": found.fleiss_kappa,
+        "krippendorff_alpha": found.krippendorff_alpha,
+    }
+    return {
+        **{name: score.value for name, score in measures.items()},
+        "ci95": {name: score.bounds for name, score in measures.items()},
+        "n": found.n_utterances,
+        "n_votes": found.n_votes,
+        "n_speakers": found.n_clusters,
+    }
+
+
+def _answer_scores(found: AnswerScores) -> Json:
+    return {
+        **{name: score.value for name, score in found.scores.items()},
+        "ci95": {name: score.bounds for name, score in found.scores.items()},
+        "n_votes": found.n_answers,
+        "n_speakers": found.n_clusters,
+        "labels_absent": list(found.labels_absent),
+        "notes": list(found.notes),
+    }
