@@ -11,7 +11,7 @@ from pathlib import Path
 from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
 from koser.data.manifest import Manifest
-from koser.data.splits import Split, SplitOptions, make_split
+from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.run import Experiment, differences, is_finished
 from koser.systems import SYSTEM_NAMES, system_class
@@ -144,13 +144,6 @@ def resolve_settings(
 
 def _has_encoder(config_class: type[Config]) -> bool:
     return ENCODER_KEY in known_keys(config_class)
-
-
-def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
-    """The split that `split` names: a file that was kept, or a protocol to apply."""
-    if split.endswith(".parquet") and not split.startswith("fixed:"):
-        return Split.read(Path(split)).check(manifest)
-    return make_split(manifest, split, options)
 
 
 def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:

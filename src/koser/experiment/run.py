@@ -28,6 +28,7 @@ from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
+from koser.experiment.audit import audit_run
 from koser.experiment.environment import describe_environment
 from koser.experiment.members import (
     Member,
@@ -187,6 +188,13 @@ def run_experiment(
             progress=listeners.on_clip,
         )
         extraction_seconds = time.perf_counter() - started
+        audit_run(
+            experiment.manifest,
+            experiment.split,
+            folder,
+            store_root=store_root,
+            n_workers=n_workers,
+        )
         work = MemberWork(
             model=experiment.model,
             labels=experiment.manifest.labels,
