@@ -48,6 +48,24 @@ def checks(metrics: Mapping[str, Any], t: Phrases) -> list[Check]:
     ]
 
 
+def canary_checks(canaries: Mapping[str, Any], t: Phrases) -> list[Check]:
+    """What the canaries told, one line each.
+
+    Parameters
+    ----------
+    canaries : Mapping
+        The content of ``canaries.json``.
+    t : Phrases
+        The language.
+    """
+    found = []
+    for canary in canaries["canaries"]:
+        status: Status = "unknown" if canary["verdict"] == "not_run" else canary["verdict"]
+        ((summary, _),) = t.notes([canary["summary"]])
+        found.append(Check(status, f"{t['canaries'][canary['name']]}: {summary}"))
+    return found
+
+
 def _above_chance(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
     bounds, chance = metrics["ci95"]["uar"], metrics["chance_uar"]
     if bounds is None:
