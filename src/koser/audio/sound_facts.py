@@ -59,8 +59,9 @@ class SoundFacts:
     @classmethod
     def from_words(cls, words: np.ndarray) -> SoundFacts:
         """What `to_words` made an array of."""
-        numbers = words[DIGEST_SIZE // 4 : _HEAD].view(np.float32).tolist()
-        return cls(words[: DIGEST_SIZE // 4].tobytes(), *numbers, fingerprint=words[_HEAD:])
+        level, bandwidth, silence = words[DIGEST_SIZE // 4 : _HEAD].view(np.float32).tolist()
+        digest = words[: DIGEST_SIZE // 4].tobytes()
+        return cls(digest, level, bandwidth, silence, words[_HEAD:])
 
 
 def measure(waveform: np.ndarray, sampling_rate: int) -> SoundFacts:

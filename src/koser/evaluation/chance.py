@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
@@ -82,10 +83,10 @@ def uar_above_chance(
         clusters = np.arange(len(labels))
     else:
         clusters = np.unique(cluster_ids, return_inverse=True)[1]
-    sizes = {"n_groups": int(clusters.max()) + 1, "n_ids": len(present)}
-    counts = sums_per_group(clusters, labels, **sizes)
-    earned = credits[np.arange(len(labels)), labels]
-    hits = sums_per_group(clusters, labels, weights=earned, **sizes)
+    tally = partial(
+        sums_per_group, clusters, labels, n_groups=int(clusters.max()) + 1, n_ids=len(present)
+    )
+    counts, hits = tally(), tally(weights=credits[np.arange(len(labels)), labels])
     value = float((hits.sum(axis=0) / counts.sum(axis=0)).mean())
     chance = 1 / len(present)
     freedom = int((counts > 0).sum(axis=0).min()) - 1
@@ -99,7 +100,7 @@ def uar_above_chance(
         chance,
         min(1.0, len(p_values) * min(p_values)),
         len(labels),
-        sizes["n_groups"],
+        len(counts),
         freedom,
     )
 

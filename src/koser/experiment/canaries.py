@@ -223,7 +223,13 @@ def _trainings(
 ) -> Iterator[tuple[Part, np.ndarray]]:
     """The test rows of each fold, and their probabilities."""
     members = [
-        Part(*(np.flatnonzero(part == code) for code in (TRAIN, VAL, TEST)), seed) for part in parts
+        Part(
+            np.flatnonzero(part == TRAIN),
+            np.flatnonzero(part == VAL),
+            np.flatnonzero(part == TEST),
+            seed,
+        )
+        for part in parts
     ]
     data = pipeline.system.extract(
         manifest,
@@ -233,8 +239,7 @@ def _trainings(
         n_workers=pipeline.n_workers,
     )
     work = partial(_Training, pipeline, manifest.labels, data, folder)
-    for member, probabilities in zip(members, iter_map(work, members), strict=True):
-        yield member, probabilities
+    yield from zip(members, iter_map(work, members), strict=True)
 
 
 class _Training:

@@ -76,10 +76,8 @@ def compare_groups(embeddings: np.ndarray, groups: np.ndarray, names: tuple[str,
     scaled = (embeddings - embeddings.mean(axis=0)) / np.where(spread > 0, spread, 1)
     halves = []
     for half in (0, 1):
-        means = [
-            scaled[np.flatnonzero(groups == g)[half::2]].mean(axis=0) for g in range(len(names))
-        ]
-        stacked = np.stack(means)
+        rows = [np.flatnonzero(groups == group)[half::2] for group in range(len(names))]
+        stacked = np.stack([scaled[each].mean(axis=0) for each in rows])
         halves.append(stacked / np.linalg.norm(stacked, axis=1, keepdims=True))
     cosine = halves[0] @ halves[1].T
     across = (cosine + cosine.T) / 2

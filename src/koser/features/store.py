@@ -114,7 +114,7 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._records)
 
-    def keys(self) -> list[bytes]:
+    def all_keys(self) -> list[bytes]:
         """All keys, ordered."""
         found: list[bytes] = self._keys.tolist()
         return found
@@ -227,7 +227,7 @@ def largest_difference(first_root: Path, second_root: Path) -> float | None:
         dtype = description.pop("dtype")
         first = FeatureStore(first_root, description, dtype=dtype)
         second = FeatureStore(second_root, description, dtype=dtype)
-        for key in first.keys():
+        for key in first.all_keys():
             if key in second:
                 a, b = (np.asarray(each.read(key), np.float64) for each in (first, second))
                 if a.shape != b.shape:

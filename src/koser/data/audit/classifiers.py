@@ -41,7 +41,8 @@ def binned(values: FloatArray, train: IntArray) -> IntArray:
     known = values[train]
     known = known[np.isfinite(known)]
     n_bins = int(np.clip(len(known) // _ROWS_PER_BIN, 2, MAX_BINS))
-    edges = np.unique(np.quantile(known, np.linspace(0, 1, n_bins + 1)[1:-1])) if len(known) else []
+    shares = np.linspace(0, 1, n_bins + 1)[1:-1]
+    edges = np.unique(np.quantile(known, shares)) if len(known) else known
     codes = np.searchsorted(edges, values, side="right")
     return np.where(np.isfinite(values), codes, UNKNOWN)
 
@@ -153,9 +154,9 @@ class HashedTexts:
             self.text_of_row[train] * n_labels + y[train], minlength=n_texts * n_labels
         )
         per_text = flat.reshape(n_texts, n_labels).astype(np.float64)
-        counts = np.stack(
+        counts: FloatArray = np.stack(
             [
-                np.bincount(self.grams, per_text[self.owners, label], minlength=_N_HASHES)
+                np.bincount(self.grams, per_text[self.owners, label], _N_HASHES)
                 for label in range(n_labels)
             ],
             axis=1,
@@ -166,7 +167,7 @@ class HashedTexts:
             logs = np.where(is_known[:, np.newaxis], np.log(shares), 0.0)
         asked = np.unique(self.text_of_row[test])
         chosen = np.isin(self.owners, asked)
-        scores = np.stack(
+        scores: FloatArray = np.stack(
             [
                 np.bincount(self.owners[chosen], logs[self.grams[chosen], label], n_texts)
                 for label in range(n_labels)

@@ -10,7 +10,7 @@ import numpy as np
 from koser.audio.fingerprint import Copy, find_copies
 from koser.audio.sound_facts import SoundFacts
 from koser.data.assignment import TEST, TRAIN, VAL, IntArray
-from koser.data.audit.probes import FloatArray
+from koser.data.audit.classifiers import FloatArray
 from koser.data.audit.results import Check, Evidence
 from koser.data.audit.sharing import Audited
 

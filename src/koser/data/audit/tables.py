@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -90,7 +91,7 @@ def _quarters(durations: np.ndarray) -> pl.Series:
     edges = np.unique(np.quantile(durations, np.linspace(0, 1, N_DURATIONS + 1)))
     if len(edges) < 2:
         return pl.Series([f"{edges[0]:.1f} s"] * len(durations))
-    names = [f"{low:.1f}–{high:.1f} s" for low, high in zip(edges[:-1], edges[1:], strict=True)]
+    names = [f"{low:.1f}–{high:.1f} s" for low, high in pairwise(edges)]
     place = np.clip(np.searchsorted(edges, durations, side="right") - 1, 0, len(names) - 1)
     return pl.Series([names[number] for number in place.tolist()], dtype=pl.String)
 
