@@ -21,7 +21,10 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "terminal_audit", "cli", "cli_audit", "cli_training", "__main__"},
+    {
+        *("terminal", "terminal_audit", "terminal_results"),
+        *("cli", "cli_audit", "cli_results", "cli_training", "__main__"),
+    },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,8 +34,8 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_audit", "cli_training"},
-    "rich": {"terminal", "terminal_audit"},
+    "typer": {"cli", "cli_audit", "cli_results", "cli_training"},
+    "rich": {"terminal", "terminal_audit", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
@@ -41,6 +44,11 @@ HOMES = {
 WITHIN = {
     ("config", "errors"),
     ("labels", "errors"),
+    ("terminal_results", "terminal"),
+    ("cli_results", "cli_training"),
+    ("cli_results", "terminal"),
+    ("cli_results", "terminal_results"),
+    ("cli", "cli_results"),
     ("terminal_audit", "terminal"),
     ("cli_training", "terminal"),
     ("cli_training", "terminal_audit"),

@@ -36,15 +36,13 @@ Encoder = Annotated[
     str | None,
     typer.Option(help="Pretrained speech encoder: hub id or folder, for a system that has one."),
 ]
-Language = Annotated[
-    str, typer.Option("--report-language", help="Language of reports: ko or en.")
-]
+Language = Annotated[str, typer.Option("--report-language", help="Language of reports: ko or en.")]
 AudioClips = Annotated[
     int,
     typer.Option(
         min=0,
         help="How many of the worst mistakes can be heard in the report. None by default: most "
-        "corpora's terms forbid passing recordings on, and a report is easily mailed."
+        "corpora's terms forbid passing recordings on, and a report is easily mailed.",
     ),
 ]
 Store = Annotated[

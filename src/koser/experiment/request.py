@@ -63,17 +63,29 @@ class TrainRequest:
         KoserError
             If anything asked for is missing, unknown or contradicts itself.
         """
+        config = self._settings()  # a wrong setting is refused before anything is read
+        return self._experiment(config, self.read_manifest())
+
+    def resolve_on(self, manifest: Manifest) -> Experiment:
+        """Split and configure on a manifest that was read already; raises as `resolve`."""
+        return self._experiment(self._settings(), manifest)
+
+    def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
-        config = resolve_settings(
+        return resolve_settings(
             self.model, file=self.config_file, overrides=self.overrides, encoder=self.encoder
         )
+
+    def read_manifest(self) -> Manifest:
+        """The utterances; raises as `resolve`."""
         if self.manifest is not None and self.data is None:
-            manifest = Manifest.read(self.manifest)
-        elif self.data is not None and self.manifest is None:
-            manifest = load_arranged(self.data)
-        else:
-            raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+            return Manifest.read(self.manifest)
+        if self.data is not None and self.manifest is None:
+            return load_arranged(self.data)
+        raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+
+    def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
         return Experiment(
             model=self.model,
             config=config,

@@ -143,7 +143,8 @@ def _against_baseline(row: ComparedRun, t: Phrases) -> list[str]:
     if row.is_baseline:
         return [t["compare.baseline"], figures.MISSING]
     if row.against_baseline is None:
-        return [t["compare.apart"].format(why=row.why_apart), figures.MISSING]
+        ((why, _),) = t.notes([row.why_apart])
+        return [t["compare.apart"].format(why=why), figures.MISSING]
     accuracy = row.against_baseline.differences["accuracy"]
     return [
         figures.points(accuracy.value, accuracy.bounds),
