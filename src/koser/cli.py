@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from koser import cli_training
+from koser import cli_serving, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
@@ -183,6 +183,7 @@ def predict(
 
 
 app.command()(cli_training.demo)
+app.command()(cli_serving.serve)
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:

@@ -38,7 +38,7 @@ class AudioInfo:
     Attributes
     ----------
     path : str
-        The file, as it was given.
+        The file, as it was given, or the name it was given.
     duration : float
         Seconds.
     sampling_rate : int
@@ -58,13 +58,15 @@ class AudioInfo:
     subtype: str
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
+def probe(path: str | os.PathLike[str], *, name: str | None = None) -> AudioInfo:
     """What the header of an audio file says; nothing is decoded.
 
     Parameters
     ----------
     path : str or os.PathLike
         A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+    name : str, optional
+        What messages call it, by default the path.
 
     Raises
     ------
@@ -73,7 +75,7 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
         samples, of unknown length, or a WAV or Ogg that ends too early. A FLAC or MP3
         that ends too early is only seen by `load`.
     """
-    with _opened(os.fspath(path)) as (_, info):
+    with _opened(os.fspath(path), name) as (_, info):
         return info
 
 
@@ -83,6 +85,7 @@ def load(
     sampling_rate: int = SAMPLING_RATE,
     start: float | None = None,
     end: float | None = None,
+    name: str | None = None,
 ) -> np.ndarray:
     """Load a file, or a segment of it, as a mono waveform.
 
@@ -102,6 +105,8 @@ def load(
         resampled as if silence surrounded it: within 10 ms of its ends it may differ from
         the same piece of the whole waveform, elsewhere by less than 1e-5. (Ogg Opus: by
         less than 0.004 anywhere, because its decoder has to settle after a seek.)
+    name : str, optional
+        What messages call it, by default the path.
 
     Returns
     -------
@@ -115,7 +120,7 @@ def load(
         holds NaN or infinite samples, if the segment is not within it, or if the result does
         not fit in memory.
     """
-    with _opened(os.fspath(path)) as (file, info):
+    with _opened(os.fspath(path), name) as (file, info):
         first, last = _segment_bounds(info, start, end)
         resampler = StreamResampler(info.sampling_rate, sampling_rate)
         n_samples = resampled_length(last - first, info.sampling_rate, sampling_rate)
@@ -123,7 +128,7 @@ def load(
             waveform = np.empty(n_samples, np.float32)
         except MemoryError as error:  # a damaged header may promise years of sound
             raise AudioError(
-                f"'{path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, which do "
+                f"'{info.path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, which do "
                 f"not fit in memory. If that is true, load it in segments with `start` and `end`; "
                 f"if not, its header is damaged: copy or download it again."
             ) from error
@@ -134,6 +139,53 @@ def load(
             n_filled += len(resampled)
         waveform[n_filled:] = resampler.flush()
     return waveform
+
+
+def iter_blocks(
+    path: str | os.PathLike[str],
+    *,
+    seconds: float = 30.0,
+    sampling_rate: int = SAMPLING_RATE,
+    name: str | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield what `load` returns block by block, so that hours cost no more memory than minutes.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        As of `load`.
+    seconds : float > 0
+        Length of a block.
+    sampling_rate : int > 0
+        Hz, of the result.
+    name : str, optional
+        What messages call the file, by default the path.
+
+    Yields
+    ------
+    np.ndarray [shape=(round(seconds * sampling_rate),)]
+        float32; the last one may be shorter.
+
+    Raises
+    ------
+    AudioError
+        As `load`, when the place of the fault is reached.
+    """
+    with _opened(os.fspath(path), name) as (file, info):
+        resampler = StreamResampler(info.sampling_rate, sampling_rate)
+        block, n_filled = np.empty(max(1, round(seconds * sampling_rate)), np.float32), 0
+        for pieces in (_mono_blocks(file, info, 0, info.n_samples), [None]):
+            for mono in pieces:
+                rest = resampler.flush() if mono is None else resampler.feed(mono)
+                while len(rest):
+                    taken = rest[: len(block) - n_filled]
+                    block[n_filled : n_filled + len(taken)] = taken
+                    n_filled, rest = n_filled + len(taken), rest[len(taken) :]
+                    if n_filled == len(block):
+                        yield block
+                        block, n_filled = np.empty_like(block), 0
+        if n_filled:
+            yield block[:n_filled]
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped
@@ -149,8 +201,9 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile m
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
+def _opened(path: str, name: str | None) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
     descriptor = _open_descriptor(path)
+    path = path if name is None else name
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):

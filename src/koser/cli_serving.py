@@ -1,0 +1,45 @@
+"""The commands that take a model elsewhere: behind HTTP, to a hub or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="Run folder, .pth or .onnx.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.", min=0)] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, one a line; without it everybody is answered."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A limit, NAME=VALUE: see docs/serving.md."),
+    ] = None,
+) -> None:
+    """Serve a model: REST, WebSocket and a page to try it on."""
+    from koser.config import resolve_config
+    from koser.inference.recognizer import load_recognizer
+    from koser.serving.gate import Keys
+    from koser.serving.running import new_server
+    from koser.serving.service import Service
+    from koser.serving.settings import ServeConfig
+
+    config = resolve_config(ServeConfig, overrides=settings or [])
+    keys = None if api_key_file is None else Keys.read(api_key_file)
+    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
+    server = new_server(Service(recognizer, config), keys, host=host, port=port)
+    typer.echo(f"koser serves '{model}' at http://{host}:{port}/ (Ctrl-C ends it)", err=True)
+    server.run()
+    if not server.started:
+        raise typer.Exit(1)

@@ -1,0 +1,82 @@
+"""The process around the application: sockets, signals, a graceful end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from types import FrameType
+
+import uvicorn
+
+from koser.serving.app import create_app
+from koser.serving.gate import Keys
+from koser.serving.logs import log_event, log_settings
+from koser.serving.service import Service
+
+_logger = logging.getLogger(__name__)
+
+
+class GracefulServer(uvicorn.Server):
+    """A server that first says it will end, then finishes what it holds, then ends with 0.
+
+    Parameters
+    ----------
+    config : uvicorn.Config
+        Of the sockets.
+    service : Service
+        What is served.
+    """
+
+    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+        super().__init__(config)
+        self._service = service
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    async def startup(self, sockets: list[object] | None = None) -> None:  # type: ignore[override]
+        """Open the sockets, and remember the loop that signals are handed to."""
+        self._loop = asyncio.get_running_loop()
+        await super().startup(sockets)  # type: ignore[arg-type]
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin the end at the first signal; a second one cuts it short."""
+        if self._loop is None or self._service.ending.is_set():
+            self.should_exit = self.force_exit = True
+            return
+        self._loop.call_soon_threadsafe(self._begin_end, sig)
+
+    def _begin_end(self, sig: int) -> None:
+        log_event(_logger, logging.INFO, "ending", signal=sig)
+        self._service.begin_end()
+        asyncio.get_running_loop().call_later(self._service.config.drain_seconds, self._end)
+
+    def _end(self) -> None:
+        self.should_exit = True
+
+
+def new_server(
+    service: Service, keys: Keys | None, *, host: str, port: int
+) -> GracefulServer:
+    """A server that is not running yet.
+
+    Parameters
+    ----------
+    service : Service
+        What is served.
+    keys : Keys or None
+        Who may use it; None for everybody.
+    host, port : str, int
+        Where it listens; port 0 for any that is free.
+    """
+    config = uvicorn.Config(
+        create_app(service, keys),
+        host=host,
+        port=port,
+        log_config=log_settings(),
+        access_log=False,  # the gate writes one, without addresses and query strings
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=service.config.max_message_bytes,
+        ws_per_message_deflate=False,  # sound does not shrink, and a bomb would
+        timeout_graceful_shutdown=service.config.shutdown_timeout,
+    )
+    return GracefulServer(config, service)

@@ -1,0 +1,117 @@
+"""The parts of a server that requests share: the model, the decoders, limits and counters."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.requests import Request
+
+from koser.audio.reading import SAMPLING_RATE
+from koser.errors import KoserError
+from koser.inference.recognizer import Recognizer
+from koser.serving.answers import ModelAnswer
+from koser.serving.batching import ModelThread
+from koser.serving.decoding import Decoders
+from koser.serving.metrics import Metrics
+from koser.serving.problems import Problem
+from koser.serving.settings import ServeConfig
+from koser.serving.spool import Buffered, Spool
+from koser.serving.uploads import expected_bytes, receive
+
+
+class Service:
+    """What serves one model.
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+        The model.
+    config : ServeConfig
+        The limits.
+    """
+
+    def __init__(self, recognizer: Recognizer, config: ServeConfig) -> None:
+        self.recognizer = recognizer
+        self.config = config
+        self.metrics = Metrics()
+        self.model = ModelThread(recognizer.predict_waveforms, config, self.metrics)
+        self.decoders = Decoders(config, self.metrics)
+        self.buffered = Buffered(config, self.metrics)
+        self.is_ready = False
+        self.ending = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Have everything up within the block; what is held at its end is finished first."""
+        self.model.start()
+        try:
+            await self.decoders.start()
+            self.is_ready = True
+            yield
+        finally:
+            self.is_ready = False
+            await self.decoders.stop()
+            await asyncio.to_thread(self.model.stop)
+
+    def begin_end(self) -> None:
+        """Say to the outside that this server will end: streams finish, /readyz refuses."""
+        self.ending.set()
+
+    @asynccontextmanager
+    async def received(self, request: Request, max_seconds: float) -> AsyncIterator[Spool]:
+        """The sound of a request, received and decoded.
+
+        Raises
+        ------
+        Problem
+            If any limit says no, or it is no sound.
+        """
+        spool = Spool(
+            self.buffered,
+            max_bytes=self.config.max_upload_bytes,
+            expected_bytes=expected_bytes(request, self.config),
+            max_seconds=max_seconds,
+        )
+        with spool:
+            await receive(request, self.config, spool)
+            await self.decoders.decode(spool)
+            request.state.log.update(
+                bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3)
+            )
+            yield spool
+
+    def configured(self, threshold: float | None, labels: list[str] | None) -> Recognizer:
+        """The model with a request's own threshold and labels.
+
+        Raises
+        ------
+        Problem
+            If the model has no such label.
+        """
+        try:
+            return self.recognizer.configured(threshold=threshold, labels=labels or None)
+        except KoserError as error:
+            raise Problem("invalid-request", str(error)) from error
+
+    def describe_model(self) -> ModelAnswer:
+        """Labels and limits, for clients."""
+        return ModelAnswer(
+            labels=list(self.recognizer.labels),
+            sampling_rate=SAMPLING_RATE,
+            threshold=self.recognizer.threshold,
+            is_synthetic=bool(self.recognizer.origin.get("is_synthetic")),
+            max_predict_seconds=self.config.max_predict_seconds,
+            max_timeline_seconds=self.config.max_timeline_seconds,
+            max_upload_bytes=self.config.max_upload_bytes,
+        )
+
+    def check_capacity(self, n_held: int, limit: int, what: str) -> None:
+        """Refuse where `limit` of something expensive are being handled already."""
+        if n_held >= limit:
+            raise Problem(
+                "busy",
+                f"{limit} {what} are open already. Try again later.",
+                {"Retry-After": str(self.config.retry_after)},
+            )
