@@ -28,9 +28,12 @@ def serve(
     ] = None,
 ) -> None:
     """Serve a model: REST, WebSocket and a page to try it on."""
+    from logging.config import dictConfig
+
     from koser.config import resolve_config
     from koser.inference.recognizer import load_recognizer
     from koser.serving.gate import Keys
+    from koser.serving.logs import log_settings
     from koser.serving.running import new_server
     from koser.serving.service import Service
     from koser.serving.settings import ServeConfig
@@ -40,6 +43,7 @@ def serve(
     recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
     server = new_server(Service(recognizer, config), keys, host=host, port=port)
     typer.echo(f"koser serves '{model}' at http://{host}:{port}/ (Ctrl-C ends it)", err=True)
+    dictConfig(log_settings())
     server.run()
     if not server.started:
         raise typer.Exit(1)

@@ -96,6 +96,10 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
     @app.exception_handler(HTTPException)
     async def on_status(connection: HTTPConnection, error: HTTPException) -> Response | None:
         problem = problem_of_status(error.status_code, error.detail, error.headers)
+        if problem.kind == "not-found":
+            problem.detail = "Nothing is at this path. What there is: /openapi.json"
+        elif problem.kind == "method-not-allowed":
+            problem.detail = f"This path takes {problem.headers.get('Allow')} only."
         return await answer(connection, problem)
 
     @app.exception_handler(RequestValidationError)

@@ -10,7 +10,7 @@ import uvicorn
 
 from koser.serving.app import create_app
 from koser.serving.gate import Keys
-from koser.serving.logs import log_event, log_settings
+from koser.serving.logs import log_event
 from koser.serving.service import Service
 
 _logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ def new_server(
         create_app(service, keys),
         host=host,
         port=port,
-        log_config=log_settings(),
+        log_config=None,  # the process's own: see `koser.serving.logs`
         access_log=False,  # the gate writes one, without addresses and query strings
         server_header=False,
         proxy_headers=False,

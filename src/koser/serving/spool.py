@@ -13,7 +13,7 @@ from koser.serving.metrics import Metrics
 from koser.serving.problems import Problem
 from koser.serving.settings import ServeConfig
 
-_IN_MEMORY = 4 * 2**20  # bytes; more lie on disk
+_IN_MEMORY = 8 * 2**20  # bytes; more lie on disk
 _BLOCK = 30 * SAMPLING_RATE  # samples
 
 
