@@ -32,6 +32,15 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not sa
 
 
 @dataclass(frozen=True)
+class Clip:
+    """An utterance's place: a file, or a part of one in seconds."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
 class AudioInfo:
     """What the header of an audio file says.
 
@@ -134,6 +143,47 @@ def load(
             n_filled += len(resampled)
         waveform[n_filled:] = resampler.flush()
     return waveform
+
+
+def iter_blocks(
+    path: str | os.PathLike[str], *, seconds: float = 30.0, sampling_rate: int = SAMPLING_RATE
+) -> Iterator[np.ndarray]:
+    """Yield what `load` returns block by block, so that hours cost no more memory than minutes.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        As of `load`.
+    seconds : float > 0
+        Length of a block.
+    sampling_rate : int > 0
+        Hz, of the result.
+
+    Yields
+    ------
+    np.ndarray [shape=(round(seconds * sampling_rate),)]
+        float32; the last one may be shorter.
+
+    Raises
+    ------
+    AudioError
+        As `load`, when the place of the fault is reached.
+    """
+    with _opened(os.fspath(path)) as (file, info):
+        resampler = StreamResampler(info.sampling_rate, sampling_rate)
+        block, n_filled = np.empty(max(1, round(seconds * sampling_rate)), np.float32), 0
+        for pieces in (_mono_blocks(file, info, 0, info.n_samples), [None]):
+            for mono in pieces:
+                rest = resampler.flush() if mono is None else resampler.feed(mono)
+                while len(rest):
+                    taken = rest[: len(block) - n_filled]
+                    block[n_filled : n_filled + len(taken)] = taken
+                    n_filled, rest = n_filled + len(taken), rest[len(taken) :]
+                    if n_filled == len(block):
+                        yield block
+                        block, n_filled = np.empty_like(block), 0
+        if n_filled:
+            yield block[:n_filled]
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped
