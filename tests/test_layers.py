@@ -11,7 +11,7 @@ import koser
 
 SOURCE = Path(koser.__file__).parent
 LAYERS = [
-    {"errors", "config", "labels", "files"},
+    {"errors", "config", "labels", "files", "runtime"},
     {"audio", "evaluation", "engines", "demo"},
     {"data"},
     {"features"},
@@ -36,11 +36,13 @@ HOMES = {
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
+    "onnxruntime": {"runtime"},
 }
 # Within a layer, these may use those.
 WITHIN = {
     ("config", "errors"),
     ("labels", "errors"),
+    ("runtime", "errors"),
     ("cli_training", "terminal"),
     ("cli", "terminal"),
     ("cli", "cli_training"),

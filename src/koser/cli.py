@@ -156,7 +156,8 @@ def predict(
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
     from koser.inference.output import find_clips, iter_lines, text_file
-    from koser.inference.recognizer import Failure, load_recognizer
+    from koser.inference.prediction import Failure
+    from koser.inference.recognizer import load_recognizer
 
     clips = find_clips(paths or [], manifest)
     recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)

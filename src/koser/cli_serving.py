@@ -31,7 +31,7 @@ def serve(
     from logging.config import dictConfig
 
     from koser.config import resolve_config
-    from koser.inference.recognizer import load_recognizer
+    from koser.inference.models import load_model
     from koser.serving.gate import Keys
     from koser.serving.logs import log_settings
     from koser.serving.running import new_server
@@ -40,8 +40,8 @@ def serve(
 
     config = resolve_config(ServeConfig, overrides=settings or [])
     keys = None if api_key_file is None else Keys.read(api_key_file)
-    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
-    server = new_server(Service(recognizer, config), keys, host=host, port=port)
+    service = Service(load_model(model, encoder=encoder), config)
+    server = new_server(service, keys, host=host, port=port)
     typer.echo(f"koser serves '{model}' at http://{host}:{port}/ (Ctrl-C ends it)", err=True)
     dictConfig(log_settings())
     server.run()

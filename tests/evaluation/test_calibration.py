@@ -4,10 +4,15 @@ import math
 
 import numpy as np
 import pytest
+import scipy.special
 import sklearn.metrics
 
 from koser.errors import ConfigError, UndefinedMetricError
-from koser.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from koser.evaluation.calibration import (
+    apply_temperature,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
 
 LABELS = ["angry", "neutral", "sadness"]
 
@@ -119,3 +124,22 @@ def test_probabilities_of_another_shape_are_refused(probabilities, match):
 def test_an_ece_without_bins_is_refused():
     with pytest.raises(ConfigError, match="n_bins = 0"):
         expected_calibration_error(["angry"], [[1.0, 0.0, 0.0]], labels=LABELS, n_bins=0)
+
+
+@pytest.mark.parametrize("temperature", [0.25, 1.0, 3.0])
+def test_a_temperature_divides_the_logits(temperature):
+    logits = np.random.default_rng(0).normal(size=(5, 4, 7)) * 20
+    expected = scipy.special.softmax(logits / temperature, axis=-1)
+    actual = apply_temperature(scipy.special.softmax(logits, axis=-1), temperature)
+    np.testing.assert_allclose(actual, expected, atol=1e-12)
+
+
+def test_a_temperature_leaves_what_is_impossible_impossible():
+    assert apply_temperature([1.0, 0.0], 5.0).tolist() == [1.0, 0.0]
+    assert apply_temperature([1e-300, 1e-305], 0.5).tolist() == pytest.approx([1.0, 1e-10])
+
+
+@pytest.mark.parametrize("temperature", [0.0, -1.0, math.nan, math.inf])
+def test_a_temperature_that_is_none_is_refused(temperature):
+    with pytest.raises(ConfigError, match="above 0"):
+        apply_temperature([0.5, 0.5], temperature)

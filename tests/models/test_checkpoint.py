@@ -20,6 +20,7 @@ CHECKPOINT = Checkpoint(
     config={"train": {"epochs": 3}},
     origin={"split": {"protocol": "speaker"}, "note": "한국어"},
     state={"weight": torch.arange(6.0).view(2, 3)},
+    temperature=1.25,
 )
 
 
@@ -27,9 +28,17 @@ def test_a_checkpoint_is_read_as_it_was_written(tmp_path):
     CHECKPOINT.write(tmp_path / "a.pth")
     loaded = Checkpoint.read(tmp_path / "a.pth")
     assert torch.equal(loaded.state["weight"], CHECKPOINT.state["weight"])
-    for name in ("system", "labels", "config", "origin"):
+    for name in ("system", "labels", "config", "origin", "temperature"):
         assert getattr(loaded, name) == getattr(CHECKPOINT, name)
     assert os.listdir(tmp_path) == ["a.pth"]
+
+
+def test_a_checkpoint_from_before_temperatures_has_one_that_changes_nothing(tmp_path):
+    CHECKPOINT.write(tmp_path / "a.pth")
+    values = load_tensors(tmp_path / "a.pth")
+    del values["temperature"]
+    save_tensors(values, tmp_path / "old.pth")
+    assert Checkpoint.read(tmp_path / "old.pth").temperature == 1.0
 
 
 def test_equal_checkpoints_are_equal_bytes(tmp_path):

@@ -6,7 +6,8 @@ import soundfile
 from fixtures.servers import running
 
 from koser.config import resolve_config
-from koser.inference.recognizer import load_recognizer
+from koser.inference.models import load_model
+from koser.inference.recognizer import Recognizer
 from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ("angry", "neutral", "calm")
@@ -24,8 +25,14 @@ def model_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def recognizer(model_folder):
-    return load_recognizer(model_folder)
+def model(model_folder):
+    return load_model(model_folder)
+
+
+@pytest.fixture(scope="session")
+def recognizer(model):
+    """The same model, asked directly."""
+    return Recognizer(model)
 
 
 @pytest.fixture(scope="session")
@@ -49,17 +56,17 @@ def sound_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(recognizer):
+def served(model):
     """One server with default limits, for all tests that leave it as it is."""
-    with running(recognizer) as server:
+    with running(model) as server:
         yield server
 
 
 @pytest.fixture
-def serve(recognizer):
+def serve(model):
     """Start a server with limits of the test's own."""
 
     def start(**options):
-        return running(recognizer, **options)
+        return running(model, **options)
 
     return start

@@ -125,8 +125,8 @@ def test_a_defect_is_a_problem_with_the_id_that_the_log_has(serve, sound_file, c
 
 
 @pytest.fixture(scope="module")
-def guarded(recognizer):
-    with running(recognizer, keys=Keys(["another-key-of-somebody", KEY])) as server:
+def guarded(model):
+    with running(model, keys=Keys(["another-key-of-somebody", KEY])) as server:
         yield server
 
 

@@ -32,6 +32,15 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not sa
 
 
 @dataclass(frozen=True)
+class Clip:
+    """An utterance's place: a file, or a part of one in seconds."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
+
+
+@dataclass(frozen=True)
 class AudioInfo:
     """What the header of an audio file says.
 

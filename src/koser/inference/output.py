@@ -10,12 +10,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
-from koser.data.corpora.collecting import audio_files
+from koser.audio.listing import audio_files
+from koser.audio.reading import Clip
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError
-from koser.features.extraction import Clip, clips_of
+from koser.features.extraction import clips_of
 from koser.files import replacing
-from koser.inference.recognizer import Failure, Prediction
+from koser.inference.prediction import Failure, Prediction
 
 
 def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:

@@ -35,6 +35,9 @@ class Checkpoint:
         Protocol, split hash, seed, corpus and the like; never needed to predict.
     state : dict[str, torch.Tensor]
         The network's trained parameters and its buffers.
+    temperature : float
+        What logits are divided by, to be believed: fitted on the val part, 1.0 where it
+        was not.
     """
 
     system: str
@@ -42,6 +45,7 @@ class Checkpoint:
     config: dict[str, Any]
     origin: dict[str, Any]
     state: dict[str, torch.Tensor]
+    temperature: float = 1.0
 
     def write(self, path: Path) -> None:
         """Write; a reader sees the old file or the whole new one."""
@@ -53,6 +57,7 @@ class Checkpoint:
                 "config": self.config,
                 "origin": self.origin,
                 "state": self.state,
+                "temperature": self.temperature,
             },
             path,
         )
@@ -93,6 +98,7 @@ class Checkpoint:
             config=values["config"],
             origin=values["origin"],
             state=values["state"],
+            temperature=float(values.get("temperature", 1.0)),  # not in files of koser 0.1
         )
 
 

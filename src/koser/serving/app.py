@@ -138,13 +138,12 @@ def _add_recognition(app: FastAPI, service: Service) -> None:
     async def predict(
         request: Request, threshold: Threshold = None, labels: Labels = None
     ) -> Response:
-        answerer = service.configured(threshold, labels)
+        recognizer = service.configured(threshold, labels)
         async with service.received(request, service.config.max_predict_seconds) as spool:
             waveform, duration = spool.read_waveform(), spool.duration
         probabilities = await service.model.predict(waveform, service.config.predict_timeout)
         service.metrics.audio_seconds.labels("/v1/predict").inc(duration)
-        prediction = answerer.to_prediction(probabilities, duration)
-        values = prediction.to_dict()
+        values = recognizer.interpret(probabilities, duration).to_dict()
         return JSONResponse({name: values[name] for name in PredictionAnswer.model_fields})
 
     @app.get(

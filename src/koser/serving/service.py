@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+
+import numpy as np
 
 from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
+from koser.inference.models import ProbabilityModel
 from koser.inference.recognizer import Recognizer
 from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
@@ -21,22 +24,48 @@ from koser.serving.spool import Buffered, Spool
 from koser.serving.uploads import expected_bytes, receive
 
 
+class SharedModel:
+    """A model whose batches are made of what all requests ask for.
+
+    Parameters
+    ----------
+    model : ProbabilityModel
+        The model.
+    thread : ModelThread
+        Where it is computed.
+    """
+
+    is_threaded = False
+
+    def __init__(self, model: ProbabilityModel, thread: ModelThread) -> None:
+        self.labels = model.labels
+        self.origin = model.origin
+        self._thread = thread
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities of waveforms [shape=(n_waveforms, n_labels)]."""
+        return self._thread.predict_waveforms(waveforms)
+
+
 class Service:
     """What serves one model.
 
     Parameters
     ----------
-    recognizer : Recognizer
+    model : ProbabilityModel
         The model.
     config : ServeConfig
         The limits.
     """
 
-    def __init__(self, recognizer: Recognizer, config: ServeConfig) -> None:
-        self.recognizer = recognizer
+    def __init__(self, model: ProbabilityModel, config: ServeConfig) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.model = ModelThread(recognizer.predict_waveforms, config, self.metrics)
+        self.model = ModelThread(model.predict_waveforms, config, self.metrics)
+        # Asked from other threads, it takes part in the batches of all requests.
+        self.recognizer = Recognizer(
+            SharedModel(model, self.model), threshold=config.threshold
+        )
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
         self.is_ready = False

@@ -13,6 +13,9 @@ _MIB = 2**20
 class ServeConfig(Config):
     """Settings of `koser serve`; each can be given as ``--set NAME=VALUE``."""
 
+    # Probability that a label needs where a request says nothing else; 0 for never abstaining.
+    threshold: float = Field(0.0, ge=0, le=1)
+
     # What one request may cost.
     max_upload_bytes: int = Field(64 * _MIB, gt=0)  # of a request's body
     max_predict_seconds: float = Field(120.0, gt=0)  # of sound in a prediction
