@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import soundfile
-from fixtures.servers import running
 
+from fixtures.servers import running
 from koser.config import resolve_config
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
@@ -40,9 +40,7 @@ def sound_file(tmp_path_factory):
     """Write noise that rises and falls as a file of any format."""
     folder = tmp_path_factory.mktemp("sounds")
 
-    def make(
-        *, seconds=0.7, rate=16_000, container="WAV", subtype="PCM_16", n_channels=1, seed=0
-    ):
+    def make(*, seconds=0.7, rate=16_000, container="WAV", subtype="PCM_16", n_channels=1, seed=0):
         rng = np.random.default_rng(seed)
         n_samples = round(seconds * rate)
         waveform = rng.standard_normal((n_samples, n_channels)) * 0.2

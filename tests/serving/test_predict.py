@@ -37,7 +37,7 @@ def test_an_upload_of_any_format_and_way_says_what_the_file_says(
     elif way == "form":
         response = served.client.post("/v1/predict", files={"file": ("누구의 전화.wav", content)})
     else:  # without Content-Length
-        response = served.predict((content[i : i + 999] for i in range(0, len(content), 999)))
+        response = served.predict(content[i : i + 999] for i in range(0, len(content), 999))
     assert response.status_code == 200
     # The same waveform through the same network, alone in both.
     assert_same(response.json(), expected(recognizer, path), tolerance=1e-7)

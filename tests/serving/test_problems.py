@@ -3,8 +3,8 @@
 import socket
 
 import pytest
-from fixtures.servers import assert_problem, running
 
+from fixtures.servers import assert_problem, running
 from koser.errors import ConfigError
 from koser.serving.gate import Keys
 from koser.serving.problems import KINDS
@@ -15,7 +15,7 @@ KEY = "0123456789abcdef0123456789abcdef"
 def form(*parts, boundary="b"):
     body = b""
     for disposition, content in parts:
-        header = f'--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n'
+        header = f"--{boundary}\r\nContent-Disposition: form-data; {disposition}\r\n\r\n"
         body += header.encode() + content + b"\r\n"
     return body + f"--{boundary}--\r\n".encode()
 
@@ -174,7 +174,8 @@ def test_an_upload_without_a_key_is_refused_before_its_body(guarded):
 
 
 @pytest.mark.parametrize(
-    "content", ["", "# only a comment\n", "short\n", "열쇠열쇠열쇠열쇠열쇠열쇠열쇠열쇠\n", f"{KEY}\nshort\n"]
+    "content",
+    ["", "# only a comment\n", "short\n", "열쇠열쇠열쇠열쇠열쇠열쇠열쇠열쇠\n", f"{KEY}\nshort\n"],
 )
 def test_a_file_without_proper_keys_is_refused(tmp_path, content):
     (tmp_path / "keys").write_text(content, encoding="utf-8")

@@ -137,9 +137,9 @@ def load(
             waveform = np.empty(n_samples, np.float32)
         except MemoryError as error:  # a damaged header may promise years of sound
             raise AudioError(
-                f"'{info.path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, which do "
-                f"not fit in memory. If that is true, load it in segments with `start` and `end`; "
-                f"if not, its header is damaged: copy or download it again."
+                f"'{info.path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, "
+                f"which do not fit in memory. If that is true, load it in segments with `start` "
+                f"and `end`; if not, its header is damaged: copy or download it again."
             ) from error
         n_filled = 0
         for block in _mono_blocks(file, info, first, last):

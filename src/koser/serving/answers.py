@@ -25,6 +25,31 @@ class PredictionAnswer(BaseModel):
     )
 
 
+class SegmentAnswer(BaseModel):
+    """A stretch of sound with one emotion."""
+
+    start: float = Field(description="Seconds from the start of the recording.", ge=0)
+    end: float = Field(description="Seconds from the start of the recording.", gt=0)
+    label: str | None = Field(description="Null where no label reaches the threshold.")
+    confidence: float = Field(description="The largest probability.", ge=0, le=1)
+    probabilities: dict[str, float] = Field(description=_PROBABILITIES)
+
+
+class TimelineAnswer(BaseModel):
+    """What is heard in a recording, and when."""
+
+    duration: float = Field(description="Length of the recording in seconds.", gt=0)
+    labels: list[str] = Field(description="In the order of all probabilities.")
+    speech: list[tuple[float, float]] = Field(
+        description="Start and end of each region of speech in seconds."
+    )
+    segments: list[SegmentAnswer] = Field(description="Ascending, without overlap.")
+    cells: list[SegmentAnswer] = Field(description="The curve that the segments were made from.")
+    peaks: list[float] | None = Field(
+        description="Outline of the waveform, if it was asked for.", default=None
+    )
+
+
 class ModelAnswer(BaseModel):
     """What this server serves."""
 

@@ -4,41 +4,32 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import FastAPI, Query, Request, WebSocket
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from fastapi import FastAPI, WebSocket
+from fastapi.exceptions import (
+    RequestValidationError,
+    ValidationException,
+    WebSocketRequestValidationError,
+)
+from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from koser import __version__
-from koser.serving.answers import ModelAnswer, PredictionAnswer, StateAnswer
 from koser.serving.gate import Gate, Keys
+from koser.serving.operation import add_operation, add_page
 from koser.serving.problems import (
-    KINDS,
-    Problem,
     ProblemDetails,
+    ProblemError,
     documented,
     problem_of_status,
     problem_response,
 )
+from koser.serving.recognition import add_recognition
 from koser.serving.service import Service
-from koser.serving.uploads import UPLOAD_BODY
 
-_UPLOAD_PROBLEMS = (
-    "bad-request",
-    "unauthorized",
-    "upload-timeout",
-    "upload-too-large",
-    "audio-too-long",
-    "unsupported-media-type",
-    "audio-unreadable",
-    "invalid-request",
-    "busy",
-    "model-timeout",
-)
 _DESCRIPTION = (
     "Emotions in Korean speech: calibrated probabilities of a sound (`/v1/predict`), a timeline of "
     "a recording (`/v1/timeline`), and results while one speaks (WebSocket `/v1/stream`, see "
@@ -74,14 +65,15 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
         responses=documented("method-not-allowed"),
     )
     _handle_errors(app, service)
-    _add_recognition(app, service)
-    _add_operation(app, service)
+    add_recognition(app, service)
+    add_operation(app, service)
+    add_page(app)
     _describe(app, needs_key=keys is not None)
     return Gate(app, keys or Keys(), service.metrics)
 
 
 def _handle_errors(app: FastAPI, service: Service) -> None:
-    async def answer(connection: HTTPConnection, problem: Problem) -> Response | None:
+    async def answer(connection: HTTPConnection, problem: ProblemError) -> Response | None:
         service.metrics.problems.labels(problem.kind).inc()
         response = problem_response(problem, connection.state.request_id)
         if isinstance(connection, WebSocket):
@@ -89,8 +81,8 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
             return None
         return response
 
-    @app.exception_handler(Problem)
-    async def on_problem(connection: HTTPConnection, error: Problem) -> Response | None:
+    @app.exception_handler(ProblemError)
+    async def on_problem(connection: HTTPConnection, error: ProblemError) -> Response | None:
         return await answer(connection, error)
 
     @app.exception_handler(HTTPException)
@@ -103,98 +95,21 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         return await answer(connection, problem)
 
     @app.exception_handler(RequestValidationError)
-    async def on_invalid(
-        connection: HTTPConnection, error: RequestValidationError
-    ) -> Response | None:
+    async def on_invalid(connection: HTTPConnection, error: ValidationException) -> Response | None:
         found = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
-        return await answer(connection, Problem("invalid-request", "; ".join(found)))
+        return await answer(connection, ProblemError("invalid-request", "; ".join(found)))
+
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def on_invalid_stream(
+        connection: HTTPConnection, error: WebSocketRequestValidationError
+    ) -> Response | None:
+        return await on_invalid(connection, error)
 
     @app.exception_handler(Exception)
     async def on_defect(connection: HTTPConnection, _: Exception) -> Response | None:
         # Raised again by the framework afterwards: the gate writes it into the log.
         identity = connection.state.request_id
-        return await answer(connection, Problem("internal-error", f"See the log: {identity}."))
-
-
-Threshold = Annotated[
-    float | None,
-    Query(ge=0, le=1, description="Probability below which `label` is null."),
-]
-Labels = Annotated[
-    list[str] | None,
-    Query(description="Only these labels, their probabilities brought to 1; repeat to name more."),
-]
-
-
-def _add_recognition(app: FastAPI, service: Service) -> None:
-    @app.post(
-        "/v1/predict",
-        tags=["recognition"],
-        summary="Probabilities of every label for one sound",
-        response_model=PredictionAnswer,
-        responses=documented(*_UPLOAD_PROBLEMS),
-        openapi_extra=UPLOAD_BODY,
-    )
-    async def predict(
-        request: Request, threshold: Threshold = None, labels: Labels = None
-    ) -> Response:
-        recognizer = service.configured(threshold, labels)
-        async with service.received(request, service.config.max_predict_seconds) as spool:
-            waveform, duration = spool.read_waveform(), spool.duration
-        probabilities = await service.model.predict(waveform, service.config.predict_timeout)
-        service.metrics.audio_seconds.labels("/v1/predict").inc(duration)
-        values = recognizer.interpret(probabilities, duration).to_dict()
-        return JSONResponse({name: values[name] for name in PredictionAnswer.model_fields})
-
-    @app.get(
-        "/v1/model",
-        tags=["recognition"],
-        summary="Labels and limits",
-        response_model=ModelAnswer,
-        responses=documented("unauthorized"),
-    )
-    async def model() -> ModelAnswer:
-        return service.describe_model()
-
-
-def _add_operation(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", tags=["operation"], summary="The process lives")
-    async def healthz() -> StateAnswer:
-        return StateAnswer(status="ok")
-
-    @app.get(
-        "/readyz",
-        tags=["operation"],
-        summary="It takes work",
-        responses=documented("not-ready"),
-    )
-    async def readyz() -> StateAnswer:
-        if service.ending.is_set() or not service.is_ready:
-            raise Problem("not-ready", "Send requests elsewhere: this server is about to end.")
-        return StateAnswer(status="ok")
-
-    @app.get(
-        "/metrics",
-        tags=["operation"],
-        summary="Counters for Prometheus",
-        response_class=PlainTextResponse,
-        responses=documented("unauthorized"),
-    )
-    async def metrics() -> Response:
-        return Response(service.metrics.render(), media_type="text/plain; version=0.0.4")
-
-    @app.get(
-        "/problems/{kind}",
-        tags=["operation"],
-        summary="What a kind of problem means",
-        response_class=PlainTextResponse,
-        responses=documented("not-found"),
-    )
-    async def problem_page(kind: str) -> Response:
-        if kind not in KINDS:
-            raise Problem("not-found", "No problem of this server is called so.")
-        found = KINDS[kind]
-        return PlainTextResponse(f"{found.status} {found.title}\n\n{found.meaning}\n")
+        return await answer(connection, ProblemError("internal-error", f"See the log: {identity}."))
 
 
 def _describe(app: FastAPI, *, needs_key: bool) -> None:

@@ -19,7 +19,7 @@ import numpy as np
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.serving.metrics import Metrics
-from koser.serving.problems import Problem
+from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 
 _logger = logging.getLogger(__name__)
@@ -80,11 +80,11 @@ class ModelThread:
 
         Raises
         ------
-        Problem
+        ProblemError
             If too many wait already, or it takes too long.
         """
         if len(self._clips) >= self._config.max_waiting:
-            raise Problem(
+            raise ProblemError(
                 "busy",
                 f"{self._config.max_waiting} clips wait for the model. Try again later.",
                 {"Retry-After": str(self._config.retry_after)},
@@ -95,7 +95,7 @@ class ModelThread:
             async with asyncio.timeout(timeout):
                 return await future
         except TimeoutError as error:
-            raise Problem(
+            raise ProblemError(
                 "model-timeout", f"The model did not answer within {timeout:g} s."
             ) from error
 

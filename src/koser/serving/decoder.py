@@ -29,7 +29,7 @@ _DETAIL_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
-class Refusal(Exception):
+class RefusalError(Exception):
     """Sound that is refused, as a kind of problem and its detail."""
 
     kind: str
@@ -53,7 +53,7 @@ def decode(upload: int, waveform: int, max_seconds: float) -> int:
 
     Raises
     ------
-    Refusal
+    RefusalError
         If it is too long, or no sound that can be decoded.
     """
     path = f"/proc/self/fd/{upload}"
@@ -62,16 +62,16 @@ def decode(upload: int, waveform: int, max_seconds: float) -> int:
         _check_header(info.duration, info.sampling_rate, info.n_channels, max_seconds)
         n_written = 0
         for block in iter_blocks(path, name=_NAME):
-            content = memoryview(np.ascontiguousarray(block)).cast("B")
+            content = memoryview(np.ascontiguousarray(block)).cast("B")  # type: ignore[arg-type]  # NumPy has it at run time
             while content:
                 n_bytes = os.pwrite(waveform, content, n_written)
                 n_written, content = n_written + n_bytes, content[n_bytes:]
             if n_written > 4 * SAMPLING_RATE * (max_seconds + 1):  # whatever the header says
-                raise Refusal("audio-too-long", f"More than {max_seconds:g} s of sound.")
+                raise RefusalError("audio-too-long", f"More than {max_seconds:g} s of sound.")
     except AudioError as error:
-        raise Refusal("audio-unreadable", str(error)) from error
+        raise RefusalError("audio-unreadable", str(error)) from error
     except MemoryError as error:
-        raise Refusal(
+        raise RefusalError(
             "audio-unreadable", "Decoding it needs more memory than the server gives one upload."
         ) from error
     return n_written // 4
@@ -79,13 +79,13 @@ def decode(upload: int, waveform: int, max_seconds: float) -> int:
 
 def _check_header(duration: float, rate: int, n_channels: int, max_seconds: float) -> None:
     if duration > max_seconds:
-        raise Refusal(
+        raise RefusalError(
             "audio-too-long",
             f"The sound lasts {duration:.1f} s by its header; this takes {max_seconds:g} s. "
             f"Send it in pieces.",
         )
     if not (_MIN_RATE <= rate <= _MAX_RATE and n_channels <= _MAX_CHANNELS):
-        raise Refusal(
+        raise RefusalError(
             "audio-unreadable",
             f"A header of {rate} Hz and {n_channels} channels is no recording of speech "
             f"({_MIN_RATE} to {_MAX_RATE} Hz, {_MAX_CHANNELS} channels at most).",
@@ -99,9 +99,9 @@ def serve(channel: socket.socket) -> None:
         if not message:
             return
         try:
-            n_samples = decode(*descriptors, json.loads(message)["max_seconds"])
+            n_samples = decode(descriptors[0], descriptors[1], json.loads(message)["max_seconds"])
             answer: dict[str, object] = {"n_samples": n_samples}
-        except Refusal as refusal:
+        except RefusalError as refusal:
             answer = {"kind": refusal.kind, "detail": refusal.detail[:_DETAIL_CHARACTERS]}
         finally:
             for descriptor in descriptors:

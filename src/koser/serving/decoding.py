@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 
 from koser.serving.logs import log_event
 from koser.serving.metrics import Metrics
-from koser.serving.problems import Problem
+from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 from koser.serving.spool import Spool
 
@@ -21,7 +21,7 @@ _MESSAGE_BYTES = 4096
 _START_TIMEOUT = 60.0  # seconds; an interpreter and NumPy on a busy machine
 
 
-class DecoderLost(Exception):
+class DecoderLostError(Exception):
     """The process ended, or was killed, before it answered."""
 
 
@@ -45,7 +45,7 @@ class _Decoder:
         decoder = cls(process, ours)
         try:
             await decoder._receive(_START_TIMEOUT)
-        except DecoderLost:
+        except DecoderLostError:
             await decoder.stop()
             raise
         return decoder
@@ -55,7 +55,7 @@ class _Decoder:
         try:
             socket.send_fds(self._channel, [message], [spool.upload, spool.waveform])
         except OSError as error:
-            raise DecoderLost("it had ended") from error
+            raise DecoderLostError("it had ended") from error
         return await self._receive(timeout)
 
     async def _receive(self, timeout: float) -> dict[str, object]:
@@ -64,11 +64,11 @@ class _Decoder:
             async with asyncio.timeout(timeout):
                 message = await loop.sock_recv(self._channel, _MESSAGE_BYTES)
         except TimeoutError as error:
-            raise DecoderLost(f"it took more than {timeout:g} s") from error
+            raise DecoderLostError(f"it took more than {timeout:g} s") from error
         except OSError as error:
-            raise DecoderLost("it crashed") from error
+            raise DecoderLostError("it crashed") from error
         if not message:
-            raise DecoderLost("it crashed")
+            raise DecoderLostError("it crashed")
         answer: dict[str, object] = json.loads(message)
         return answer
 
@@ -123,11 +123,11 @@ class Decoders:
 
         Raises
         ------
-        Problem
+        ProblemError
             If the sound is refused, or too many uploads wait already.
         """
         if self._n_asking >= self._config.max_decoding + self._config.n_decoders:
-            raise Problem(
+            raise ProblemError(
                 "busy",
                 f"{self._config.max_decoding} uploads wait to be decoded. Try again later.",
                 {"Retry-After": str(self._config.retry_after)},
@@ -137,17 +137,17 @@ class Decoders:
             async with self._borrowed() as decoder:
                 with self._metrics.decode_seconds.time():
                     answer = await decoder.decode(spool, self._config.decode_timeout)
-        except DecoderLost as error:
+        except DecoderLostError as error:
             self._metrics.decoders_lost.inc()
             log_event(_logger, logging.ERROR, "decoder lost", reason=str(error))
-            raise Problem(
+            raise ProblemError(
                 "audio-unreadable",
-                f"The decoder was lost over this upload: {error}. Convert it to a 16 kHz WAV first.",
+                f"The decoder was lost over this upload: {error}. Convert it to a WAV.",
             ) from error
         finally:
             self._n_asking -= 1
         if "n_samples" not in answer:
-            raise Problem(str(answer["kind"]), str(answer["detail"]))
+            raise ProblemError(str(answer["kind"]), str(answer["detail"]))
         spool.set_decoded(int(str(answer["n_samples"])))
 
     @asynccontextmanager

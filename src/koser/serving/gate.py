@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from koser.errors import ConfigError
 from koser.serving.logs import log_event
 from koser.serving.metrics import Metrics
-from koser.serving.problems import Problem, problem_response
+from koser.serving.problems import ProblemError, problem_response
 
 _logger = logging.getLogger("koser.serving.requests")
 
@@ -115,7 +115,7 @@ class Gate:
         try:
             self._check(scope)
             await self._app(scope, receive, request.send)
-        except Problem as problem:
+        except ProblemError as problem:
             self._metrics.problems.labels(problem.kind).inc()
             await request.refuse(problem)
         except ClientDisconnect:
@@ -124,8 +124,9 @@ class Gate:
             # The last resort: a defect of the server is a 500 with an id that the log has too.
             _logger.exception("defect in request %s", request.id)
             request.status = 500
-            problem = Problem("internal-error", f"The server failed on request {request.id}.")
-            await request.refuse(problem)
+            await request.refuse(
+                ProblemError("internal-error", f"The server failed on request {request.id}.")
+            )
         finally:
             request.count(self._metrics)
 
@@ -134,7 +135,7 @@ class Gate:
         if scope["type"] == "websocket":
             _check_origin(headers)
         if scope["path"].startswith(_GUARDED) and not self._keys.accept(_offered_key(headers)):
-            raise Problem(
+            raise ProblemError(
                 "unauthorized",
                 "This server needs an API key: 'Authorization: Bearer KEY' or 'X-API-Key: KEY'.",
                 {"WWW-Authenticate": "Bearer"},
@@ -168,7 +169,7 @@ class _Request:
         self._has_begun = True
         await self._send(message)
 
-    async def refuse(self, problem: Problem) -> None:
+    async def refuse(self, problem: ProblemError) -> None:
         """Answer with a problem, unless an answer has begun already."""
         if self._has_begun:
             if self._scope["type"] == "websocket":
@@ -226,7 +227,7 @@ def _protocols(headers: Headers) -> Sequence[str]:
 def _check_origin(headers: Headers) -> None:
     origin = headers.get("origin")
     if origin is not None and urlsplit(origin).netloc != headers.get("host"):
-        raise Problem(
+        raise ProblemError(
             "foreign-origin",
             "A page from another origin may not open a stream here; open this server's own page.",
         )

@@ -66,6 +66,10 @@ KINDS: Mapping[str, Kind] = {
     "invalid-request": Kind(
         422, "Invalid request", "A parameter or a form field is wrong; `detail` says which."
     ),
+    "bad-message": Kind(
+        422, "Bad message", "A stream takes binary messages of PCM, and one text that ends it."
+    ),
+    "stream-idle": Kind(408, "Stream idle", "No sound came for too long; open another stream."),
     "internal-error": Kind(
         500, "Internal error", "A defect of the server. Its log has the request's id."
     ),
@@ -100,7 +104,7 @@ class ProblemDetails(BaseModel):
 
 
 @dataclass
-class Problem(Exception):
+class ProblemError(Exception):
     """Raised where a request is refused; becomes the response.
 
     Parameters
@@ -126,13 +130,13 @@ class Problem(Exception):
         return KINDS[self.kind].status
 
 
-def problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None) -> Problem:
+def problem_of_status(status: int, detail: str, headers: Mapping[str, str] | None) -> ProblemError:
     """The problem that an HTTP error of the framework means."""
     kind = _KIND_OF_STATUS.get(status, "bad-request" if status < 500 else "internal-error")
-    return Problem(kind, detail or HTTPStatus(status).phrase, headers or {})
+    return ProblemError(kind, detail or HTTPStatus(status).phrase, headers or {})
 
 
-def problem_response(problem: Problem, request_id: str) -> JSONResponse:
+def problem_response(problem: ProblemError, request_id: str) -> JSONResponse:
     """`problem` as a response."""
     kind = KINDS[problem.kind]
     content = ProblemDetails(

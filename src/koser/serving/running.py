@@ -53,9 +53,7 @@ class GracefulServer(uvicorn.Server):
         self.should_exit = True
 
 
-def new_server(
-    service: Service, keys: Keys | None, *, host: str, port: int
-) -> GracefulServer:
+def new_server(service: Service, keys: Keys | None, *, host: str, port: int) -> GracefulServer:
     """A server that is not running yet.
 
     Parameters

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, contextmanager
 
 import numpy as np
-
 from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
@@ -18,7 +18,7 @@ from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
 from koser.serving.decoding import Decoders
 from koser.serving.metrics import Metrics
-from koser.serving.problems import Problem
+from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 from koser.serving.spool import Buffered, Spool
 from koser.serving.uploads import expected_bytes, receive
@@ -63,11 +63,14 @@ class Service:
         self.metrics = Metrics()
         self.model = ModelThread(model.predict_waveforms, config, self.metrics)
         # Asked from other threads, it takes part in the batches of all requests.
-        self.recognizer = Recognizer(
-            SharedModel(model, self.model), threshold=config.threshold
-        )
+        self.recognizer = Recognizer(SharedModel(model, self.model), threshold=config.threshold)
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
+        # Timelines and streams: each waits for the model, for most of its time.
+        self.pool = ThreadPoolExecutor(
+            config.max_timelines + config.max_streams, thread_name_prefix="tracking"
+        )
+        self.n_timelines = self.n_streams = 0
         self.is_ready = False
         self.ending = asyncio.Event()
 
@@ -82,6 +85,7 @@ class Service:
         finally:
             self.is_ready = False
             await self.decoders.stop()
+            await asyncio.to_thread(self.pool.shutdown)
             await asyncio.to_thread(self.model.stop)
 
     def begin_end(self) -> None:
@@ -94,7 +98,7 @@ class Service:
 
         Raises
         ------
-        Problem
+        ProblemError
             If any limit says no, or it is no sound.
         """
         spool = Spool(
@@ -106,9 +110,7 @@ class Service:
         with spool:
             await receive(request, self.config, spool)
             await self.decoders.decode(spool)
-            request.state.log.update(
-                bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3)
-            )
+            request.state.log.update(bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3))
             yield spool
 
     def configured(self, threshold: float | None, labels: list[str] | None) -> Recognizer:
@@ -116,13 +118,13 @@ class Service:
 
         Raises
         ------
-        Problem
+        ProblemError
             If the model has no such label.
         """
         try:
             return self.recognizer.configured(threshold=threshold, labels=labels or None)
         except KoserError as error:
-            raise Problem("invalid-request", str(error)) from error
+            raise ProblemError("invalid-request", str(error)) from error
 
     def describe_model(self) -> ModelAnswer:
         """Labels and limits, for clients."""
@@ -136,11 +138,34 @@ class Service:
             max_upload_bytes=self.config.max_upload_bytes,
         )
 
-    def check_capacity(self, n_held: int, limit: int, what: str) -> None:
-        """Refuse where `limit` of something expensive are being handled already."""
+    @contextmanager
+    def timeline_slot(self) -> Iterator[None]:
+        """One of the timelines that may be made at once."""
+        self._check_capacity(self.n_timelines, self.config.max_timelines, "timelines")
+        self.n_timelines += 1
+        try:
+            yield
+        finally:
+            self.n_timelines -= 1
+
+    @contextmanager
+    def stream_slot(self) -> Iterator[None]:
+        """One of the streams that may be open at once."""
+        self._check_capacity(self.n_streams, self.config.max_streams, "streams")
+        self.n_streams += 1
+        self.metrics.streams.set(self.n_streams)
+        try:
+            yield
+        finally:
+            self.n_streams -= 1
+            self.metrics.streams.set(self.n_streams)
+
+    def _check_capacity(self, n_held: int, limit: int, what: str) -> None:
+        if self.ending.is_set():
+            raise ProblemError("not-ready", "This server is about to end. Ask another one.")
         if n_held >= limit:
-            raise Problem(
+            raise ProblemError(
                 "busy",
-                f"{limit} {what} are open already. Try again later.",
+                f"{limit} {what} are being handled already. Try again later.",
                 {"Retry-After": str(self.config.retry_after)},
             )

@@ -10,7 +10,7 @@ import numpy as np
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.serving.metrics import Metrics
-from koser.serving.problems import Problem
+from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 
 _IN_MEMORY = 8 * 2**20  # bytes; more lie on disk
@@ -38,12 +38,12 @@ class Buffered:
 
         Raises
         ------
-        Problem
+        ProblemError
             If they would be too many.
         """
         limit = self._config.max_buffered_bytes
         if self._n_bytes + n_bytes > limit:
-            raise Problem(
+            raise ProblemError(
                 "busy",
                 f"{self._n_bytes} bytes of sound are being handled; {n_bytes} more would exceed "
                 f"{limit}. Try again later.",
@@ -99,7 +99,7 @@ class Spool:
 
         Raises
         ------
-        Problem
+        ProblemError
             If it exceeds a limit.
         """
         if self.n_bytes + len(chunk) > self._max_bytes:
@@ -115,7 +115,7 @@ class Spool:
 
         Raises
         ------
-        Problem
+        ProblemError
             If the server cannot hold as much.
         """
         self._count(4 * n_samples)
@@ -125,7 +125,7 @@ class Spool:
         """Read the waveform or a part of it [shape=(n_samples,)]."""
         n_left = self.n_samples - first
         waveform = np.empty(n_left if n_samples is None else min(n_left, n_samples), np.float32)
-        view = memoryview(waveform).cast("B")
+        view = memoryview(waveform).cast("B")  # type: ignore[arg-type]  # NumPy has it at run time
         position = 0
         while position < len(view):
             n_read = os.preadv(self.waveform, [view[position:]], 4 * first + position)
@@ -157,9 +157,9 @@ class Spool:
         os.close(self.waveform)
 
 
-def too_large(max_bytes: int) -> Problem:
+def too_large(max_bytes: int) -> ProblemError:
     """The refusal of a body of more than `max_bytes`."""
-    return Problem(
+    return ProblemError(
         "upload-too-large",
         f"The upload has more than {max_bytes} bytes, which is what this server takes. "
         f"Send it compressed (FLAC, Opus), or in pieces.",

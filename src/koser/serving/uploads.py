@@ -13,7 +13,7 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from koser.serving.problems import Problem
+from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 from koser.serving.spool import Spool, too_large
 
@@ -47,7 +47,7 @@ async def receive(request: Request, config: ServeConfig, spool: Spool) -> None:
 
     Raises
     ------
-    Problem
+    ProblemError
         If it is too large, too slow, empty, of a media type that is no sound, or a form
         without exactly one file.
     """
@@ -58,7 +58,7 @@ async def receive(request: Request, config: ServeConfig, spool: Spool) -> None:
                 if chunk:
                     writer.write(chunk)
     except TimeoutError as error:
-        raise Problem(
+        raise ProblemError(
             "upload-timeout",
             f"The body did not arrive within {config.upload_timeout:g} s.",
             {"Connection": "close"},
@@ -81,7 +81,7 @@ def expected_bytes(request: Request, config: ServeConfig) -> int | None:
 def _writer_for(request: Request, spool: Spool) -> _RawBody | _Form:
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
-        raise Problem(
+        raise ProblemError(
             "unsupported-media-type",
             f"Content-Encoding '{encoding[:40]}' is not taken: send the file as it is.",
         )
@@ -91,11 +91,11 @@ def _writer_for(request: Request, spool: Spool) -> _RawBody | _Form:
     if media_type == "multipart/form-data":
         boundary = options.get(b"boundary", b"")
         if not boundary:
-            raise Problem("bad-request", "The Content-Type of the form names no boundary.")
+            raise ProblemError("bad-request", "The Content-Type of the form names no boundary.")
         return _Form(boundary, spool)
     if media_type.startswith("audio/") or media_type in _RAW_TYPES:
         return _RawBody(spool)
-    raise Problem(
+    raise ProblemError(
         "unsupported-media-type",
         f"Content-Type '{media_type[:80]}' is no sound. Send audio/*, application/octet-stream or "
         f"a form with a field '{FIELD}'; with curl: -F {FIELD}=@call.wav",
@@ -113,7 +113,9 @@ class _RawBody:
 
     def finish(self) -> None:
         if not self._spool.n_bytes:
-            raise Problem("audio-unreadable", "The body is empty. Send the bytes of a sound file.")
+            raise ProblemError(
+                "audio-unreadable", "The body is empty. Send the bytes of a sound file."
+            )
 
 
 class _Form:
@@ -143,15 +145,15 @@ class _Form:
         try:
             self._parser.write(chunk)
         except MultipartParseError as error:
-            raise Problem("bad-request", f"The form is malformed: {error}.") from error
+            raise ProblemError("bad-request", f"The form is malformed: {error}.") from error
 
     def finish(self) -> None:
         if not self._is_complete:
-            raise Problem("bad-request", "The form ends before its last boundary.")
+            raise ProblemError("bad-request", "The form ends before its last boundary.")
         if self._n_files != 1:
-            raise Problem("invalid-request", f"The form has no field '{FIELD}'.")
+            raise ProblemError("invalid-request", f"The form has no field '{FIELD}'.")
         if not self._spool.n_bytes:
-            raise Problem("audio-unreadable", f"The field '{FIELD}' is empty.")
+            raise ProblemError("audio-unreadable", f"The field '{FIELD}' is empty.")
 
     def _on_part_begin(self) -> None:
         self._disposition = b""
@@ -171,14 +173,14 @@ class _Form:
         _, options = parse_options_header(self._disposition)
         name = options.get(b"name", b"").decode("utf-8", "replace")
         if name != FIELD:
-            raise Problem(
+            raise ProblemError(
                 "invalid-request",
                 f"The form has a field '{name[:40]}'. It takes one file, in the field '{FIELD}'; "
                 f"options go into the query.",
             )
         self._n_files += 1
         if self._n_files > 1:
-            raise Problem(
+            raise ProblemError(
                 "invalid-request", "The form has several files. Send one in each request."
             )
 
