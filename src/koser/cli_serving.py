@@ -34,16 +34,18 @@ def serve(
     from koser.inference.models import load_model
     from koser.serving.gate import Keys
     from koser.serving.logs import log_settings
-    from koser.serving.running import new_server
+    from koser.serving.running import new_server, open_socket
     from koser.serving.service import Service
     from koser.serving.settings import ServeConfig
 
     config = resolve_config(ServeConfig, overrides=settings or [])
     keys = None if api_key_file is None else Keys.read(api_key_file)
-    service = Service(load_model(model, encoder=encoder), config)
-    server = new_server(service, keys, host=host, port=port)
-    typer.echo(f"koser serves '{model}' at http://{host}:{port}/ (Ctrl-C ends it)", err=True)
+    listening = open_socket(host, port)
+    server = new_server(Service(load_model(model, encoder=encoder), config), keys)
+    place = f"[{host}]" if ":" in host else host
+    address = f"http://{place}:{listening.getsockname()[1]}/"
+    typer.echo(f"koser serves '{model}' at {address} (Ctrl-C ends it)", err=True)
     dictConfig(log_settings())
-    server.run()
+    server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(1)

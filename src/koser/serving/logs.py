@@ -54,5 +54,7 @@ def log_settings(level: str = "INFO") -> dict[str, Any]:
         "loggers": {
             name: {"handlers": ["stderr"], "level": level, "propagate": False}
             for name in ("koser", "uvicorn")
-        },
+        }
+        # It would write addresses and query strings.
+        | {"uvicorn.access": {"handlers": [], "level": "CRITICAL", "propagate": False}},
     }

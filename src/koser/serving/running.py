@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 from types import FrameType
 
 import uvicorn
 
+from koser.errors import ConfigError
 from koser.serving.app import create_app
 from koser.serving.gate import Keys
 from koser.serving.logs import log_event
@@ -38,11 +40,12 @@ class GracefulServer(uvicorn.Server):
         await super().startup(sockets)  # type: ignore[arg-type]
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin the end at the first signal; a second one cuts it short."""
-        if self._loop is None or self._service.ending.is_set():
-            self.should_exit = self.force_exit = True
+        """Begin the end at the first signal; a second one ends the drain, a third everything."""
+        if self._loop is not None and not self._service.ending.is_set():
+            self._loop.call_soon_threadsafe(self._begin_end, sig)
             return
-        self._loop.call_soon_threadsafe(self._begin_end, sig)
+        self.force_exit = self.should_exit
+        self.should_exit = True
 
     def _begin_end(self, sig: int) -> None:
         log_event(_logger, logging.INFO, "ending", signal=sig)
@@ -53,8 +56,36 @@ class GracefulServer(uvicorn.Server):
         self.should_exit = True
 
 
-def new_server(service: Service, keys: Keys | None, *, host: str, port: int) -> GracefulServer:
-    """A server that is not running yet.
+def open_socket(host: str, port: int) -> socket.socket:
+    """Listen, before anything is loaded.
+
+    Parameters
+    ----------
+    host, port : str, int
+        Where; port 0 for any that is free.
+
+    Raises
+    ------
+    ConfigError
+        If that is not possible.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listening = socket.socket(family)
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listening.bind((host, port))
+        listening.listen(2048)
+    except OSError as error:
+        listening.close()
+        raise ConfigError(
+            f"Cannot listen on {host}, port {port}: {error.strerror or error}. "
+            f"Choose another with --port or --host."
+        ) from error
+    return listening
+
+
+def new_server(service: Service, keys: Keys | None) -> GracefulServer:
+    """A server that is not running yet; `run` it with the sockets it is to use.
 
     Parameters
     ----------
@@ -62,13 +93,9 @@ def new_server(service: Service, keys: Keys | None, *, host: str, port: int) -> 
         What is served.
     keys : Keys or None
         Who may use it; None for everybody.
-    host, port : str, int
-        Where it listens; port 0 for any that is free.
     """
     config = uvicorn.Config(
         create_app(service, keys),
-        host=host,
-        port=port,
         log_config=None,  # the process's own: see `koser.serving.logs`
         access_log=False,  # the gate writes one, without addresses and query strings
         server_header=False,

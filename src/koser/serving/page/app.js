@@ -81,7 +81,8 @@ function showDownloads() {
   const group = find("downloads");
   group.querySelectorAll("button").forEach((button) => button.remove());
   const view = result.current();
-  if (!view || view.isLive) return;
+  group.hidden = !view || view.isLive;
+  if (group.hidden) return;
   for (const format of formatsOf(view)) {
     const button = Object.assign(document.createElement("button"), { type: "button", className: "quiet" });
     button.textContent = FORMATS[format];
@@ -108,8 +109,7 @@ async function startRecording() {
   const stream = openStream(microphone.samplingRate, onMessage, onEnd);
   take = (pcm) => {
     nSamples += pcm.length;
-    const peak = pcm.reduce((largest, sample) => Math.max(largest, Math.abs(sample)), 0) / 32768;
-    result.addPeak(peak, nSamples / microphone.samplingRate);
+    result.addPeaks(outline(pcm), nSamples / microphone.samplingRate);
     stream.push(pcm.buffer);
   };
   recording = { microphone, stream };
@@ -117,6 +117,15 @@ async function startRecording() {
   early.splice(0).forEach((pcm) => take(pcm));
   setStatus("listening");
   showRecording();
+}
+
+// The largest magnitude in each of four stretches: the waveform's outline.
+function outline(pcm) {
+  const size = Math.ceil(pcm.length / 4);
+  return [0, 1, 2, 3].map((i) => {
+    const stretch = pcm.subarray(i * size, (i + 1) * size);
+    return stretch.reduce((largest, sample) => Math.max(largest, Math.abs(sample)), 0) / 32768;
+  });
 }
 
 function onMessage(message) {

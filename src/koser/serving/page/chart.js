@@ -3,7 +3,7 @@
 import { colorOf, dashOf } from "./colors.js";
 import { clock } from "./texts.js";
 
-const LEFT = 38;
+const LEFT = 48;
 const BOTTOM = 22;
 const GAP = 10;
 
@@ -60,7 +60,7 @@ function drawAxes(context, area, x, begin, end) {
   for (let time = Math.ceil(begin / step) * step; time <= end + 1e-6; time += step) {
     context.textAlign = time === 0 ? "left" : x(time) > area.right - 20 ? "right" : "center";
     line(context, x(time), area.bottom, x(time), area.bottom + 4);
-    context.fillText(clock(time), x(time), area.bottom + 7);
+    context.fillText(clock(time, step < 1 ? 1 : 0), x(time), area.bottom + 7);
   }
 }
 

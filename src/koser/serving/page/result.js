@@ -23,7 +23,7 @@ export function showTimeline(timeline, file) {
   render();
 }
 
-// Begins a stream's picture, which `addResult` and `addPeak` continue.
+// Begins a stream's picture, which `addResult` and `addPeaks` continue.
 export function beginLive(labels) {
   view = { labels, duration: 0, segments: [], cells: [], speech: [], peaks: [], isLive: true };
   find("result").hidden = false;
@@ -31,8 +31,8 @@ export function beginLive(labels) {
   render();
 }
 
-export function addPeak(peak, duration) {
-  view.peaks.push(peak);
+export function addPeaks(peaks, duration) {
+  view.peaks.push(...peaks);
   view.duration = duration;
   view.peaksEnd = duration;
   view.begin = duration - LIVE_SPAN;

@@ -107,9 +107,10 @@ export function percent(probability) {
   return new Intl.NumberFormat(language(), { maximumFractionDigits: 0 }).format(100 * probability);
 }
 
-export function clock(seconds) {
+export function clock(seconds, digits = 1) {
   const minutes = Math.floor(seconds / 60);
-  return `${minutes}:${(seconds - 60 * minutes).toFixed(1).padStart(4, "0")}`;
+  const rest = (seconds - 60 * minutes).toFixed(digits);
+  return `${minutes}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
 }
 
 // Puts the chosen language into everything that is marked in the page.
