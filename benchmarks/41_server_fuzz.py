@@ -36,6 +36,7 @@ def main() -> None:
             more, later = post_all(server, uploads[warm:])
             after = server.memory_mb(), server.n_descriptors()
             is_alive = server.process.poll() is None and '"ok"' in server.get("/healthz")
+            defects = server.defects()
             lost = re.findall(r"koser_decoders_lost_total ([\d.]+)", server.get("/metrics"))
     counts, problems = counts + more, problems + later
     statuses = sorted({status for _, status in counts})
@@ -46,7 +47,7 @@ def main() -> None:
     )
     print(f"memory {before[0]:.0f} MB after {warm}, {after[0]:.0f} MB after {len(uploads)}")
     print(f"descriptors {before[1]} and {after[1]}; decoders that were replaced: {float(*lost):.0f}")
-    for problem in problems[:5]:
+    for problem in [*problems[:5], *defects[:3]]:
         print(problem)
     print_verdict(f"{len(problems)} answers that are none", "none", is_met=not problems)
     print_verdict("the server answers", "after all of them", is_met=is_alive)

@@ -35,16 +35,24 @@ class Server:
         Of it.
     port : int
         Where it listens, on 127.0.0.1.
+    log_file : Path
+        What it writes.
     """
 
     process: subprocess.Popen[bytes]
     port: int
+    log_file: Path
 
     def get(self, path: str) -> str:
         """The answer to a GET."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self.port}{path}", timeout=30) as answer:
             content: bytes = answer.read()
         return content.decode()
+
+    def defects(self) -> list[str]:
+        """Lines of its log with a traceback."""
+        lines = self.log_file.read_text(encoding="utf-8").splitlines()
+        return [line for line in lines if "raceback" in line]
 
     def memory_mb(self) -> float:
         """Resident memory of it and its children, in MB."""
@@ -116,9 +124,9 @@ def running(command: Sequence[str]) -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    with tempfile.TemporaryFile() as log:
+    with tempfile.NamedTemporaryFile() as log:
         process = subprocess.Popen([*command, "--port", str(port)], stderr=log, stdout=log)
-        server = Server(process, port)
+        server = Server(process, port, Path(log.name))
         try:
             deadline = time.monotonic() + 60
             while True:
@@ -127,8 +135,7 @@ def running(command: Sequence[str]) -> Iterator[Server]:
                     break
                 except OSError:
                     if process.poll() is not None or time.monotonic() > deadline:
-                        log.seek(0)
-                        sys.exit(f"The server did not start:\n{log.read().decode()}")
+                        sys.exit(f"The server did not start:\n{server.log_file.read_text()}")
                     time.sleep(0.1)
             yield server
         finally:

@@ -21,7 +21,7 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "cli", "cli_training", "__main__"},
+    {"terminal", "cli", "cli_inference", "cli_training", "__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,12 +31,13 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_training"},
+    "typer": {"cli", "cli_inference", "cli_training"},
     "rich": {"terminal"},
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
-    "onnxruntime": {"runtime"},
+    "onnxruntime": {"runtime", "inference"},  # where it runs models, and where it shrinks them
+    "onnx": {"inference"},
 }
 # Within a layer, these may use those.
 WITHIN = {
@@ -46,6 +47,7 @@ WITHIN = {
     ("cli_training", "terminal"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_inference"),
     ("__main__", "cli"),
 }
 

@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse, Response
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.inference.segments import TimelineOptions
+from koser.inference.writers import render_timeline
 from koser.serving.answers import ModelAnswer, PredictionAnswer, TimelineAnswer
 from koser.serving.problems import documented
 from koser.serving.service import Service
@@ -122,8 +123,6 @@ def _add_timeline(app: FastAPI, service: Service) -> None:
                 outline = await asyncio.to_thread(measure_peaks, spool, peaks) if peaks else None
         service.metrics.audio_seconds.labels("/v1/timeline").inc(made.duration)
         if format != "json":
-            from koser.inference.writers import render_timeline
-
             return Response(render_timeline(made, format), media_type=MEDIA_TYPES[format])
         values = made.to_dict() | {"peaks": outline}
         return JSONResponse({name: values[name] for name in TimelineAnswer.model_fields})
