@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import re
 import tempfile
+import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -32,8 +33,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         with running(koser_serve(write_model(Path(folder) / "run"))) as server:
             counts, problems = post_all(server, uploads[:warm])
+            time.sleep(1)  # connections that were closed are gone
             before = server.memory_mb(), server.n_descriptors()
             more, later = post_all(server, uploads[warm:])
+            time.sleep(1)
             after = server.memory_mb(), server.n_descriptors()
             is_alive = server.process.poll() is None and '"ok"' in server.get("/healthz")
             defects = server.defects()

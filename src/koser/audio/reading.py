@@ -28,6 +28,9 @@ from koser.errors import AudioError
 SAMPLING_RATE = 16_000  # Hz, what all of koser works in
 
 _BLOCK_BYTES = 2**17  # of float32 samples decoded at a time: larger blocks leave the CPU's cache
+# Full scale is 1, or 2^31 where somebody wrote integers as floats. What is far beyond is damage,
+# and its square leaves float32.
+_LOUDEST = 2.0**40
 _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not say
 
 
@@ -126,7 +129,7 @@ def load(
     ------
     AudioError
         As `probe`; and if the file ends before its header says, cannot be decoded or
-        holds NaN or infinite samples, if the segment is not within it, or if the result does
+        holds NaN, infinite or absurdly large samples, if the segment is not within it, or if the result does
         not fit in memory.
     """
     with _opened(os.fspath(path), name) as (file, info):
@@ -313,7 +316,7 @@ def _mono_blocks(
             if not len(frames):
                 break
             mono = frames[:, 0] if info.n_channels == 1 else frames @ weights
-            _refuse_non_finite(mono, info, position)
+            _refuse_damage(mono, info, position)
             yield mono
             position += len(frames)
     except soundfile.LibsndfileError as error:
@@ -329,10 +332,10 @@ def _mono_blocks(
         )
 
 
-def _refuse_non_finite(mono: np.ndarray, info: AudioInfo, position: int) -> None:
-    is_finite = np.isfinite(mono)
-    if not is_finite.all():
-        index = int(np.argmin(is_finite))
+def _refuse_damage(mono: np.ndarray, info: AudioInfo, position: int) -> None:
+    is_sound = np.abs(mono) < _LOUDEST  # false for NaN too
+    if not is_sound.all():
+        index = int(np.argmin(is_sound))
         raise AudioError(
             f"'{info.path}' holds {mono[index]} at {(position + index) / info.sampling_rate:.6f} s "
             f"(sample {position + index}). Cut it out, or export the file again from its source."
