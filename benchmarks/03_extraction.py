@@ -20,9 +20,9 @@ from pathlib import Path
 import soundfile
 
 from inputs import iter_clips, librosa_mfcc
-from koser.audio.reading import SAMPLING_RATE, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.audio.resampling import resample
-from koser.features.extraction import Clip, clip_key, extract
+from koser.features.extraction import clip_key, extract
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import FeatureStore
 from measuring import (

@@ -11,7 +11,7 @@ import koser
 
 SOURCE = Path(koser.__file__).parent
 LAYERS = [
-    {"errors", "config", "labels", "files"},
+    {"errors", "config", "labels", "files", "runtime"},
     {"audio", "evaluation", "engines", "demo"},
     {"data"},
     {"features"},
@@ -21,9 +21,11 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
+    {"serving"},
     {
         *("terminal", "terminal_audit", "terminal_results"),
-        *("cli", "cli_audit", "cli_results", "cli_training", "__main__"),
+        *("cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_training"),
+        "__main__",
     },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -34,11 +36,13 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_audit", "cli_results", "cli_training"},
+    "typer": {"cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_training"},
     "rich": {"terminal", "terminal_audit", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
+    "onnxruntime": {"runtime", "inference"},  # where it runs models, and where it shrinks them
+    "onnx": {"inference"},
 }
 # Within a layer, these may use those.
 WITHIN = {
@@ -50,6 +54,7 @@ WITHIN = {
     ("cli_results", "terminal_results"),
     ("cli", "cli_results"),
     ("terminal_audit", "terminal"),
+    ("runtime", "errors"),
     ("cli_training", "terminal"),
     ("cli_training", "terminal_audit"),
     ("cli_audit", "cli_training"),
@@ -58,6 +63,7 @@ WITHIN = {
     ("cli", "cli_audit"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_inference"),
     ("__main__", "cli"),
 }
 

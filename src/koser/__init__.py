@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
-    from koser.inference.recognizer import Prediction, Recognizer, load_recognizer
+    from koser.inference.prediction import Prediction
+    from koser.inference.recognizer import Recognizer, load_recognizer
 
 __all__ = ["Prediction", "Recognizer", "__version__", "load_recognizer"]
 

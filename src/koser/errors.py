@@ -19,6 +19,9 @@ EXTRA_OF_MODULE = {
     "transformers": "speech",
     "peft": "speech",
     "safetensors": "speech",
+    "onnxruntime": "onnx",
+    "onnx": "onnx",
+    "onnxscript": "onnx",
 }
 
 

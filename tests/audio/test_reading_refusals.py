@@ -199,6 +199,16 @@ def test_a_sample_that_is_no_number_is_refused_with_its_time(tmp_path, value, in
         load(path, start=max(0, index - 5) / RATE)
 
 
+def test_a_sample_that_is_absurdly_large_is_refused_and_integers_as_floats_are_not(tmp_path):
+    waveform = tone()
+    waveform[800] = 3e38
+    path = write(tmp_path / "a.wav", subtype="FLOAT", waveform=waveform)
+    with pytest.raises(AudioError, match=r"holds 3e\+38 at 0\.050000 s"):
+        load(path)
+    path = write(tmp_path / "a.wav", subtype="FLOAT", waveform=tone() * 2.0**31)
+    assert np.abs(load(path)).max() == pytest.approx(2.0**30, rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("start", "end"),
     [

@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 import soundfile
 
-from koser.audio.reading import load
+from koser.audio.reading import Clip, load
 from koser.errors import AudioError
 from koser.features import extraction
-from koser.features.extraction import (
-    Clip,
-    clip_key,
-    extract,
-    extract_in_batches,
-)
+from koser.features.extraction import clip_key, extract, extract_in_batches
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import FeatureStore
 

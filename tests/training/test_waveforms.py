@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 
 from koser.audio.augmentation import AugmentOptions, augment
-from koser.audio.reading import load
+from koser.audio.reading import Clip, load
 from koser.errors import AudioError
-from koser.features.extraction import Clip
 from koser.training.batches import TrainingBatches
 from koser.training.waveforms import WaveformTable
 

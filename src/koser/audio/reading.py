@@ -28,7 +28,19 @@ from koser.errors import AudioError
 SAMPLING_RATE = 16_000  # Hz, what all of koser works in
 
 _BLOCK_BYTES = 2**17  # of float32 samples decoded at a time: larger blocks leave the CPU's cache
+# Full scale is 1, or 2^31 where somebody wrote integers as floats. What is far beyond is damage,
+# and its square leaves float32.
+_LOUDEST = 2.0**40
 _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not say
+
+
+@dataclass(frozen=True)
+class Clip:
+    """An utterance's place: a file, or a part of one in seconds."""
+
+    path: str
+    start: float | None = None
+    end: float | None = None
 
 
 @dataclass(frozen=True)
@@ -38,7 +50,7 @@ class AudioInfo:
     Attributes
     ----------
     path : str
-        The file, as it was given.
+        The file, as it was given, or the name it was given.
     duration : float
         Seconds.
     sampling_rate : int
@@ -58,13 +70,15 @@ class AudioInfo:
     subtype: str
 
 
-def probe(path: str | os.PathLike[str]) -> AudioInfo:
+def probe(path: str | os.PathLike[str], *, name: str | None = None) -> AudioInfo:
     """What the header of an audio file says; nothing is decoded.
 
     Parameters
     ----------
     path : str or os.PathLike
         A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+    name : str, optional
+        What messages call it, by default the path.
 
     Raises
     ------
@@ -73,7 +87,7 @@ def probe(path: str | os.PathLike[str]) -> AudioInfo:
         samples, of unknown length, or a WAV or Ogg that ends too early. A FLAC or MP3
         that ends too early is only seen by `load`.
     """
-    with _opened(os.fspath(path)) as (_, info):
+    with _opened(os.fspath(path), name) as (_, info):
         return info
 
 
@@ -83,6 +97,7 @@ def load(
     sampling_rate: int = SAMPLING_RATE,
     start: float | None = None,
     end: float | None = None,
+    name: str | None = None,
 ) -> np.ndarray:
     """Load a file, or a segment of it, as a mono waveform.
 
@@ -102,6 +117,8 @@ def load(
         resampled as if silence surrounded it: within 10 ms of its ends it may differ from
         the same piece of the whole waveform, elsewhere by less than 1e-5. (Ogg Opus: by
         less than 0.004 anywhere, because its decoder has to settle after a seek.)
+    name : str, optional
+        What messages call it, by default the path.
 
     Returns
     -------
@@ -112,10 +129,10 @@ def load(
     ------
     AudioError
         As `probe`; and if the file ends before its header says, cannot be decoded or
-        holds NaN or infinite samples, if the segment is not within it, or if the result does
+        holds NaN, infinite or absurdly large samples, if the segment is not within it, or if the result does
         not fit in memory.
     """
-    with _opened(os.fspath(path)) as (file, info):
+    with _opened(os.fspath(path), name) as (file, info):
         first, last = _segment_bounds(info, start, end)
         resampler = StreamResampler(info.sampling_rate, sampling_rate)
         n_samples = resampled_length(last - first, info.sampling_rate, sampling_rate)
@@ -123,9 +140,9 @@ def load(
             waveform = np.empty(n_samples, np.float32)
         except MemoryError as error:  # a damaged header may promise years of sound
             raise AudioError(
-                f"'{path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, which do "
-                f"not fit in memory. If that is true, load it in segments with `start` and `end`; "
-                f"if not, its header is damaged: copy or download it again."
+                f"'{info.path}' promises {(last - first) / info.sampling_rate:.0f} s of sound, "
+                f"which do not fit in memory. If that is true, load it in segments with `start` "
+                f"and `end`; if not, its header is damaged: copy or download it again."
             ) from error
         n_filled = 0
         for block in _mono_blocks(file, info, first, last):
@@ -134,6 +151,53 @@ def load(
             n_filled += len(resampled)
         waveform[n_filled:] = resampler.flush()
     return waveform
+
+
+def iter_blocks(
+    path: str | os.PathLike[str],
+    *,
+    seconds: float = 30.0,
+    sampling_rate: int = SAMPLING_RATE,
+    name: str | None = None,
+) -> Iterator[np.ndarray]:
+    """Yield what `load` returns block by block, so that hours cost no more memory than minutes.
+
+    Parameters
+    ----------
+    path : str or os.PathLike
+        As of `load`.
+    seconds : float > 0
+        Length of a block.
+    sampling_rate : int > 0
+        Hz, of the result.
+    name : str, optional
+        What messages call the file, by default the path.
+
+    Yields
+    ------
+    np.ndarray [shape=(round(seconds * sampling_rate),)]
+        float32; the last one may be shorter.
+
+    Raises
+    ------
+    AudioError
+        As `load`, when the place of the fault is reached.
+    """
+    with _opened(os.fspath(path), name) as (file, info):
+        resampler = StreamResampler(info.sampling_rate, sampling_rate)
+        block, n_filled = np.empty(max(1, round(seconds * sampling_rate)), np.float32), 0
+        for pieces in (_mono_blocks(file, info, 0, info.n_samples), [None]):
+            for mono in pieces:
+                rest = resampler.flush() if mono is None else resampler.feed(mono)
+                while len(rest):
+                    taken = rest[: len(block) - n_filled]
+                    block[n_filled : n_filled + len(taken)] = taken
+                    n_filled, rest = n_filled + len(taken), rest[len(taken) :]
+                    if n_filled == len(block):
+                        yield block
+                        block, n_filled = np.empty_like(block), 0
+        if n_filled:
+            yield block[:n_filled]
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped
@@ -149,8 +213,9 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile m
 
 
 @contextmanager
-def _opened(path: str) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
+def _opened(path: str, name: str | None) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
     descriptor = _open_descriptor(path)
+    path = path if name is None else name
     try:
         status = os.fstat(descriptor)
         if stat.S_ISDIR(status.st_mode):
@@ -251,7 +316,7 @@ def _mono_blocks(
             if not len(frames):
                 break
             mono = frames[:, 0] if info.n_channels == 1 else frames @ weights
-            _refuse_non_finite(mono, info, position)
+            _refuse_damage(mono, info, position)
             yield mono
             position += len(frames)
     except soundfile.LibsndfileError as error:
@@ -267,10 +332,10 @@ def _mono_blocks(
         )
 
 
-def _refuse_non_finite(mono: np.ndarray, info: AudioInfo, position: int) -> None:
-    is_finite = np.isfinite(mono)
-    if not is_finite.all():
-        index = int(np.argmin(is_finite))
+def _refuse_damage(mono: np.ndarray, info: AudioInfo, position: int) -> None:
+    is_sound = np.abs(mono) < _LOUDEST  # false for NaN too
+    if not is_sound.all():
+        index = int(np.argmin(is_sound))
         raise AudioError(
             f"'{info.path}' holds {mono[index]} at {(position + index) / info.sampling_rate:.6f} s "
             f"(sample {position + index}). Cut it out, or export the file again from its source."

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import polars as pl
 
+from koser.audio.listing import audio_files
 from koser.data.corpora import folder as folder_adapter
-from koser.data.corpora.collecting import audio_files
 from koser.data.manifest import Manifest
 from koser.errors import ManifestError
 

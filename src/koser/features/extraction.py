@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
-from koser.audio.reading import SAMPLING_RATE, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.engines.local import iter_ahead, iter_map
 from koser.errors import AudioError
 from koser.features.batching import batches_by_length
@@ -66,15 +66,6 @@ class BatchExtractor(Protocol):
     def extract(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Features of each waveform, the same as if it were alone."""
         ...
-
-
-@dataclass(frozen=True)
-class Clip:
-    """An utterance's place: a file, or a part of one in seconds."""
-
-    path: str
-    start: float | None = None
-    end: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,25 @@
-"""The recognizer: a trained system, and any sound.
+"""The recognizer: a trained model, and any sound.
 
-Labels, front-end and network come from the checkpoint alone, so a model says the same
-however it was loaded.
+Labels, front-end and network come from the model alone, so it says the same however it was
+loaded.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from koser.audio.reading import SAMPLING_RATE, load
+from koser.audio.listing import audio_files
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.audio.resampling import resample
-from koser.data.corpora.collecting import audio_files
-from koser.errors import AudioError
+from koser.engines.local import available_cores, iter_ahead
+from koser.errors import AudioError, ConfigError, LabelError
 from koser.features.batching import batches_by_length
-from koser.features.extraction import Clip
-from koser.models.checkpoint import Checkpoint, find_checkpoint
-from koser.systems import system_class
-from koser.systems.system import System
+from koser.inference.models import ProbabilityModel, load_model
+from koser.inference.prediction import Failure, Prediction
 
 # Files read before they are recognised together: enough to fill the network, few enough
 # to hold. A batch is bounded in seconds too, so that one long file does not pad fifteen.
@@ -29,63 +27,72 @@ _MICRO_BATCH = 16
 _BATCH_SECONDS = 120
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a recognizer makes of one piece of sound.
-
-    Attributes
-    ----------
-    label : str
-        The most probable label.
-    probabilities : Mapping[str, float]
-        Of every label, in the model's order; they add up to 1.
-    duration : float
-        Length of the sound in seconds.
-    path : str or None
-        The file, where it was one.
-    start : float or None
-        Where in the file the sound starts, in seconds; None if it is the whole file.
-    """
-
-    label: str
-    probabilities: Mapping[str, float]
-    duration: float
-    path: str | None = None
-    start: float | None = None
-
-    @property
-    def confidence(self) -> float:
-        """Probability of `label`."""
-        return self.probabilities[self.label]
-
-
-@dataclass(frozen=True)
-class Failure:
-    """A file that could not be recognised, and why."""
-
-    path: str
-    error: str
-
-
 class Recognizer:
-    """A trained system that maps sound to emotions.
+    """A trained model that maps sound to emotions.
 
     Parameters
     ----------
-    system : System
-        The trained system.
-    origin : Mapping[str, object]
-        Where it comes from: protocol, split, corpus, seed.
+    model : ProbabilityModel
+        The model.
+    threshold : float
+        Probability that a label needs; below it, the recognizer abstains. 0 for never.
+    labels : Sequence[str], optional
+        The labels to choose from, a subset of the model's in any order; their probabilities
+        are brought to a sum of 1, and a prediction says what they had before. All by default.
+
+    Raises
+    ------
+    ConfigError
+        If `threshold` is not in [0, 1], or fewer than two labels are left.
+    LabelError
+        If the model does not know one of `labels`.
     """
 
-    def __init__(self, system: System, origin: Mapping[str, object]) -> None:
-        self._system = system
-        self.origin = dict(origin)
+    sampling_rate = SAMPLING_RATE
+
+    def __init__(
+        self,
+        model: ProbabilityModel,
+        *,
+        threshold: float = 0.0,
+        labels: Sequence[str] | None = None,
+    ) -> None:
+        if not 0.0 <= threshold <= 1.0:
+            raise ConfigError(f"threshold = {threshold}: a probability lies between 0 and 1.")
+        self._model = model
+        self.threshold = threshold
+        self._columns = _columns(model.labels, labels)
+        self.labels = tuple(model.labels[column] for column in self._columns)
 
     @property
-    def labels(self) -> tuple[str, ...]:
-        """The labels it knows, in the order of its probabilities."""
-        return self._system.labels
+    def origin(self) -> dict[str, object]:
+        """Where the model comes from: protocol, split, corpus, seed."""
+        return dict(self._model.origin)
+
+    def configured(
+        self, *, threshold: float | None = None, labels: Sequence[str] | None = None
+    ) -> Recognizer:
+        """The same loaded model with another threshold, other labels, or both."""
+        return Recognizer(
+            self._model,
+            threshold=self.threshold if threshold is None else threshold,
+            labels=self.labels if labels is None else labels,
+        )
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities of waveforms, those of similar length computed together.
+
+        Parameters
+        ----------
+        waveforms : Sequence[np.ndarray] [each shape=(n_samples,)]
+            float32, 16 kHz mono, each of at least one sample.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_waveforms, n_labels)]
+            Of `labels`; rows sum to 1.
+        """
+        return self._shares(waveforms)[0]
 
     def predict_array(self, waveform: np.ndarray, sampling_rate: int) -> Prediction:
         """Recognise a waveform.
@@ -126,72 +133,168 @@ class Recognizer:
 
     def predict_files(self, paths: Iterable[str | Path]) -> list[Prediction | Failure]:
         """Recognise files; one that cannot be read becomes a `Failure` in its place."""
-        return list(self.iter_clips(Clip(str(path)) for path in paths))
+        return list(self.iter_files(paths))
 
     def predict_folder(self, folder: str | Path) -> list[Prediction | Failure]:
         """Recognise every audio file below `folder`, in the order of their names."""
-        return self.predict_files(audio_files(Path(folder)))
+        return list(self.iter_folder(folder))
+
+    def iter_files(self, paths: Iterable[str | Path]) -> Iterator[Prediction | Failure]:
+        """Yield what `predict_files` returns, each as soon as it is there."""
+        return self.iter_clips(Clip(str(path)) for path in paths)
+
+    def iter_folder(self, folder: str | Path) -> Iterator[Prediction | Failure]:
+        """Yield what `predict_folder` returns, each as soon as it is there."""
+        return self.iter_files(audio_files(Path(folder)))
 
     def iter_clips(self, clips: Iterable[Clip]) -> Iterator[Prediction | Failure]:
         """Yield a result for each file, or part of one, in the given order.
 
-        Holds a few of them in memory, never all.
+        Files are read ahead in threads. A few of them are in memory, never all.
         """
-        iterator = iter(clips)
-        while batch := list(islice(iterator, _MICRO_BATCH)):
-            results: dict[int, Prediction | Failure] = {}
-            waveforms: dict[int, np.ndarray] = {}
-            for place, clip in enumerate(batch):
-                try:
-                    waveforms[place] = load(clip.path, start=clip.start, end=clip.end)
-                except AudioError as error:
-                    results[place] = Failure(clip.path, str(error))
-            predictions = self._predict(
-                list(waveforms.values()), [batch[place] for place in waveforms]
-            )
-            results.update(zip(waveforms, predictions, strict=True))
-            yield from (results[place] for place in range(len(batch)))
+        if self._model.is_threaded:
+            n_threads = available_cores()
+            yield from iter_ahead(self._recognise_one, clips, n_threads=n_threads)
+            return
+        for batch in iter_ahead(_read_batch, _batches(clips)):
+            waveforms = [sound for _, sound in batch if isinstance(sound, np.ndarray)]
+            read = [clip for clip, sound in batch if isinstance(sound, np.ndarray)]
+            predictions = iter(self._predict(waveforms, read))
+            for _, sound in batch:
+                yield sound if isinstance(sound, Failure) else next(predictions)
+
+    def to_prediction(
+        self,
+        probabilities: np.ndarray,
+        duration: float,
+        *,
+        clip: Clip | None = None,
+        share: float = 1.0,
+    ) -> Prediction:
+        """Say what probabilities [shape=(n_labels,)] mean; see `Prediction`."""
+        return Prediction(
+            label=self.choose(probabilities),
+            probabilities=dict(zip(self.labels, probabilities.tolist(), strict=True)),
+            duration=duration,
+            path=None if clip is None else clip.path,
+            start=None if clip is None else clip.start,
+            threshold=self.threshold,
+            share=share,
+        )
+
+    def interpret(self, probabilities: np.ndarray, duration: float) -> Prediction:
+        """Say what the model's own probabilities of a sound mean to this recognizer.
+
+        Parameters
+        ----------
+        probabilities : np.ndarray [shape=(n_labels of the model,)]
+            One row of the model's `predict_waveforms`.
+        duration : float
+            Of the sound, in seconds.
+        """
+        rows, shares = self._restrict(np.asarray(probabilities, np.float64)[None])
+        return self.to_prediction(rows[0], duration, share=float(shares[0]))
+
+    def choose(self, probabilities: np.ndarray) -> str | None:
+        """The most probable label, or None where the recognizer abstains."""
+        best = int(probabilities.argmax())
+        return self.labels[best] if probabilities[best] >= self.threshold else None
+
+    def _recognise_one(self, clip: Clip) -> Prediction | Failure:
+        sound = _read(clip)
+        return sound if isinstance(sound, Failure) else self._predict([sound], [clip])[0]
 
     def _predict(
         self, waveforms: Sequence[np.ndarray], clips: Sequence[Clip | None]
     ) -> list[Prediction]:
-        probabilities = np.zeros((len(waveforms), len(self.labels)))
-        lengths = [len(waveform) for waveform in waveforms]
-        for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
-            chosen = [waveforms[row] for row in rows.tolist()]
-            probabilities[rows] = self._system.predict_waveforms(chosen)
+        probabilities, shares = self._shares(waveforms)
         return [
-            Prediction(
-                label=self.labels[int(row.argmax())],
-                probabilities=dict(zip(self.labels, row.tolist(), strict=True)),
-                duration=len(waveform) / SAMPLING_RATE,
-                path=None if clip is None else clip.path,
-                start=None if clip is None else clip.start,
+            self.to_prediction(row, len(waveform) / SAMPLING_RATE, clip=clip, share=share)
+            for waveform, clip, row, share in zip(
+                waveforms, clips, probabilities, shares.tolist(), strict=True
             )
-            for waveform, clip, row in zip(waveforms, clips, probabilities, strict=True)
         ]
 
+    def _shares(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """Probabilities, and what their labels had of all [shape=(n_waveforms,)]."""
+        whole = np.zeros((len(waveforms), len(self._model.labels)))
+        lengths = [len(waveform) for waveform in waveforms]
+        for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
+            whole[rows] = self._model.predict_waveforms([waveforms[row] for row in rows.tolist()])
+        return self._restrict(whole)
 
-def load_recognizer(model: str | Path, *, encoder: str | None = None) -> Recognizer:
+    def _restrict(self, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        if len(self._columns) == whole.shape[1]:
+            return whole[:, self._columns], np.ones(len(whole))
+        kept = whole[:, self._columns]
+        shares = kept.sum(axis=1)
+        # Where nothing is left of a probability, nothing is known of the labels that are.
+        even = np.full(kept.shape[1], 1.0 / kept.shape[1])
+        known = np.where(shares > 0, shares, 1.0)[:, None]
+        return np.where(shares[:, None] > 0, kept / known, even), shares
+
+
+def load_recognizer(
+    model: str | Path,
+    *,
+    encoder: str | None = None,
+    threshold: float = 0.0,
+    labels: Sequence[str] | None = None,
+) -> Recognizer:
     """Load a trained model.
 
     Parameters
     ----------
     model : str or Path
-        A run folder of `koser train`, or a ``.pth`` from one.
+        A run folder of `koser train`, a ``.pth`` from one, or a ``.onnx`` of `koser export`.
+        For the latter neither torch nor transformers is imported.
     encoder : str, optional
         Where the pretrained encoder is now, if not where it was in training: a folder or
         a hub id. It must be the same one.
+    threshold, labels
+        As of `Recognizer`.
 
     Raises
     ------
     CheckpointError
-        If there is no checkpoint of koser, or `encoder` is given for one that has none.
+        If there is no model of koser, or `encoder` is given for one that has none.
     EncoderError
         If its encoder cannot be loaded, or is another one.
+    ConfigError, LabelError
+        As `Recognizer`.
     """
-    checkpoint = Checkpoint.read(find_checkpoint(Path(model)))
-    if encoder is not None:
-        checkpoint = checkpoint.with_encoder(encoder)
-    system = system_class(checkpoint.system).from_checkpoint(checkpoint)
-    return Recognizer(system, checkpoint.origin)
+    return Recognizer(load_model(Path(model), encoder=encoder), threshold=threshold, labels=labels)
+
+
+def _columns(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
+    if wanted is None:
+        return list(range(len(known)))
+    unknown = [label for label in wanted if label not in known]
+    if unknown:
+        raise LabelError(
+            f"The model does not know {', '.join(map(repr, unknown))}. It knows: "
+            f"{', '.join(known)}."
+        )
+    if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
+        raise ConfigError(
+            f"labels = {', '.join(wanted) or 'none'}: give two or more, each once, to choose from."
+        )
+    # In the model's order, whatever the order they were asked for in.
+    return [column for column, label in enumerate(known) if label in wanted]
+
+
+def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
+    iterator = iter(clips)
+    while batch := list(islice(iterator, _MICRO_BATCH)):
+        yield batch
+
+
+def _read_batch(clips: Sequence[Clip]) -> list[tuple[Clip, np.ndarray | Failure]]:
+    return [(clip, _read(clip)) for clip in clips]
+
+
+def _read(clip: Clip) -> np.ndarray | Failure:
+    try:
+        return load(clip.path, start=clip.start, end=clip.end)
+    except AudioError as error:
+        return Failure(clip.path, str(error))

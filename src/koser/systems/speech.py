@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from pydantic import Field
 
+from koser.audio.reading import Clip
 from koser.config import Config
-from koser.features.extraction import Clip
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, trained_state
 from koser.models.heads import StateClassifier

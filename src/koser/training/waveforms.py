@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from koser.audio.augmentation import AugmentOptions, augment
-from koser.audio.reading import SAMPLING_RATE, load
-from koser.features.extraction import Clip
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.features.speech.windows import split_windows
 from koser.training.batches import pad_windows
 

@@ -4,13 +4,8 @@ import unicodedata
 import pytest
 
 from fixtures.aihub263 import wav_bytes
-from koser.data.corpora.collecting import (
-    Collector,
-    audio_files,
-    decode,
-    have_same_bytes,
-    path_on_disk,
-)
+from koser.audio.listing import audio_files
+from koser.data.corpora.collecting import Collector, decode, have_same_bytes, path_on_disk
 from koser.errors import CorpusError, ManifestError
 
 

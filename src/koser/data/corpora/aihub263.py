@@ -23,6 +23,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from koser.audio.listing import AUDIO_SUFFIXES, find_files
 from koser.data.corpora.aihub263_tables import RELEASES, Row, named, read_rows
 from koser.data.corpora.aihub263_votes import (
     N_RATERS,
@@ -32,13 +33,7 @@ from koser.data.corpora.aihub263_votes import (
     decide,
     vote_shares,
 )
-from koser.data.corpora.collecting import (
-    AUDIO_SUFFIXES,
-    Collector,
-    find_files,
-    have_same_bytes,
-    paths_by_stem,
-)
+from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
 from koser.data.manifest import Manifest
 from koser.errors import CorpusError, LabelError
 from koser.labels import EMOTIONS, ordered_labels

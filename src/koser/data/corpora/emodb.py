@@ -15,7 +15,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from koser.data.corpora.collecting import Collector, audio_files, paths_by_stem
+from koser.audio.listing import audio_files
+from koser.data.corpora.collecting import Collector, paths_by_stem
 from koser.data.manifest import Manifest
 
 EMOTIONS = {

@@ -19,7 +19,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from koser.data.corpora.collecting import Collector, audio_files, decode, paths_by_stem
+from koser.audio.listing import audio_files
+from koser.data.corpora.collecting import Collector, decode, paths_by_stem
 from koser.data.manifest import Manifest
 
 BLOCKS = ("neutral", "happiness", "sadness", "angry")  # 100 numbers each, from 1

@@ -7,7 +7,8 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path
 
-from koser.data.corpora.collecting import Collector, audio_files
+from koser.audio.listing import audio_files
+from koser.data.corpora.collecting import Collector
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError, CorpusError
 from koser.labels import canonical_label

@@ -16,7 +16,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from koser.data.corpora.collecting import Collector, audio_files, have_same_bytes, paths_by_stem
+from koser.audio.listing import audio_files
+from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
 from koser.data.manifest import Manifest
 
 EMOTIONS = {

@@ -1,0 +1,51 @@
+"""The commands that take a model elsewhere: behind HTTP, to a hub or a folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def serve(
+    model: Annotated[Path, typer.Argument(help="Run folder, .pth or .onnx.")],
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; 0.0.0.0 for every one of this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any.", min=0)] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File of API keys, one a line; without it everybody is answered."),
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="A limit, NAME=VALUE: see docs/serving.md."),
+    ] = None,
+) -> None:
+    """Serve a model: REST, WebSocket and a page to try it on."""
+    from logging.config import dictConfig
+
+    from koser.config import resolve_config
+    from koser.inference.models import load_model
+    from koser.serving.gate import Keys
+    from koser.serving.logs import log_settings
+    from koser.serving.running import new_server, open_socket
+    from koser.serving.service import Service
+    from koser.serving.settings import ServeConfig
+
+    config = resolve_config(ServeConfig, overrides=settings or [])
+    keys = None if api_key_file is None else Keys.read(api_key_file)
+    listening = open_socket(host, port)
+    server = new_server(Service(load_model(model, encoder=encoder), config), keys)
+    place = f"[{host}]" if ":" in host else host
+    address = f"http://{place}:{listening.getsockname()[1]}/"
+    typer.echo(f"koser serves '{model}' at {address} (Ctrl-C ends it)", err=True)
+    dictConfig(log_settings())
+    server.run(sockets=[listening])
+    if not server.started:
+        raise typer.Exit(1)

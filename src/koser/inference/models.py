@@ -1,0 +1,92 @@
+"""What a recognizer needs of a model, and the two kinds that have it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from koser.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from koser.systems.system import System
+
+# torch and transformers are imported by none but those who load a checkpoint: an ONNX model
+# starts in a fraction of the time.
+
+
+class ProbabilityModel(Protocol):
+    """A map from sound to probabilities of labels, all of whose settings come with it."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the probabilities."""
+        ...
+
+    @property
+    def origin(self) -> Mapping[str, object]:
+        """Where it comes from: protocol, split, corpus, seed."""
+        ...
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether it is fastest with one waveform at a time in each of several threads."""
+        ...
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        ...
+
+
+class TorchModel:
+    """A trained system from a checkpoint.
+
+    Parameters
+    ----------
+    system : System
+        The system.
+    origin : Mapping[str, object]
+        Of the checkpoint.
+    temperature : float
+        Of the checkpoint.
+    """
+
+    is_threaded = False
+
+    def __init__(
+        self, system: System, origin: Mapping[str, object], *, temperature: float = 1.0
+    ) -> None:
+        self.system = system
+        self.origin = dict(origin)
+        self.temperature = temperature
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the probabilities."""
+        return self.system.labels
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Calibrated probabilities of waveforms [shape=(n_waveforms, n_labels)]."""
+        from koser.evaluation.calibration import apply_temperature
+
+        return apply_temperature(self.system.predict_waveforms(waveforms), self.temperature)
+
+
+def load_model(model: Path, *, encoder: str | None = None) -> ProbabilityModel:
+    """Load a run folder, a checkpoint or an ONNX model; see `load_recognizer`."""
+    if model.suffix == ".onnx":
+        from koser.inference.onnx_model import OnnxModel
+
+        if encoder is not None:
+            raise CheckpointError(f"'{model}' brings its encoder along. Leave --encoder out.")
+        return OnnxModel(model)
+    from koser.models.checkpoint import Checkpoint, find_checkpoint
+    from koser.systems import system_class
+
+    checkpoint = Checkpoint.read(find_checkpoint(model))
+    if encoder is not None:
+        checkpoint = checkpoint.with_encoder(encoder)
+    system = system_class(checkpoint.system).from_checkpoint(checkpoint)
+    return TorchModel(system, checkpoint.origin, temperature=checkpoint.temperature)

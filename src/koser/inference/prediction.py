@@ -1,0 +1,75 @@
+"""What a recognizer says of one piece of sound."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a recognizer makes of one piece of sound.
+
+    Attributes
+    ----------
+    label : str or None
+        The most probable label; None where its probability does not reach `threshold`: the
+        recognizer abstains.
+    probabilities : Mapping[str, float]
+        Of every label, in the recognizer's order; they add up to 1.
+    duration : float
+        Length of the sound in seconds.
+    path : str or None
+        The file, where it was one.
+    start : float or None
+        Where in the file the sound starts, in seconds; None if it is the whole file.
+    threshold : float
+        Probability below which the recognizer abstains; 0 where it never does.
+    share : float
+        What the model gave to these labels together, before they were brought to 1; below 1
+        only where labels of the model were left out.
+    """
+
+    label: str | None
+    probabilities: Mapping[str, float]
+    duration: float
+    path: str | None = None
+    start: float | None = None
+    threshold: float = 0.0
+    share: float = 1.0
+
+    @property
+    def best(self) -> str:
+        """The most probable label, whether it is believed or not."""
+        return max(self.probabilities, key=lambda label: self.probabilities[label])
+
+    @property
+    def confidence(self) -> float:
+        """Probability of `best`."""
+        return self.probabilities[self.best]
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON values, as the command line and the server write them."""
+        return {
+            "path": self.path,
+            "start": self.start,
+            "duration": self.duration,
+            "label": self.label,
+            "best": self.best,
+            "confidence": self.confidence,
+            "threshold": self.threshold,
+            "share": self.share,
+            "probabilities": dict(self.probabilities),
+        }
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A file that could not be recognised, and why."""
+
+    path: str
+    error: str
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON values, as the command line and the server write them."""
+        return {"path": self.path, "error": self.error}

@@ -1,0 +1,1 @@
+"""A model behind HTTP: predictions, timelines, streams and a page to try them on."""

@@ -1,0 +1,68 @@
+"""What the server answers with, as OpenAPI describes it."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, Field
+
+_PROBABILITIES = "Of every label; they add up to 1."
+
+
+class PredictionAnswer(BaseModel):
+    """What the model makes of one sound."""
+
+    label: str | None = Field(
+        description="The most probable label; null where it does not reach `threshold`."
+    )
+    best: str = Field(description="The most probable label, whether it reaches `threshold` or not.")
+    confidence: float = Field(description="Probability of `best`.", ge=0, le=1)
+    probabilities: dict[str, float] = Field(description=_PROBABILITIES)
+    duration: float = Field(description="Length of the sound in seconds.", gt=0)
+    threshold: float = Field(description="As asked for, or as the server was started.", ge=0, le=1)
+    share: float = Field(
+        description="What the model gave to the labels asked for, before they were brought to 1.",
+        ge=0,
+        le=1,
+    )
+
+
+class SegmentAnswer(BaseModel):
+    """A stretch of sound with one emotion."""
+
+    start: float = Field(description="Seconds from the start of the recording.", ge=0)
+    end: float = Field(description="Seconds from the start of the recording.", gt=0)
+    label: str | None = Field(description="Null where no label reaches the threshold.")
+    confidence: float = Field(description="The largest probability.", ge=0, le=1)
+    probabilities: dict[str, float] = Field(description=_PROBABILITIES)
+
+
+class TimelineAnswer(BaseModel):
+    """What is heard in a recording, and when."""
+
+    duration: float = Field(description="Length of the recording in seconds.", gt=0)
+    labels: list[str] = Field(description="In the order of all probabilities.")
+    speech: list[tuple[float, float]] = Field(
+        description="Start and end of each region of speech in seconds."
+    )
+    segments: list[SegmentAnswer] = Field(description="Ascending, without overlap.")
+    cells: list[SegmentAnswer] = Field(description="The curve that the segments were made from.")
+    peaks: list[float] | None = Field(
+        description="Outline of the waveform, if it was asked for.", default=None
+    )
+
+
+class ModelAnswer(BaseModel):
+    """What this server serves."""
+
+    labels: list[str] = Field(description="In the order of all probabilities.")
+    sampling_rate: int = Field(description="Hz, of what the model hears.")
+    threshold: float = Field(description="Where nothing else is asked for.", ge=0, le=1)
+    is_synthetic: bool = Field(description="Trained on speech that a machine made.")
+    max_predict_seconds: float = Field(description="Longest sound of a prediction.")
+    max_timeline_seconds: float = Field(description="Longest sound of a timeline.")
+    max_upload_bytes: int = Field(description="Largest upload.")
+
+
+class StateAnswer(BaseModel):
+    """Whether the server lives, or takes work."""
+
+    status: str = Field(description="`ok`.", examples=["ok"])

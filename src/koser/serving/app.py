@@ -1,0 +1,142 @@
+"""The application: what each path does."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, WebSocket
+from fastapi.exceptions import (
+    RequestValidationError,
+    ValidationException,
+    WebSocketRequestValidationError,
+)
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp
+
+from koser import __version__
+from koser.serving.gate import Gate, Keys
+from koser.serving.operation import add_operation, add_page
+from koser.serving.problems import (
+    ProblemDetails,
+    ProblemError,
+    documented,
+    problem_of_status,
+    problem_response,
+)
+from koser.serving.recognition import add_recognition
+from koser.serving.service import Service
+
+_DESCRIPTION = (
+    "Emotions in Korean speech: calibrated probabilities of a sound (`/v1/predict`), a timeline of "
+    "a recording (`/v1/timeline`), and results while one speaks (WebSocket `/v1/stream`, see "
+    "docs/serving.md). Every error is an RFC 9457 problem."
+)
+
+
+def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
+    """The ASGI application that serves `service`.
+
+    Parameters
+    ----------
+    service : Service
+        Started and ended with the application.
+    keys : Keys, optional
+        Who may use it; by default everybody.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        async with service.running():
+            yield
+
+    app = FastAPI(
+        title="koser",
+        version=__version__,
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        # Their pages load scripts from a CDN.
+        docs_url=None,
+        redoc_url=None,
+        # FastAPI's own 422 is no problem details.
+        responses=documented("method-not-allowed"),
+    )
+    _handle_errors(app, service)
+    add_recognition(app, service)
+    add_operation(app, service)
+    add_page(app)
+    _describe(app, needs_key=keys is not None)
+    return Gate(app, keys or Keys(), service.metrics)
+
+
+def _handle_errors(app: FastAPI, service: Service) -> None:
+    async def answer(connection: HTTPConnection, problem: ProblemError) -> Response | None:
+        service.metrics.problems.labels(problem.kind).inc()
+        response = problem_response(problem, connection.state.request_id)
+        if isinstance(connection, WebSocket):
+            await connection.send_denial_response(response)
+            return None
+        return response
+
+    @app.exception_handler(ProblemError)
+    async def on_problem(connection: HTTPConnection, error: ProblemError) -> Response | None:
+        return await answer(connection, error)
+
+    @app.exception_handler(HTTPException)
+    async def on_status(connection: HTTPConnection, error: HTTPException) -> Response | None:
+        problem = problem_of_status(error.status_code, error.detail, error.headers)
+        if problem.kind == "not-found":
+            problem.detail = "Nothing is at this path. What there is: /openapi.json"
+        elif problem.kind == "method-not-allowed":
+            problem.detail = f"This path takes {problem.headers.get('Allow')} only."
+        return await answer(connection, problem)
+
+    @app.exception_handler(RequestValidationError)
+    async def on_invalid(connection: HTTPConnection, error: ValidationException) -> Response | None:
+        found = [f"{each['loc'][-1]}: {each['msg']}" for each in error.errors()]
+        return await answer(connection, ProblemError("invalid-request", "; ".join(found)))
+
+    @app.exception_handler(WebSocketRequestValidationError)
+    async def on_invalid_stream(
+        connection: HTTPConnection, error: WebSocketRequestValidationError
+    ) -> Response | None:
+        return await on_invalid(connection, error)
+
+    @app.exception_handler(Exception)
+    async def on_defect(connection: HTTPConnection, _: Exception) -> Response | None:
+        # Raised again by the framework afterwards: the gate writes it into the log.
+        identity = connection.state.request_id
+        return await answer(connection, ProblemError("internal-error", f"See the log: {identity}."))
+
+
+def _describe(app: FastAPI, *, needs_key: bool) -> None:
+    """Make ``/openapi.json`` say what FastAPI cannot know."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = generate()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
+            for name in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(name, None)
+            if needs_key:
+                _describe_keys(schema)
+        assert app.openapi_schema is not None
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _describe_keys(schema: dict[str, Any]) -> None:
+    schema["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in schema["paths"].items():
+        if path.startswith(("/v1/", "/metrics")):
+            for operation in operations.values():
+                operation["security"] = [{"bearer": []}, {"header": []}]

@@ -1,0 +1,125 @@
+// What the page says, in Korean and English. A value may be a function of what it speaks of.
+
+const LABELS = {
+  angry: ["분노", "angry"],
+  disgust: ["혐오", "disgust"],
+  fear: ["공포", "fear"],
+  happiness: ["행복", "happiness"],
+  neutral: ["중립", "neutral"],
+  sadness: ["슬픔", "sadness"],
+  surprise: ["놀람", "surprise"],
+  calm: ["평온", "calm"],
+  boredom: ["지루함", "boredom"],
+};
+
+const TEXTS = {
+  skip: ["본문으로 건너뛰기", "Skip to the content"],
+  subtitle: ["음성 감정 인식", "speech emotion recognition"],
+  language: ["English", "한국어"],
+  synthetic: [
+    "이 모델은 합성 음성으로 학습했습니다. 실제 음성에 대한 결과는 의미가 없습니다.",
+    "This model was trained on synthetic speech: what it says of real speech means nothing.",
+  ],
+  keyLabel: ["API 키", "API key"],
+  keyUse: ["사용", "Use"],
+  keyNeeded: ["이 서버는 API 키가 필요합니다.", "This server needs an API key."],
+  inputTitle: ["음성 넣기", "Give it speech"],
+  dropTitle: ["파일을 놓거나 눌러서 고르기", "Drop a file, or press to choose one"],
+  limits: [
+    ({ minutes, megabytes }) => `최대 ${minutes}분, ${megabytes} MB`,
+    ({ minutes, megabytes }) => `up to ${minutes} minutes and ${megabytes} MB`,
+  ],
+  record: ["마이크 시작", "Start microphone"],
+  stop: ["마이크 중지", "Stop microphone"],
+  microphoneNote: ["말하는 동안 결과가 나옵니다", "Results while you speak"],
+  ready: ["준비되었습니다.", "Ready."],
+  working: [({ name }) => `${name} 분석 중…`, ({ name }) => `Listening to ${name} …`],
+  asking: ["마이크 사용 허락을 기다리는 중…", "Waiting for your permission to use the microphone …"],
+  listening: ["듣고 있습니다…", "Listening …"],
+  finishing: ["마지막 결과를 기다리는 중…", "Waiting for the last result …"],
+  done: [({ seconds }) => `${seconds}초를 분석했습니다.`, ({ seconds }) => `Done: ${seconds} s of sound.`],
+  noMicrophone: [
+    "마이크를 쓸 수 없습니다. 브라우저에서 권한을 허용했는지, 마이크가 연결되어 있는지 확인하세요.",
+    "No microphone: allow it for this page, and check that one is connected.",
+  ],
+  insecure: [
+    "브라우저는 https 또는 localhost에서만 마이크를 허용합니다.",
+    "Browsers allow the microphone on https or localhost only.",
+  ],
+  offline: ["서버에 연결할 수 없습니다.", "The server cannot be reached."],
+  streamEnded: ["서버가 연결을 끊었습니다.", "The server ended the stream."],
+  resultTitle: ["결과", "Result"],
+  summary: [
+    ({ label, percent }) => `${label} ${percent} %`,
+    ({ label, percent }) => `${label}, ${percent} %`,
+  ],
+  noSpeech: ["말소리를 찾지 못했습니다.", "No speech was found."],
+  barsLabel: ["감정별 확률", "Probability of each emotion"],
+  timelineTitle: ["시간에 따른 감정", "Emotion over time"],
+  timelineLabel: [
+    ({ seconds, count }) => `${seconds}초 길이의 파형과 감정 곡선, 구간 ${count}개. 같은 내용이 아래 표에 있습니다.`,
+    ({ seconds, count }) => `Waveform of ${seconds} s and curves of emotion, ${count} segments. The table below says the same.`,
+  ],
+  tableLabel: ["감정 구간", "Segments of emotion"],
+  columnStart: ["시작", "Start"],
+  columnEnd: ["끝", "End"],
+  columnEmotion: ["감정", "Emotion"],
+  columnProbability: ["확률", "Probability"],
+  undecided: ["판단 보류", "undecided"],
+  jump: [({ time }) => `${time}부터 듣기`, ({ time }) => `Play from ${time}`],
+  downloadsLabel: ["내려받기", "Download"],
+  privacy: [
+    "음성은 저장하지 않고 결과를 낸 뒤 바로 지웁니다.",
+    "Sound is not kept: it is gone as soon as the result is there.",
+  ],
+  health: ["상태", "Health"],
+};
+
+const KEEP = "koser.language";
+let place = choose();
+
+function choose() {
+  const kept = localStorage.getItem(KEEP);
+  const language = kept ?? navigator.language;
+  return language.toLowerCase().startsWith("ko") ? 0 : 1;
+}
+
+export function language() {
+  return place === 0 ? "ko" : "en";
+}
+
+export function switchLanguage() {
+  place = 1 - place;
+  localStorage.setItem(KEEP, language());
+}
+
+export function text(name, values = {}) {
+  const found = TEXTS[name][place];
+  return typeof found === "function" ? found(values) : found;
+}
+
+export function labelName(label) {
+  if (label === null) return text("undecided");
+  return LABELS[label]?.[place] ?? label;
+}
+
+export function percent(probability) {
+  return new Intl.NumberFormat(language(), { maximumFractionDigits: 0 }).format(100 * probability);
+}
+
+export function clock(seconds, digits = 1) {
+  const minutes = Math.floor(seconds / 60);
+  const rest = (seconds - 60 * minutes).toFixed(digits);
+  return `${minutes}:${rest.padStart(digits ? digits + 3 : 2, "0")}`;
+}
+
+// Puts the chosen language into everything that is marked in the page.
+export function translate(root) {
+  root.documentElement.lang = language();
+  for (const element of root.querySelectorAll("[data-text]")) {
+    element.textContent = text(element.dataset.text);
+  }
+  for (const element of root.querySelectorAll("[data-label]")) {
+    element.setAttribute("aria-label", text(element.dataset.label));
+  }
+}

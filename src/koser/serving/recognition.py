@@ -1,0 +1,146 @@
+"""The paths that recognise: a sound, a recording, a stream."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated, Literal
+
+from fastapi import FastAPI, Query, Request, WebSocket
+from fastapi.responses import JSONResponse, Response
+
+from koser.audio.reading import SAMPLING_RATE
+from koser.inference.segments import TimelineOptions
+from koser.inference.writers import render_timeline
+from koser.serving.answers import ModelAnswer, PredictionAnswer, TimelineAnswer
+from koser.serving.problems import documented
+from koser.serving.service import Service
+from koser.serving.stream import StreamSession
+from koser.serving.timelines import MAX_PEAKS, MEDIA_TYPES, compute_timeline, measure_peaks
+from koser.serving.uploads import UPLOAD_BODY
+
+_UPLOAD_PROBLEMS = (
+    "bad-request",
+    "unauthorized",
+    "upload-timeout",
+    "upload-too-large",
+    "audio-too-long",
+    "unsupported-media-type",
+    "audio-unreadable",
+    "invalid-request",
+    "busy",
+    "model-timeout",
+)
+_TIMELINE_RESPONSES = documented(*_UPLOAD_PROBLEMS, "not-ready") | {
+    200: {
+        "content": {
+            kind.partition(";")[0]: {"schema": {"type": "string"}}
+            for format, kind in MEDIA_TYPES.items()
+            if format != "json"
+        }
+    }
+}
+
+Threshold = Annotated[
+    float | None,
+    Query(ge=0, le=1, description="Probability below which `label` is null."),
+]
+Labels = Annotated[
+    list[str] | None,
+    Query(description="Only these labels, their probabilities brought to 1; repeat to name more."),
+]
+
+
+def add_recognition(app: FastAPI, service: Service) -> None:
+    """Add the paths below ``/v1/``."""
+    _add_predict(app, service)
+    _add_timeline(app, service)
+    _add_stream(app, service)
+
+    @app.get(
+        "/v1/model",
+        tags=["recognition"],
+        summary="Labels and limits",
+        response_model=ModelAnswer,
+        responses=documented("unauthorized"),
+    )
+    async def model() -> ModelAnswer:
+        return service.describe_model()
+
+
+def _add_predict(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/predict",
+        tags=["recognition"],
+        summary="Probabilities of every label for one sound",
+        response_model=PredictionAnswer,
+        responses=documented(*_UPLOAD_PROBLEMS),
+        openapi_extra=UPLOAD_BODY,
+    )
+    async def predict(
+        request: Request, threshold: Threshold = None, labels: Labels = None
+    ) -> Response:
+        recognizer = service.configured(threshold, labels)
+        async with service.received(request, service.config.max_predict_seconds) as spool:
+            waveform, duration = spool.read_waveform(), spool.duration
+        probabilities = await service.model.predict(waveform, service.config.predict_timeout)
+        service.metrics.audio_seconds.labels("/v1/predict").inc(duration)
+        values = recognizer.interpret(probabilities, duration).to_dict()
+        return JSONResponse({name: values[name] for name in PredictionAnswer.model_fields})
+
+
+def _add_timeline(app: FastAPI, service: Service) -> None:
+    @app.post(
+        "/v1/timeline",
+        tags=["recognition"],
+        summary="Emotions over the time of a recording",
+        response_model=TimelineAnswer,
+        responses=_TIMELINE_RESPONSES,
+        openapi_extra=UPLOAD_BODY,
+    )
+    async def timeline(
+        request: Request,
+        threshold: Threshold = None,
+        labels: Labels = None,
+        format: Annotated[
+            Literal["json", "csv", "rttm", "srt", "vtt", "audacity", "textgrid"],
+            Query(description="How the timeline is written."),
+        ] = "json",
+        peaks: Annotated[
+            int,
+            Query(ge=0, le=MAX_PEAKS, description="json: points of the waveform's outline."),
+        ] = 0,
+    ) -> Response:
+        recognizer, config = service.configured(threshold, labels), service.config
+        with service.timeline_slot():
+            async with service.received(request, config.max_timeline_seconds) as spool:
+                made = await compute_timeline(
+                    spool,
+                    recognizer,
+                    TimelineOptions(),
+                    pool=service.pool,
+                    timeout=config.timeline_timeout,
+                )
+                outline = await asyncio.to_thread(measure_peaks, spool, peaks) if peaks else None
+        service.metrics.audio_seconds.labels("/v1/timeline").inc(made.duration)
+        if format != "json":
+            return Response(render_timeline(made, format), media_type=MEDIA_TYPES[format])
+        values = made.to_dict() | {"peaks": outline}
+        return JSONResponse({name: values[name] for name in TimelineAnswer.model_fields})
+
+
+def _add_stream(app: FastAPI, service: Service) -> None:
+    @app.websocket("/v1/stream")
+    async def stream(
+        socket: WebSocket,
+        sampling_rate: Annotated[int, Query(ge=8000, le=192_000)] = SAMPLING_RATE,
+        threshold: Threshold = None,
+        labels: Labels = None,
+    ) -> None:
+        recognizer = service.configured(threshold, labels)
+        with service.stream_slot():
+            session = StreamSession(socket, recognizer, sampling_rate, service.config, service.pool)
+            try:
+                await session.run(service.ending)
+            finally:
+                service.metrics.audio_seconds.labels("/v1/stream").inc(session.duration)
+                socket.state.log.update(audio_seconds=round(session.duration, 3))
