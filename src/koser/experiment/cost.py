@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from koser.audio.reading import SAMPLING_RATE, load
-from koser.features.extraction import Clip
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint
 from koser.systems import system_class

@@ -28,7 +28,8 @@ from koser.experiment.environment import describe_environment
 from koser.experiment.results import PROBABILITY_PREFIX
 from koser.features.extraction import clips_of
 from koser.files import replacing, write_json
-from koser.inference.recognizer import Failure, Recognizer, load_recognizer
+from koser.inference.prediction import Failure
+from koser.inference.recognizer import Recognizer, load_recognizer
 from koser.models.checkpoint import find_checkpoint
 from koser.reporting.plots import plot_confusion_matrix
 from koser.reporting.report import ReportOptions, write_report
@@ -110,7 +111,7 @@ def evaluate_run(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"'{out}' is not empty. Give another folder with --out.")
     run = RunFolder.read(request.run)
-    recognizer = load_recognizer(request.run, **_encoder(request))
+    recognizer = load_recognizer(request.run, encoder=request.encoder)
     whole = Manifest.read(request.manifest)
     manifest = _known_rows(whole, recognizer.labels)
     probabilities = _recognise(recognizer, manifest, on_clip)
@@ -138,10 +139,6 @@ def evaluate_run(
     _write_description(request, run, manifest, split, out)
     write_report(out, request.report)
     return metrics
-
-
-def _encoder(request: EvaluateRequest) -> dict[str, str]:
-    return {} if request.encoder is None else {"encoder": request.encoder}
 
 
 def _known_rows(manifest: Manifest, labels: Sequence[str]) -> Manifest:

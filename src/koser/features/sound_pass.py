@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from koser.audio.reading import load, probe
+from koser.audio.reading import Clip, load, probe
 from koser.audio.sound_facts import VERSION, SoundFacts, measure
 from koser.engines.local import iter_map
 from koser.errors import AudioError
-from koser.features.extraction import Clip, Progress, clip_key
+from koser.features.extraction import Progress, clip_key
 from koser.features.store import FeatureStore
 
 _DESCRIPTION = {"extractor": "sound-facts", "version": VERSION}

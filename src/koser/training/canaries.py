@@ -16,11 +16,11 @@ import numpy as np
 import polars as pl
 
 from koser.audio.encoding import encode_flac
-from koser.audio.reading import SAMPLING_RATE, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.data.assignment import codes
 from koser.data.manifest import Manifest
 from koser.evaluation.chance import permutation_p_value, uar_above_chance
-from koser.features.extraction import Clip, clips_of
+from koser.features.extraction import clips_of
 
 # An honest pipeline is accused once in a thousand canaries.
 ALPHA = 0.001
