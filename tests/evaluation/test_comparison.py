@@ -151,7 +151,7 @@ def test_labels_without_utterances_are_left_out_and_few_speakers_announced():
     found = compare_systems(first, second, labels=[*LABELS, "fear"], cluster_kind="speaker")
     assert found.labels_scored == tuple(LABELS)
     assert found.differences["uar"].value == pytest.approx((scores(first) - scores(second))[0])
-    assert "Only 4 clusters (speaker): the intervals are rough" in found.notes[0]
+    assert "Only 4 clusters (speaker): the intervals are wide" in found.notes[0]
     assert "no permutation test can reach p < 0.125" in found.notes[1]
 
 

@@ -177,7 +177,7 @@ def test_without_two_speakers_there_is_no_interval_and_a_note_says_why(clusters,
     assert re.match(match, note)
 
 
-def test_intervals_over_few_speakers_are_announced_as_rough():
+def test_intervals_over_few_speakers_are_announced():
     y_true, probabilities, _ = draw_predictions(8)
     speakers = [f"group {i % 4}" for i in range(len(y_true))]
     evaluation = evaluate(

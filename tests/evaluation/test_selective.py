@@ -72,9 +72,10 @@ def test_the_risk_at_a_coverage_answers_at_least_that_many():
     )
 
 
-@pytest.mark.parametrize("coverage", [0.01, 0.3, 0.5, 0.995, 1.0])
-def test_a_threshold_for_a_coverage_is_the_highest_that_reaches_it(coverage):
-    confidences, _ = draw(3, digits=2)
+@pytest.mark.parametrize("digits", [2, 6])
+@pytest.mark.parametrize("coverage", [0.01, 0.3, 0.333, 0.5, 0.9931, 1.0])
+def test_a_threshold_for_a_coverage_is_the_highest_that_reaches_it(coverage, digits):
+    confidences, _ = draw(3, digits=digits)
     threshold = threshold_for_coverage(confidences, coverage)
     assert np.mean(confidences >= threshold) >= coverage
     higher = confidences[confidences > threshold]
