@@ -27,7 +27,7 @@ from koser.data.audit.classifiers import (
     ridge_scores,
     table_scores,
 )
-from koser.data.audit.results import Probe, Verdict
+from koser.data.audit.results import Probe, Verdict, counted
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.evaluation.chance import AboveChance, uar_above_chance
@@ -108,7 +108,8 @@ class Probed:
         if self.clusters is None:
             notes.append("speakers unknown: utterances count as independent")
         elif found.freedom < MIN_FREEDOM:
-            notes.append(f"a label has {found.freedom + 1} speakers: tested within speakers")
+            of_label = counted(found.freedom + 1, "speaker")
+            notes.append(f"a label has {of_label}: tested within speakers")
         return Probe(
             name,
             verdict_of(found, can_fail=name in STATED),
