@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from koser import cli_training
+from koser import cli_audit, cli_results, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
@@ -136,8 +136,13 @@ def split(
     print_split(made, loaded, out)
 
 
+app.command()(cli_audit.audit)
 app.command()(cli_training.train)
 app.command()(cli_training.extract)
+app.command()(cli_results.report)
+app.command()(cli_results.compare)
+app.command()(cli_results.evaluate)
+app.command()(cli_results.reproduce)
 
 
 @app.command()

@@ -36,15 +36,13 @@ Encoder = Annotated[
     str | None,
     typer.Option(help="Pretrained speech encoder: hub id or folder, for a system that has one."),
 ]
-Language = Annotated[
-    str, typer.Option("--report-language", help="Language of reports: ko or en.")
-]
+Language = Annotated[str, typer.Option("--report-language", help="Language of reports: ko or en.")]
 AudioClips = Annotated[
     int,
     typer.Option(
         min=0,
         help="How many of the worst mistakes can be heard in the report. None by default: most "
-        "corpora's terms forbid passing recordings on, and a report is easily mailed."
+        "corpora's terms forbid passing recordings on, and a report is easily mailed.",
     ),
 ]
 Store = Annotated[
@@ -87,6 +85,13 @@ def train(
     store: Store = None,
     report_language: Language = "ko",
     audio_clips: AudioClips = 0,
+    canaries: Annotated[
+        bool,
+        typer.Option(
+            "--canaries",
+            help="Then train where nothing can be recognised; exit status 1 if something is.",
+        ),
+    ] = False,
     quiet: Quiet = False,
 ) -> None:
     """Train and test a system, end to end, and leave a run folder for each split."""
@@ -115,6 +120,8 @@ def train(
     folders, _ = train_request(request, split, out, how)
     for folder in folders:
         typer.echo(f"Report: {folder / 'report.html'}")
+    if canaries and not pass_canaries(request, split, folders, how):
+        raise typer.Exit(1)
 
 
 def extract(
@@ -238,6 +245,34 @@ def train_request(
     gap = gap_file(runs, out)
     print_gaps(write_gaps(runs, gap), gap)
     return folders, gap
+
+
+def pass_canaries(
+    request: Any,  # a TrainRequest, see above
+    splits: Sequence[str],
+    folders: Sequence[Path],
+    how: RunOptions,
+) -> bool:
+    """Send the pipeline of every finished run through the canaries; whether all passed."""
+    from koser.engines.local import available_cores
+    from koser.experiment.canaries import watch_run
+    from koser.experiment.series import resolve_series
+    from koser.features.store import default_store_root
+    from koser.terminal import notes_shown
+    from koser.terminal_audit import print_canaries
+
+    has_passed = True
+    with notes_shown():
+        for experiment, folder in zip(resolve_series(request, splits), folders, strict=True):
+            values = watch_run(
+                experiment,
+                folder,
+                store_root=how.store or default_store_root(),
+                n_workers=how.workers or available_cores(),
+            )
+            print_canaries(experiment.name, values, folder / "canaries.json")
+            has_passed = has_passed and values["verdict"] != "fail"
+    return has_passed
 
 
 def finish_run(experiment: Any, folder: Path, how: RunOptions) -> Any:  # Experiment, FinishedRun

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
@@ -24,7 +24,13 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.reporting.wording import SYNTHETIC, gap_line, protocol_line, score_with_interval
+from koser.reporting.wording import (
+    SYNTHETIC,
+    gap_line,
+    protocol_line,
+    score_with_interval,
+    without_voice_line,
+)
 
 if TYPE_CHECKING:
     from koser.experiment.extraction import Extraction
@@ -78,6 +84,20 @@ def progress_bars(*, quiet: bool = False) -> Iterator[Listeners]:
             on_epoch=on_epoch,
             on_member=lambda done, total: show("trainings", done, total),
         )
+
+
+@contextmanager
+def bar(name: str, *, quiet: bool = False) -> Iterator[Callable[[int, int], None] | None]:
+    """A single progress bar to call with what is done and its total; None where none is drawn."""
+    if quiet or not _progress_console.is_terminal:
+        yield None
+        return
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
+    with Progress(
+        *columns, TimeElapsedColumn(), console=_progress_console, transient=True
+    ) as progress:
+        task = progress.add_task(name, total=None)
+        yield lambda done, total: progress.update(task, completed=done, total=total)
 
 
 @contextmanager
@@ -207,6 +227,8 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
+    if line := without_voice_line(metrics):
+        console.print(f"{line}.", markup=False)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):

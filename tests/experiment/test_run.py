@@ -57,6 +57,7 @@ def test_a_run_leaves_the_documents_files_and_ours(run):
         "split.parquet",
         "predictions.parquet",
         "metrics.json",
+        "audit.json",
         "report.html",
         "train.log",
         "parts",

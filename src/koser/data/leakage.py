@@ -10,7 +10,10 @@ import polars as pl
 
 from koser.data.assignment import TEST, TRAIN, VAL, IntArray, codes
 from koser.data.manifest import Manifest
-from koser.data.scripts import cluster_scripts, has_script
+from koser.data.scripts import THRESHOLD, cluster_scripts, has_script
+
+MANY_TEXTS = 250_000
+CLOSE = 0.8  # Jaccard similarity of texts that are one script among so many
 
 
 @dataclass(frozen=True)
@@ -60,23 +63,42 @@ def find_leaks(manifest: Manifest, parts: IntArray) -> tuple[Leak, ...]:
     parts : np.ndarray [shape=(n_folds, n_utterances)]
         Part of each row of `manifest` in every fold, as its place in `PARTS`.
     """
-    return tuple(
-        Leak(kind, None) if values.null_count() == len(values) else _worst(kind, values, parts)
-        for kind, values in _kinds(manifest)
-    )
+    return tuple(worst_leak(kind, values, parts) for kind, values in _kinds(manifest))
+
+
+def scripts_of(manifest: Manifest) -> pl.Series:
+    """Number of each utterance's script (near-duplicate texts); null where it has no text.
+
+    Beyond `MANY_TEXTS` distinct ones only closer texts are joined: it takes minutes.
+    """
+    texts = manifest.table["text"].to_list()
+    threshold = THRESHOLD if manifest.table["text"].n_unique() <= MANY_TEXTS else CLOSE
+    scripts = zip(texts, cluster_scripts(texts, threshold=threshold).tolist(), strict=True)
+    known = [script if has_script(text) else None for text, script in scripts]
+    return pl.Series("script", known, dtype=pl.Int64)
 
 
 def _kinds(manifest: Manifest) -> Iterator[tuple[str, pl.Series]]:
     for kind in ("speaker", "group", "session"):
         yield kind, manifest.table[kind]
-    texts = manifest.table["text"].to_list()
-    scripts = zip(texts, cluster_scripts(texts).tolist(), strict=True)
-    known = [script if has_script(text) else None for text, script in scripts]
-    yield "script", pl.Series(known, dtype=pl.Int64)
+    yield "script", scripts_of(manifest)
     yield "text", manifest.table["text"]
 
 
-def _worst(kind: str, values: pl.Series, parts: IntArray) -> Leak:
+def worst_leak(kind: str, values: pl.Series, parts: IntArray) -> Leak:
+    """Count which `values` test shares with train and val, in the fold where it is most.
+
+    Parameters
+    ----------
+    kind : str
+        What the values are called.
+    values : pl.Series
+        One per utterance; nulls are no value.
+    parts : np.ndarray [shape=(n_folds, n_utterances)]
+        As in `find_leaks`.
+    """
+    if values.null_count() == len(values):
+        return Leak(kind, None)
     code = codes(values.drop_nulls())
     n_codes = int(code.max()) + 1
     leaks = []

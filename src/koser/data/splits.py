@@ -29,7 +29,7 @@ from koser.data.protocols import (
 from koser.errors import ConfigError, SplitError
 from koser.files import replacing
 
-__all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split"]
+__all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split", "resolve_split"]
 
 SCHEMA = {"id": pl.String(), "fold": pl.Int32(), "part": pl.String()}
 
@@ -155,7 +155,7 @@ class Split:
         SplitError
             If the split is not one of `manifest`.
         """
-        return find_leaks(manifest, self._matrix(manifest))
+        return find_leaks(manifest, self.parts(manifest))
 
     def summary_rows(self, manifest: Manifest) -> Iterator[tuple[str, str, str]]:
         """Section, name and value of everything worth printing.
@@ -165,7 +165,7 @@ class Split:
         SplitError
             If the split is not one of `manifest`.
         """
-        matrix = self._matrix(manifest)
+        matrix = self.parts(manifest)
         yield "split", "protocol", self.protocol
         yield "split", "kept apart", self.grouping
         yield "split", "seed", str(self.seed)
@@ -250,8 +250,18 @@ class Split:
             )
         return split
 
-    def _matrix(self, manifest: Manifest) -> IntArray:
-        """Part of every row of `manifest` [shape=(n_folds, n_utterances)]."""
+    def parts(self, manifest: Manifest) -> IntArray:
+        """Part of every row of `manifest` in every fold, as its place in `PARTS`.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_folds, n_utterances)]
+
+        Raises
+        ------
+        SplitError
+            If the split is not one of `manifest`.
+        """
         self.check(manifest)
         rows = manifest.table.select("id").with_row_index("row")
         names = pl.DataFrame({"part": PARTS, "code": range(len(PARTS))})
@@ -326,6 +336,13 @@ def make_split(manifest: Manifest, protocol: str, options: SplitOptions | None =
         schema=SCHEMA,
     )
     return Split(table, name, plan.grouping, options, plan.notes)
+
+
+def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
+    """The split that `split` names: a file that was kept, or a protocol to apply."""
+    if split.endswith(".parquet") and not split.startswith(_FIXED):
+        return Split.read(Path(split)).check(manifest)
+    return make_split(manifest, split, options)
 
 
 def _rule(protocol: str) -> tuple[Protocol, str]:

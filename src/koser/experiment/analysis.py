@@ -113,9 +113,12 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         clusters=tested.clusters,
         cluster_kind=tested.cluster_kind,
     )
-    bins = reliability_bins(
-        tested.y_true, tested.calibrated, labels=labels, clusters=tested.clusters
-    )
+    bins = {
+        name: reliability_bins(
+            tested.y_true, probabilities, labels=labels, clusters=tested.clusters
+        )
+        for name, probabilities in (("before", tested.raw), ("after", tested.calibrated))
+    }
     fitted = [outcome.val.temperature for outcome in tested.outcomes]
     values = [each.value for each in fitted]
     return {
@@ -125,7 +128,8 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         "n_trainings": len(fitted),
         "before": _named(before.scores),
         "after": _named(evaluation.scores),
-        "reliability": [each.to_dict() for each in bins],
+        "reliability_before": [each.to_dict() for each in bins["before"]],
+        "reliability": [each.to_dict() for each in bins["after"]],
         "notes": _temperature_notes(tested.outcomes),
     }
 

@@ -63,7 +63,9 @@ def peak_memory() -> Memory:
     return Memory(int(fields["VmHWM"].split()[0]) * 1024 / 1e6, gpu)
 
 
-def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any]:
+def measure_model(
+    checkpoint_file: Path, clips: Sequence[Clip], *, encoder: str | None = None
+) -> dict[str, Any]:
     """Parameters of a trained model, and how fast it recognises clip by clip.
 
     Parameters
@@ -73,6 +75,8 @@ def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any
     clips : Sequence[Clip]
         Tested utterances; the first few are recognised, from the waveform on. Reading and
         decoding the file does not count.
+    encoder : str, optional
+        Where its pretrained encoder is now, if it was moved.
 
     Returns
     -------
@@ -87,6 +91,8 @@ def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any
         If the model or a clip cannot be read.
     """
     checkpoint = Checkpoint.read(checkpoint_file)
+    if encoder is not None:
+        checkpoint = checkpoint.with_encoder(encoder)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     counted = system.count_parameters()
     with torch_threads(system.n_threads):

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koser.data.card import data_card
+from koser.experiment.audit import baselines_of
 from koser.experiment.cost import measure_model
 from koser.experiment.results import Results, document_json, metrics_json
 from koser.features.extraction import clips_of
@@ -62,6 +63,7 @@ def write_outputs(
         model_file,
     )
     metrics = metrics_json(results, manifest, split)
+    metrics["probes"] = baselines_of(folder)
     metrics["cost"] = _cost(results, model_file, extraction_seconds)
     write_json(metrics, folder / "metrics.json")
     # The document's keys go first; ours are the same as in metrics.json.

@@ -11,7 +11,7 @@ from pathlib import Path
 from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
 from koser.data.manifest import Manifest
-from koser.data.splits import Split, SplitOptions, make_split
+from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.run import Experiment, differences, is_finished
 from koser.systems import SYSTEM_NAMES, system_class
@@ -63,17 +63,29 @@ class TrainRequest:
         KoserError
             If anything asked for is missing, unknown or contradicts itself.
         """
+        config = self._settings()  # a wrong setting is refused before anything is read
+        return self._experiment(config, self.read_manifest())
+
+    def resolve_on(self, manifest: Manifest) -> Experiment:
+        """Split and configure on a manifest that was read already; raises as `resolve`."""
+        return self._experiment(self._settings(), manifest)
+
+    def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
-        config = resolve_settings(
+        return resolve_settings(
             self.model, file=self.config_file, overrides=self.overrides, encoder=self.encoder
         )
+
+    def read_manifest(self) -> Manifest:
+        """The utterances; raises as `resolve`."""
         if self.manifest is not None and self.data is None:
-            manifest = Manifest.read(self.manifest)
-        elif self.data is not None and self.manifest is None:
-            manifest = load_arranged(self.data)
-        else:
-            raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+            return Manifest.read(self.manifest)
+        if self.data is not None and self.manifest is None:
+            return load_arranged(self.data)
+        raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+
+    def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
         return Experiment(
             model=self.model,
             config=config,
@@ -132,13 +144,6 @@ def resolve_settings(
 
 def _has_encoder(config_class: type[Config]) -> bool:
     return ENCODER_KEY in known_keys(config_class)
-
-
-def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
-    """The split that `split` names: a file that was kept, or a protocol to apply."""
-    if split.endswith(".parquet") and not split.startswith("fixed:"):
-        return Split.read(Path(split)).check(manifest)
-    return make_split(manifest, split, options)
 
 
 def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from koser import __version__
 from koser.config import Config, write_toml
@@ -31,6 +28,8 @@ from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
+from koser.experiment.audit import audit_run
+from koser.experiment.environment import describe_environment
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -48,6 +47,9 @@ from koser.systems import system_class
 from koser.systems.system import Part
 
 logger = logging.getLogger(__name__)
+
+# What says which run a folder holds, in the order it is written.
+_DESCRIPTION = ("config.toml", "split.parquet", "run.json")
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,13 @@ def run_experiment(
             progress=listeners.on_clip,
         )
         extraction_seconds = time.perf_counter() - started
+        audit_run(
+            experiment.manifest,
+            experiment.split,
+            folder,
+            store_root=store_root,
+            n_workers=n_workers,
+        )
         work = MemberWork(
             model=experiment.model,
             labels=experiment.manifest.labels,
@@ -279,6 +288,8 @@ def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
     RunError
         If the folder holds something else.
     """
+    if resume and _is_barely_begun(folder):
+        return
     if resume and (folder / "run.json").exists():
         different = differences(experiment, folder)
         if different:
@@ -293,6 +304,16 @@ def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
             f"'{folder}' is not empty. Add --resume to go on with the run in it, "
             f"or give another folder with --out."
         )
+
+
+def _is_barely_begun(folder: Path) -> bool:
+    """Whether a run was killed while it still wrote what it is, before anything else."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return bool(names) and all(
+        name in _DESCRIPTION[:-1] or name.endswith(".partial") for name in names
+    )
 
 
 @contextmanager
@@ -335,22 +356,9 @@ def _describe(folder: Path, experiment: Experiment, command: Sequence[str]) -> N
         "experiment": experiment.identity(),
         "manifest": json.loads(experiment.manifest.provenance.to_json()),
         "command": list(command),
-        "environment": _environment(),
+        "environment": describe_environment(),
     }
     write_json(description, folder / "run.json")
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "koser": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "executable": sys.implementation.name,
-    }
 
 
 def _origin(experiment: Experiment) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.splits import resolve_split
 from koser.errors import ConfigError, RunError
 from koser.evaluation.gap import Gap, Side, evaluate_gap
 from koser.experiment.request import (
@@ -22,7 +23,6 @@ from koser.experiment.request import (
     TrainRequest,
     choose_folder,
     new_folder,
-    resolve_split,
 )
 from koser.experiment.results import clusters_of
 from koser.experiment.run import Experiment, differences, is_finished

@@ -17,7 +17,6 @@ from koser.engines.local import iter_ahead, iter_map
 from koser.errors import AudioError
 from koser.features.batching import batches_by_length
 from koser.features.store import KEY_SIZE, FeatureStore
-from koser.features.threads import torch_threads
 
 # Called with the number of utterances done so far and their total.
 Progress = Callable[[int, int], None]
@@ -308,6 +307,9 @@ class _BatchWork:
         """Make what is missing."""
         outcomes, waveforms = found
         if waveforms:
+            # Here and not above: who only hashes and listens, as an audit, needs no torch.
+            from koser.features.threads import torch_threads
+
             with torch_threads(1):
                 made = self._extractor.extract(list(waveforms.values()))
             for place, features in zip(waveforms, made, strict=True):

@@ -114,6 +114,11 @@ class FeatureStore:
     def __len__(self) -> int:
         return len(self._records)
 
+    def all_keys(self) -> list[bytes]:
+        """All keys, ordered."""
+        found: list[bytes] = self._keys.tolist()
+        return found
+
     def __contains__(self, key: bytes) -> bool:
         return self._find(key) is not None
 
@@ -200,6 +205,36 @@ class FeatureStore:
             record: np.void = self._records[position]
             return record
         return None
+
+
+def largest_difference(first_root: Path, second_root: Path) -> float | None:
+    """How far two extractions of the same files are apart.
+
+    Parameters
+    ----------
+    first_root, second_root : Path
+        Folders of stores, made by the same front-ends.
+
+    Returns
+    -------
+    float or None
+        Over all arrays that both have: the largest difference in an array, relative to its
+        largest value; infinite where shapes differ. None where they have none in common.
+    """
+    found: list[float] = []
+    for described in sorted(first_root.glob("*/extractor.json")):
+        description = json.loads(described.read_text(encoding="utf-8"))
+        dtype = description.pop("dtype")
+        first = FeatureStore(first_root, description, dtype=dtype)
+        second = FeatureStore(second_root, description, dtype=dtype)
+        for key in first.all_keys():
+            if key in second:
+                a, b = (np.asarray(each.read(key), np.float64) for each in (first, second))
+                if a.shape != b.shape:
+                    return math.inf
+                scale = max(float(np.abs(a).max()), np.finfo(np.float64).tiny)
+                found.append(float(np.abs(a - b).max()) / scale)
+    return max(found, default=None)
 
 
 class StoreWriter:

@@ -48,6 +48,25 @@ def gap_line(gap: Mapping[str, Any]) -> str:
     return f"{gap['first']} - {gap['second']}: {', '.join(scores)} ({basis})"
 
 
+def without_voice_line(metrics: Mapping[str, Any]) -> str:
+    """What metadata and text alone reach under the same split; blank where nothing was probed.
+
+    Such as ``Without the voice: metadata alone UAR 0.385 [0.294, 0.485], text alone UAR 1.000
+    [0.692, 1.000]``.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    found = []
+    for probe in metrics.get("probes", ()):
+        if probe["uar"] is not None:
+            interval = "" if probe["low"] is None else f" [{probe['low']:.3f}, {probe['high']:.3f}]"
+            found.append(f"{probe['name']} alone UAR {probe['uar']:.3f}{interval}")
+    return f"Without the voice: {', '.join(found)}" if found else ""
+
+
 def protocol_line(metrics: Mapping[str, Any]) -> str:
     """What a score rests on: protocol, grouping, n, speakers, folds, seeds."""
     protocol = metrics["protocol"]

@@ -40,7 +40,30 @@ def checks(metrics: Mapping[str, Any], t: Phrases) -> list[Check]:
     t : Phrases
         The language.
     """
-    return [*_above_chance(metrics, t), *_apart(metrics, t), *_evidence(metrics, t)]
+    return [
+        *_above_chance(metrics, t),
+        *_above_baselines(metrics, t),
+        *_apart(metrics, t),
+        *_evidence(metrics, t),
+    ]
+
+
+def canary_checks(canaries: Mapping[str, Any], t: Phrases) -> list[Check]:
+    """What the canaries told, one line each.
+
+    Parameters
+    ----------
+    canaries : Mapping
+        The content of ``canaries.json``.
+    t : Phrases
+        The language.
+    """
+    found = []
+    for canary in canaries["canaries"]:
+        status: Status = "unknown" if canary["verdict"] == "not_run" else canary["verdict"]
+        ((summary, _),) = t.notes([canary["summary"]])
+        found.append(Check(status, f"{t['canaries'][canary['name']]}: {summary}"))
+    return found
 
 
 def _above_chance(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
@@ -51,6 +74,22 @@ def _above_chance(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
     status: Status = "pass" if bounds[0] > chance else "fail"
     values = {"low": f"{bounds[0]:.3f}", "high": f"{bounds[1]:.3f}", "chance": f"{chance:.3f}"}
     yield Check(status, t[f"trust.chance_{status}"].format(**values))
+
+
+def _above_baselines(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
+    """Whether the system beats what metadata or text alone reach under the same split."""
+    bounds = metrics["ci95"]["uar"]
+    for probe in metrics.get("probes", ()):
+        if probe["uar"] is None or bounds is None:
+            continue
+        status: Status = "pass" if bounds[0] > probe["uar"] else "warn"
+        values = {
+            "low": f"{bounds[0]:.3f}",
+            "high": f"{bounds[1]:.3f}",
+            "uar": f"{probe['uar']:.3f}",
+        }
+        name = t["audit.probes"][probe["name"]]
+        yield Check(status, t[f"trust.baseline_{status}"].format(name=name, **values))
 
 
 def _apart(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:

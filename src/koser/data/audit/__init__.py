@@ -1,0 +1,1 @@
+"""What could make a score on a corpus too good: leaks across the parts, and confounds."""

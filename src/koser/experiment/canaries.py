@@ -1,0 +1,304 @@
+"""Send a system through corpora on which it must fail: ``koser train --canaries``.
+
+What is cheaper than the run itself, and is said in ``canaries.json``: a few folds, one seed,
+and a sample of each part. What is not: the system and every one of its settings.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from koser.audio.reading import load
+from koser.config import Config
+from koser.data.assignment import TEST, TRAIN, VAL, codes
+from koser.data.manifest import Manifest
+from koser.data.splits import Split
+from koser.engines.local import iter_map
+from koser.errors import RunError
+from koser.features.extraction import clips_of
+from koser.features.store import largest_difference
+from koser.features.threads import torch_threads
+from koser.files import write_json
+from koser.models.checkpoint import Checkpoint
+from koser.systems import system_class
+from koser.systems.system import Part, System
+from koser.training.canaries import (
+    Canary,
+    judge_chance,
+    judge_invariance,
+    make_noise,
+    permute_labels,
+)
+
+if TYPE_CHECKING:
+    from koser.experiment.run import Experiment
+
+MAX_FOLDS = 6
+ENOUGH_TESTED = 120  # utterances; fewer folds will do that test as many
+MAX_ROWS = {TRAIN: 600, VAL: 150, TEST: 300}  # of every fold
+N_COMPARED = 24  # utterances of the invariance canary
+N_ALONE = 8  # of them, those that are also recognised from their sound, one by one
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """What is put to the test.
+
+    Attributes
+    ----------
+    system : type[System]
+        The kind of system.
+    config : Config
+        All its settings.
+    store_root : Path
+        Feature stores of the run, which has the features of the corpus itself already.
+    n_workers : int
+        Processes of the extraction.
+    """
+
+    system: type[System]
+    config: Config
+    store_root: Path
+    n_workers: int = 1
+
+
+def run_canaries(
+    pipeline: Pipeline, manifest: Manifest, split: Split, trained: System, *, seed: int
+) -> tuple[Canary, ...]:
+    """All canaries on one pipeline.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+        What is put to the test.
+    manifest : Manifest
+        The corpus.
+    split : Split
+        Who plays which part.
+    trained : System
+        A system that the pipeline has trained on the corpus, for the canary that compares
+        its probabilities.
+    seed : int
+        Of the training, and of what the canaries draw.
+
+    Raises
+    ------
+    KoserError
+        As training does.
+    """
+    sample, parts = _sample(manifest, split, seed)
+    permuted, is_within = permute_labels(sample, seed)
+    with tempfile.TemporaryDirectory(prefix="koser-canaries-") as folder:
+        root = Path(folder)
+        found = [_at_chance("permuted_labels", pipeline, permuted, parts, root, seed, is_within)]
+        noise = make_noise(sample, root / "noise", seed)
+        row_of = {name: row for row, name in enumerate(sample.table["id"])}
+        order = np.array([row_of[name] for name in noise.table["id"]], np.int64)
+        elsewhere = Pipeline(pipeline.system, pipeline.config, root / "store", pipeline.n_workers)
+        found.append(
+            _at_chance("noise", elsewhere, noise, parts[:, order], root, seed, is_within=False)
+        )
+        found.append(_invariance(pipeline, sample, parts, trained, root))
+    return tuple(found)
+
+
+def watch_run(
+    experiment: Experiment, folder: Path, *, store_root: Path, n_workers: int = 1
+) -> dict[str, Any]:
+    """All canaries on the pipeline of a finished run; leaves ``canaries.json`` in its folder.
+
+    Parameters
+    ----------
+    experiment : Experiment
+        What the run tried.
+    folder : Path
+        The run folder.
+    store_root : Path
+        Folder of the feature stores that the run filled.
+    n_workers : int
+        Processes of the extraction.
+
+    Returns
+    -------
+    dict
+        The content of ``canaries.json``. Canaries that the folder has already are not run
+        again.
+    """
+    done = folder / "canaries.json"
+    if done.exists():
+        known: dict[str, Any] = json.loads(done.read_text(encoding="utf-8"))
+        return known
+    system = system_class(experiment.model)
+    checkpoint = Checkpoint.read(folder / f"best_model_{experiment.model}.pth")
+    pipeline = Pipeline(system, experiment.config, store_root, n_workers)
+    trained = system.from_checkpoint(checkpoint)
+    canaries = run_canaries(
+        pipeline, experiment.manifest, experiment.split, trained, seed=experiment.seeds[0]
+    )
+    return write_canaries(canaries, folder)
+
+
+def write_canaries(canaries: tuple[Canary, ...], folder: Path) -> dict[str, Any]:
+    """Leave ``canaries.json`` in a run folder, and return its content."""
+    verdicts = {canary.verdict for canary in canaries}
+    values = {
+        "verdict": "fail" if "fail" in verdicts else "pass",
+        "canaries": [canary.to_dict() for canary in canaries],
+        "settings": {
+            "max_folds": MAX_FOLDS,
+            "enough_tested": ENOUGH_TESTED,
+            "max_train": MAX_ROWS[TRAIN],
+            "max_val": MAX_ROWS[VAL],
+            "max_test": MAX_ROWS[TEST],
+            "n_compared": N_COMPARED,
+            "n_alone": N_ALONE,
+        },
+    }
+    try:
+        write_json(values, folder / "canaries.json")
+    except OSError as error:
+        raise RunError(f"Cannot write '{folder / 'canaries.json'}': {error.strerror}.") from error
+    return values
+
+
+def _sample(manifest: Manifest, split: Split, seed: int) -> tuple[Manifest, np.ndarray]:
+    """The utterances that canaries use, and their parts in a few folds [n_folds, n_rows]."""
+    parts = split.parts(manifest)
+    n_tested = min(MAX_ROWS[TEST], max(1, int((parts == TEST).sum() / len(parts))))
+    n_folds = min(len(parts), MAX_FOLDS, -(-ENOUGH_TESTED // n_tested))
+    folds = np.linspace(0, len(parts) - 1, n_folds).astype(np.int64)
+    by_id = manifest.table["id"].arg_sort().to_numpy()
+    rng = np.random.default_rng(seed)
+    chosen = np.full((len(folds), len(manifest)), -1)
+    for number, fold in enumerate(folds.tolist()):
+        for part, limit in MAX_ROWS.items():
+            rows = by_id[parts[fold][by_id] == part]
+            if len(rows) > limit:
+                rows = rng.choice(rows, limit, replace=False)
+            chosen[number, rows] = part
+    kept = np.flatnonzero((chosen >= 0).any(axis=0))
+    table = manifest.table[kept.tolist()]
+    return Manifest(table, manifest.provenance), chosen[:, kept]
+
+
+def _at_chance(
+    name: str,
+    pipeline: Pipeline,
+    manifest: Manifest,
+    parts: np.ndarray,
+    folder: Path,
+    seed: int,
+    is_within: bool,
+) -> Canary:
+    """Train on a canary corpus and test."""
+    place = {label: number for number, label in enumerate(manifest.labels)}
+    y = np.array([place[label] for label in manifest.table["label"]], np.int64)
+    rows, predicted = [], []
+    for part, probabilities in _trainings(pipeline, manifest, parts, folder / name, seed):
+        rows.append(part.test)
+        predicted.append(probabilities.argmax(axis=1))
+    tested = np.concatenate(rows)
+    column = manifest.grouping_column
+    clusters = None if column is None else codes(manifest.table[column])[tested]
+    return judge_chance(
+        name,
+        y[tested],
+        np.concatenate(predicted),
+        clusters,
+        is_within=is_within,
+        n_labels=len(place),
+    )
+
+
+def _trainings(
+    pipeline: Pipeline, manifest: Manifest, parts: np.ndarray, folder: Path, seed: int
+) -> Iterator[tuple[Part, np.ndarray]]:
+    """The test rows of each fold, and their probabilities."""
+    members = [
+        Part(
+            np.flatnonzero(part == TRAIN),
+            np.flatnonzero(part == VAL),
+            np.flatnonzero(part == TEST),
+            seed,
+        )
+        for part in parts
+    ]
+    data = pipeline.system.extract(
+        manifest,
+        pipeline.config,
+        train_rows=np.unique(np.concatenate([member.train for member in members])),
+        store_root=pipeline.store_root,
+        n_workers=pipeline.n_workers,
+    )
+    work = partial(_Training, pipeline, manifest.labels, data, folder)
+    yield from zip(members, iter_map(work, members), strict=True)
+
+
+class _Training:
+    """One training and its test; leaves nothing but the probabilities."""
+
+    def __init__(
+        self, pipeline: Pipeline, labels: tuple[str, ...], data: Any, folder: Path
+    ) -> None:
+        self._pipeline, self._labels, self._data, self._folder = pipeline, labels, data, folder
+
+    def __call__(self, member: Part) -> np.ndarray:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        system = self._pipeline.system(self._labels, self._pipeline.config)
+        with torch_threads(system.n_threads or self._pipeline.n_workers):
+            system.fit(self._data, member, resume_file=self._folder / "last.pth")
+            for file in self._folder.glob("last*"):
+                file.unlink()
+            return system.predict_rows(self._data, member.test)
+
+
+def _invariance(
+    pipeline: Pipeline, manifest: Manifest, parts: np.ndarray, trained: System, folder: Path
+) -> Canary:
+    """Extract the same files in other batches, in another order and one by one."""
+    rows = np.flatnonzero((parts == TEST).any(axis=0))
+    rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_COMPARED)).astype(np.int64)]
+    orders = {"forwards": [rows], "backwards": [rows[::-1][::2], rows[::-1][1::2]]}
+    results: dict[str, dict[int, np.ndarray]] = {}
+    for name, batches in orders.items():
+        results[name] = {}
+        for batch in batches:
+            if len(batch):
+                results[name].update(
+                    _probabilities(pipeline, manifest, batch, trained, folder / name)
+                )
+    results["alone"] = _alone(manifest, rows[:N_ALONE], trained)
+    difference = max(
+        float(np.abs(results["forwards"][row] - probabilities).max())
+        for name in ("backwards", "alone")
+        for row, probabilities in results[name].items()
+    )
+    stored = largest_difference(folder / "forwards", folder / "backwards")
+    return judge_invariance(stored, difference, len(rows))
+
+
+def _alone(manifest: Manifest, rows: np.ndarray, trained: System) -> dict[int, np.ndarray]:
+    found = {}
+    for row, clip in zip(rows.tolist(), clips_of(manifest.table[rows.tolist()]), strict=True):
+        waveform = load(clip.path, start=clip.start, end=clip.end)
+        found[row] = trained.predict_waveforms([waveform])[0]
+    return found
+
+
+def _probabilities(
+    pipeline: Pipeline, manifest: Manifest, rows: np.ndarray, trained: System, store_root: Path
+) -> dict[int, np.ndarray]:
+    part = Manifest(manifest.table[rows.tolist()], manifest.provenance)
+    data = pipeline.system.extract(
+        part, pipeline.config, train_rows=np.zeros(0, np.int64), store_root=store_root
+    )
+    found = trained.predict_rows(data, np.arange(len(rows)))
+    return dict(zip(rows.tolist(), found, strict=True))
