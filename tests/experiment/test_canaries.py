@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+
 from fixtures.audits import clean_rows
 from fixtures.manifests import manifest
 from fixtures.systems import (
@@ -12,7 +13,6 @@ from fixtures.systems import (
     PaddingSystem,
     TrainsOnTestSystem,
 )
-
 from koser.data.splits import SplitOptions, make_split
 from koser.experiment.canaries import Pipeline, run_canaries
 from koser.systems.system import Part

@@ -3,9 +3,9 @@ from collections import Counter
 import numpy as np
 import polars as pl
 import pytest
+
 from fixtures.audits import clean_manifest, clean_rows
 from fixtures.manifests import manifest
-
 from koser.audio.reading import load, probe
 from koser.training.canaries import (
     NOISE_SECONDS,

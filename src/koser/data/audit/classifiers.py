@@ -201,6 +201,6 @@ def _shares(counts: FloatArray, prior: float) -> FloatArray:
     total = counts.sum()
     overall = counts.sum(axis=1, keepdims=True) / max(total, 1.0)
     of_label = counts.sum(axis=0)
-    shares: FloatArray = (counts + prior * overall) / (of_label + prior)
+    shares: FloatArray = (counts + prior * overall) / np.maximum(of_label + prior, 1e-12)
     shares[:, of_label == 0] = 0.0
     return shares

@@ -163,8 +163,8 @@ def verdict_of(found: AboveChance, *, can_fail: bool = False) -> Verdict:
         Whether it is an error, and not only a warning, to come more than half of the way
         from chance to perfect.
     """
-    value, low = found.uar.value or 0.0, found.uar.low
-    is_blatant = (value if low is None else low) >= (1 + found.chance) / 2
+    value = found.uar.value or 0.0
+    is_blatant = value >= (1 + found.chance) / 2
     # of few speakers no test can tell a release from a person
     is_above = found.p_value <= ALPHA or (is_blatant and found.freedom < MIN_FREEDOM)
     if not is_above or value - found.chance < MARGIN:
