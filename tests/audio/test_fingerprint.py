@@ -2,10 +2,10 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from fixtures.speech import COPIES, SAMPLING_RATE, invent_speech
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fixtures.speech import COPIES, SAMPLING_RATE, invent_speech
 from koser.audio.fingerprint import (
     HOP_LENGTH,
     MAX_BIT_ERROR_RATE,
@@ -57,7 +57,9 @@ def test_links_are_those_of_a_comparison_of_all_pairs_at_all_lags():
     prints = [fingerprint(each, SAMPLING_RATE) for each in originals]
     prints += [fingerprint(*copy) for copy in copies]
     expected = {
-        pair for pair in combinations(range(16), 2) if _least_error(prints, *pair) <= MAX_BIT_ERROR_RATE
+        pair
+        for pair in combinations(range(16), 2)
+        if _least_error(prints, *pair) <= MAX_BIT_ERROR_RATE
     }
     assert expected == {(number, number + 8) for number in range(8)}
     assert {(found.first, found.second) for found in find_copies(prints)} == expected

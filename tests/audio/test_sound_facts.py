@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import soundfile
-from fixtures.speech import SAMPLING_RATE, invent_speech
 
+from fixtures.speech import SAMPLING_RATE, invent_speech
 from koser.audio.reading import load
 from koser.audio.resampling import resample
 from koser.audio.sound_facts import SoundFacts, measure

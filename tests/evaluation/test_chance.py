@@ -66,9 +66,7 @@ def test_the_normal_limit_agrees_with_deals(monkeypatch, n_speakers):
 
 
 @pytest.mark.parametrize("n_speakers", [2, 5, 20])
-def test_without_information_one_test_in_twenty_is_below_5_percent_at_most(
-    n_speakers, monkeypatch
-):
+def test_without_information_one_test_in_twenty_is_below_5_percent_at_most(n_speakers, monkeypatch):
     """Speakers differ in their labels and in what is guessed of them, independently."""
     monkeypatch.setattr(chance, "N_DEALS", 399)
     rng = np.random.default_rng(n_speakers)

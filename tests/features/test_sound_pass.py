@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-from fixtures.speech import write_speech
 
+from fixtures.speech import write_speech
 from koser.audio.reading import load
 from koser.audio.sound_facts import measure
 from koser.features import sound_pass
@@ -34,9 +34,7 @@ def test_facts_are_those_of_each_clip_and_a_segment_is_a_clip(clips, tmp_path):
     assert (heard.n_new, heard.failures) == (6, {})
 
 
-def test_a_second_audit_hears_nothing_again_and_a_moved_file_is_known(
-    clips, tmp_path, monkeypatch
-):
+def test_a_second_audit_hears_nothing_again_and_a_moved_file_is_known(clips, tmp_path, monkeypatch):
     first = listen(clips, tmp_path / "store")
     (tmp_path / "0.wav").rename(tmp_path / "moved.wav")
     clips[0] = Clip(str(tmp_path / "moved.wav"))
