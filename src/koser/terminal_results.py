@@ -52,7 +52,7 @@ def _print_table(table: Table | None, title: str) -> None:
         return
     shown = RichTable(title=title, title_justify="left", title_style="bold")
     for name, is_number in table.head:
-        shown.add_column(name, justify="right" if is_number else "left")
+        shown.add_column(name, justify="right" if is_number else "left", overflow="fold")
     for row in table.rows:
         shown.add_row(*(cell.replace("[", r"\[") for cell in row))
     console.print(shown)

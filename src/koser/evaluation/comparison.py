@@ -32,17 +32,17 @@ from koser.evaluation.bootstrap import Percentiles, bootstrap_intervals
 from koser.evaluation.intervals import (
     Groups,
     Intervals,
+    balanced_weights,
     cluster_intervals,
     find_groups,
     sums_per_group,
 )
+from koser.evaluation.noting import interval_notes
 from koser.evaluation.pairing import Answers, OrderedAnswers, pair
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
     Score,
     as_scores,
-    balanced_weights,
-    interval_notes,
 )
 from koser.evaluation.significance import (
     N_PERMUTATIONS,

@@ -27,17 +27,17 @@ from koser.evaluation.intervals import (
     Groups,
     Intervals,
     Scale,
+    balanced_weights,
     cluster_intervals,
     effective_number,
     find_groups,
     sums_per_group,
 )
+from koser.evaluation.noting import interval_notes
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
     Score,
     as_scores,
-    balanced_weights,
-    interval_notes,
 )
 
 SCORE_NAMES = ("uar", "accuracy")
@@ -184,7 +184,13 @@ def evaluate_gap(
         n_true = sums.reshape(len(sums), 2, len(labels), -1).sum(axis=3)[..., is_common]
         scales: list[Scale] = ["difference"] * len(SCORE_NAMES)
         try:
-            intervals = cluster_intervals(sums, difference, weights=_weights(n_true), scales=scales)
+            intervals = cluster_intervals(
+                sums,
+                difference,
+                weights=_weights(n_true),
+                scales=scales,
+                confidence=confidence,
+            )
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:

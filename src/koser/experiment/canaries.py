@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ ENOUGH_TESTED = 120  # utterances; fewer folds will do that test as many
 MAX_ROWS = {TRAIN: 600, VAL: 150, TEST: 300}  # of every fold
 N_COMPARED = 24  # utterances of the invariance canary
 N_ALONE = 8  # of them, those that are also recognised from their sound, one by one
+_TINY = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True)
@@ -266,23 +267,64 @@ def _invariance(
     """Extract the same files in other batches, in another order and one by one."""
     rows = np.flatnonzero((parts == TEST).any(axis=0))
     rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), N_COMPARED)).astype(np.int64)]
-    orders = {"forwards": [rows], "backwards": [rows[::-1][::2], rows[::-1][1::2]]}
-    results: dict[str, dict[int, np.ndarray]] = {}
-    for name, batches in orders.items():
-        results[name] = {}
-        for batch in batches:
-            if len(batch):
-                results[name].update(
-                    _probabilities(pipeline, manifest, batch, trained, folder / name)
-                )
-    results["alone"] = _alone(manifest, rows[:N_ALONE], trained)
-    difference = max(
-        float(np.abs(results["forwards"][row] - probabilities).max())
-        for name in ("backwards", "alone")
-        for row, probabilities in results[name].items()
+    first = _company(pipeline, manifest, rows, trained, folder / "forwards")
+    features, probabilities = [], [0.0]
+    for batch in (rows[::-1][::2], rows[::-1][1::2]):
+        if not len(batch):
+            continue
+        for row, other in _company(pipeline, manifest, batch, trained, folder / "others").items():
+            probabilities.append(_distance(first[row].probabilities, other.probabilities))
+            features += [
+                _distance(a, b) / max(float(np.abs(a).max()), _TINY)
+                for a, b in zip(first[row].held, other.held, strict=True)
+            ]
+    for row, alone in _alone(manifest, rows[:N_ALONE], trained).items():
+        probabilities.append(_distance(first[row].probabilities, alone))
+    stored = largest_difference(folder / "forwards", folder / "others")
+    if stored is not None:
+        features.append(stored)
+    return judge_invariance(max(features, default=None), max(probabilities), len(rows))
+
+
+@dataclass(frozen=True)
+class _Utterance:
+    """What became of an utterance in some company: features that are not in a store, and more."""
+
+    held: list[np.ndarray]
+    probabilities: np.ndarray
+
+
+def _company(
+    pipeline: Pipeline, manifest: Manifest, rows: np.ndarray, trained: System, store_root: Path
+) -> dict[int, _Utterance]:
+    """Extract and recognise some rows together."""
+    part = Manifest(manifest.table[rows.tolist()], manifest.provenance)
+    data = pipeline.system.extract(
+        part, pipeline.config, train_rows=np.zeros(0, np.int64), store_root=store_root
     )
-    stored = largest_difference(folder / "forwards", folder / "backwards")
-    return judge_invariance(stored, difference, len(rows))
+    found = trained.predict_rows(data, np.arange(len(rows)))
+    held = list(_arrays(data, len(rows)))
+    return {
+        row: _Utterance([array[place] for array in held], found[place])
+        for place, row in enumerate(rows.tolist())
+    }
+
+
+def _arrays(data: Any, n_rows: int) -> Iterator[np.ndarray]:
+    """Arrays of floats with a row per utterance, wherever a system's data hold them."""
+    if isinstance(data, np.ndarray):
+        if data.dtype.kind == "f" and data.ndim and len(data) == n_rows and data.size:
+            yield data.reshape(n_rows, -1).astype(np.float64)
+    elif is_dataclass(data):
+        for each in fields(data):
+            yield from _arrays(getattr(data, each.name), n_rows)
+    elif isinstance(data, Mapping | list | tuple):
+        for value in data.values() if isinstance(data, Mapping) else data:
+            yield from _arrays(value, n_rows)
+
+
+def _distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.abs(first - second).max())
 
 
 def _alone(manifest: Manifest, rows: np.ndarray, trained: System) -> dict[int, np.ndarray]:
@@ -291,14 +333,3 @@ def _alone(manifest: Manifest, rows: np.ndarray, trained: System) -> dict[int, n
         waveform = load(clip.path, start=clip.start, end=clip.end)
         found[row] = trained.predict_waveforms([waveform])[0]
     return found
-
-
-def _probabilities(
-    pipeline: Pipeline, manifest: Manifest, rows: np.ndarray, trained: System, store_root: Path
-) -> dict[int, np.ndarray]:
-    part = Manifest(manifest.table[rows.tolist()], manifest.provenance)
-    data = pipeline.system.extract(
-        part, pipeline.config, train_rows=np.zeros(0, np.int64), store_root=store_root
-    )
-    found = trained.predict_rows(data, np.arange(len(rows)))
-    return dict(zip(rows.tolist(), found, strict=True))

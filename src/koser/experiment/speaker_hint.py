@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from koser.data.assignment import codes
-from koser.data.audit.results import Check, Evidence
+from koser.data.audit.results import Check, Evidence, counted
 from koser.data.audit.sharing import Audited
 from koser.features.extraction import Progress, clips_of, extract_in_batches
 from koser.features.speech.extractors import StatisticsExtractor
@@ -157,9 +157,9 @@ def _judge(audited: Audited, likeness: Likeness, column: str, encoder: str) -> C
     basis = f"as two halves of one ({usual:.2f}, {len(likeness.names)} {column}s)"
     where = "" if audited.split is None else " on both sides"
     if suspects:
-        what = f"A hint: {len(suspects)} pairs of {column}s{where} sound as alike {basis}."
+        what = f"A hint: {counted(len(suspects), 'pair')} of {column}s{where} as alike {basis}."
         return Check("same_person", "warn", "alike", what, facts, evidence)
-    what = f"A hint: no two {column}s{where} sound as alike {basis}."
+    what = f"A hint: no two {column}s{where} as alike {basis}."
     return Check("same_person", "pass", "unlike", what, facts)
 
 

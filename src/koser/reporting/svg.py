@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 44  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 12, 44  # margins
 _WANTED_TICKS = 5
 _ROW = 26  # height of a row of a forest plot
 

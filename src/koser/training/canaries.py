@@ -217,8 +217,8 @@ def judge_invariance(features: float | None, probabilities: float, n_utterances:
     Parameters
     ----------
     features : float or None
-        Largest difference of stored features, relative to the largest value; None where a
-        system stores none.
+        Largest difference of a feature, relative to the largest value; None where a system
+        shows none.
     probabilities : float
         Largest difference of a probability.
     n_utterances : int
@@ -230,7 +230,7 @@ def judge_invariance(features: float | None, probabilities: float, n_utterances:
         "n": n_utterances,
         "tolerance": {"features": FEATURE_TOLERANCE, "probabilities": TOLERANCE},
     }
-    stored = "no stored features" if features is None else f"features by {features:.1e} at most"
+    stored = "no features" if features is None else f"features by {features:.1e} at most"
     found = (
         f"{n_utterances} utterances in other batches, in another order and alone differ in "
         f"{stored}, in a probability by {probabilities:.1e}"

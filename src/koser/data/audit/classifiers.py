@@ -24,7 +24,8 @@ _ROWS_PER_BIN = 20
 
 _N_GRAMS = (2, 3, 4)  # jamo
 _N_HASHES = 2**16
-_PRIOR = 0.1  # occurrences of an average n-gram that every label is granted
+_PRIOR = 1.0  # occurrences of an average n-gram that every label is granted
+_MIN_TEXTS = 2
 _RIDGE = 1.0
 
 
@@ -161,6 +162,9 @@ class HashedTexts:
             ],
             axis=1,
         )
+        # what a single text has says nothing about others
+        n_texts_with = np.bincount(self.grams[per_text.any(axis=1)[self.owners]], None, _N_HASHES)
+        counts[n_texts_with < _MIN_TEXTS] = 0.0
         shares = _shares(counts, prior=_PRIOR * np.count_nonzero(counts.sum(axis=1)))
         is_known = counts.sum(axis=1) > 0
         with np.errstate(divide="ignore"):
@@ -197,6 +201,6 @@ def _shares(counts: FloatArray, prior: float) -> FloatArray:
     total = counts.sum()
     overall = counts.sum(axis=1, keepdims=True) / max(total, 1.0)
     of_label = counts.sum(axis=0)
-    shares: FloatArray = (counts + prior * overall) / (of_label + prior)
+    shares: FloatArray = (counts + prior * overall) / np.maximum(of_label + prior, 1e-12)
     shares[:, of_label == 0] = 0.0
     return shares

@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import polars as pl
@@ -27,7 +28,7 @@ from koser.data.audit.classifiers import (
     ridge_scores,
     table_scores,
 )
-from koser.data.audit.results import Probe, Verdict
+from koser.data.audit.results import Probe, Verdict, counted
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.evaluation.chance import AboveChance, uar_above_chance
@@ -71,6 +72,11 @@ class Probed:
     y: IntArray
     clusters: IntArray | None
 
+    @cached_property
+    def rank(self) -> IntArray:
+        """Place of each row in the order of the ids."""
+        return codes(self.manifest.table["id"])
+
     @classmethod
     def of(cls, manifest: Manifest, parts: IntArray) -> Probed:
         """The utterances of `manifest` under the folds of `parts`."""
@@ -93,10 +99,13 @@ class Probed:
                 credit.append(credits_of(scorer(train, test)))
         if not tested:
             return Probe(name, "not_run", note="no test utterances")
-        rows = np.concatenate(tested)
+        rows, credits = np.concatenate(tested), np.concatenate(credit)
+        # dealt are the labels of rows: in an order that the manifest's does not decide
+        order = np.argsort(self.rank[rows], kind="stable")
+        rows, credits = rows[order], credits[order]
         found = uar_above_chance(
             self.y[rows],
-            np.concatenate(credit),
+            credits,
             None if self.clusters is None else self.clusters[rows],
         )
         return self._as_probe(name, found, sample)
@@ -108,7 +117,8 @@ class Probed:
         if self.clusters is None:
             notes.append("speakers unknown: utterances count as independent")
         elif found.freedom < MIN_FREEDOM:
-            notes.append(f"a label has {found.freedom + 1} speakers: tested within speakers")
+            of_label = counted(found.freedom + 1, "speaker")
+            notes.append(f"a label has {of_label}: tested within speakers")
         return Probe(
             name,
             verdict_of(found, can_fail=name in STATED),
@@ -138,9 +148,8 @@ class Probed:
         size = int(np.clip(MAX_SAMPLED_ROWS // len(self.parts), MIN_SAMPLE, MAX_SAMPLE))
         if size >= len(self.y):
             return np.arange(len(self.y))
-        order = self.manifest.table["id"].arg_sort().to_numpy()
         chosen = np.random.default_rng(0).choice(len(self.y), size, replace=False)
-        return np.sort(order[chosen]).astype(np.int64)
+        return np.flatnonzero(np.isin(self.rank, chosen))
 
 
 def verdict_of(found: AboveChance, *, can_fail: bool = False) -> Verdict:
@@ -154,8 +163,8 @@ def verdict_of(found: AboveChance, *, can_fail: bool = False) -> Verdict:
         Whether it is an error, and not only a warning, to come more than half of the way
         from chance to perfect.
     """
-    value, low = found.uar.value or 0.0, found.uar.low
-    is_blatant = (value if low is None else low) >= (1 + found.chance) / 2
+    value = found.uar.value or 0.0
+    is_blatant = value >= (1 + found.chance) / 2
     # of few speakers no test can tell a release from a person
     is_above = found.p_value <= ALPHA or (is_blatant and found.freedom < MIN_FREEDOM)
     if not is_above or value - found.chance < MARGIN:

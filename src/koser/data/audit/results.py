@@ -173,6 +173,17 @@ class Audit:
         }
 
 
+def counted(n: int, noun: str) -> str:
+    """A number and what it counts.
+
+    Examples
+    --------
+    >>> counted(1, "set"), counted(1200, "set")
+    ('1 set', '1,200 sets')
+    """
+    return f"{n:,} {noun}" if n == 1 else f"{n:,} {noun}s"
+
+
 def worst(verdicts: Iterable[Verdict]) -> Verdict:
     """The worst of `verdicts`; ``"not_run"`` only where nothing else was.
 

@@ -13,7 +13,7 @@ import polars as pl
 from koser.data.assignment import TEST, TRAIN, VAL, IntArray, codes
 from koser.data.audit.classifiers import UNKNOWN
 from koser.data.audit.probes import Probed
-from koser.data.audit.results import Check, Evidence, Probe, Verdict
+from koser.data.audit.results import Check, Evidence, Probe, Verdict, counted
 from koser.data.leakage import scripts_of, worst_leak
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
@@ -112,13 +112,13 @@ def _check(audited: Audited, kind: str, values: pl.Series) -> Check:
             name,
             "pass",
             "none_shared",
-            f"None of {n_known:,} {title.lower()} is on both sides.",
+            f"None of {counted(n_known, kind)} is on both sides.",
             {"n_known": n_known},
         )
     facts = {"n_shared": leak.n_shared, "n_utterances": leak.n_utterances, "fold": leak.fold}
     found = (
-        f"{leak.n_shared:,} {title.lower()} are on both sides, with {leak.n_utterances:,} test "
-        f"utterances (fold {leak.fold})"
+        f"On both sides: {counted(leak.n_shared, kind)}, with "
+        f"{counted(leak.n_utterances, 'test utterance')} (fold {leak.fold})"
     )
     evidence = _shared_values(audited, values, leak.fold)
     if audited.promises(kind):
@@ -143,9 +143,9 @@ def _judged_by_memory(
     scores = {"uar": probe.uar, "low": probe.low, "high": probe.high, "chance": probe.chance}
     memory = f"remembering the label of each reaches UAR {score_text(probe)}"
     if probe.verdict in ("warn", "fail"):
-        what = f"{found}: {memory}, without hearing anything."
+        what = f"{found}; {memory}, without hearing anything."
         return Check(name, "warn", "gives_labels_away", what, {**facts, **scores}, evidence)
-    what = f"{found}, but {memory}: they do not give the labels away."
+    what = f"{found}; {memory}: nothing is given away."
     return Check(name, "pass", "shared_without_use", what, {**facts, **scores}, evidence)
 
 
@@ -229,8 +229,8 @@ def check_times(audited: Audited) -> Check:
     is_broken = audited.promises("session") or (column is not None and audited.promises(column))
     verdict: Verdict = "fail" if is_broken else "warn"
     what = (
-        f"{n_same:,} test utterances were recorded within 10 minutes of a train or val utterance "
-        f"of the same {column or 'corpus'} (fold {fold})."
+        f"Recorded within 10 minutes of a train or val utterance of the same "
+        f"{column or 'corpus'}: {counted(n_same, 'test utterance')} (fold {fold})."
     )
     return Check(name, verdict, "near", what, facts)
 
@@ -256,8 +256,8 @@ def check_persons(audited: Audited) -> Check:
         return no_split(name)
     pairs = sorted(set(_birthdays(audited)))
     what = (
-        f"{len(pairs)} pairs of groups on both sides could be one person a year older: same "
-        f"gender, next age, another release. Voices could tell: give --encoder."
+        f"On both sides: {counted(len(pairs), 'pair')} of groups that could be one person a year "
+        f"older (same gender, next age, another release). Voices could tell: give --encoder."
     )
     return Check(
         name,

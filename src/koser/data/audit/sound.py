@@ -11,7 +11,7 @@ from koser.audio.fingerprint import Copy, find_copies
 from koser.audio.sound_facts import SoundFacts
 from koser.data.assignment import TEST, TRAIN, VAL, IntArray
 from koser.data.audit.classifiers import FloatArray
-from koser.data.audit.results import Check, Evidence
+from koser.data.audit.results import Check, Evidence, counted
 from koser.data.audit.sharing import Audited
 
 SOUND_CHECKS = ("unreadable", "same_audio", "copied_audio", "label_conflicts")
@@ -132,8 +132,8 @@ def _n_crossing(audited: Audited, pairs: IntArray) -> tuple[int, int]:
 
 def _check_pairs(audited: Audited, name: str, pairs: IntArray, evidence: Evidence) -> Check:
     kind = {
-        "same_audio": "hold the same samples as another one",
-        "copied_audio": "are a copy of another one (re-encoded, louder, trimmed)",
+        "same_audio": "with the same samples as another one",
+        "copied_audio": "that are a copy of another one (re-encoded, louder, trimmed)",
     }[name]
     if not len(pairs):
         what = f"No utterances {kind}."
@@ -143,9 +143,9 @@ def _check_pairs(audited: Audited, name: str, pairs: IntArray, evidence: Evidenc
     n_sets = len(np.unique(root[rows]))
     n_crossing, fold = _n_crossing(audited, pairs)
     facts = {"n": len(rows), "n_sets": n_sets, "n_crossing": n_crossing, "fold": fold}
-    what = f"{len(rows):,} utterances {kind}, in {n_sets:,} sets"
+    what = f"{counted(len(rows), 'utterance')} {kind}, in {counted(n_sets, 'set')}"
     if n_crossing:
-        what += f"; {n_crossing:,} test utterances were learnt from (fold {fold})."
+        what += f"; learnt from: {counted(n_crossing, 'test utterance')} (fold {fold})."
         return Check(name, "fail", "crossing", what, facts, evidence)
     what += "." if audited.parts is None else "; none is on both sides."
     return Check(name, "warn", "within", what, facts, evidence)
@@ -201,7 +201,7 @@ def _check_labels(audited: Audited, pairs: IntArray) -> Check:
     conflicts = {first for first, found in sets.items() if len(found) > 1}
     facts = {"n_sets": len(sets), "n_conflicts": len(conflicts)}
     if not conflicts:
-        what = f"All {len(sets):,} recordings that occur several times have one label each."
+        what = f"{counted(len(sets), 'recording')} that occur several times: one label each."
         return Check(name, "pass", "agree", what, facts)
     ids = audited.manifest.table["id"]
     listed = [
@@ -212,8 +212,8 @@ def _check_labels(audited: Audited, pairs: IntArray) -> Check:
         for first in sorted(conflicts)
     ]
     what = (
-        f"{len(conflicts):,} of {len(sets):,} recordings that occur several times have different "
-        f"labels: at least one of each is wrong."
+        f"{counted(len(sets), 'recording')} that occur several times: {len(conflicts):,} with "
+        f"different labels, of which at least one is wrong."
     )
     evidence = Evidence.of(("utterances", "labels"), listed)
     return Check(name, "fail", "conflict", what, facts, evidence)

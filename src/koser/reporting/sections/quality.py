@@ -14,15 +14,23 @@ from koser.reporting.svg import Axis, Plot
 _MAX_GROUPS = 24
 
 
-def reliability_plots(calibration: Mapping[str, Any], t: Phrases) -> list[str]:
-    """How often an answer is right, against how sure it was: before and after the temperature."""
+def reliability_plots(calibration: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
+    """How often an answer is right, against how sure it was: before and after the temperature.
+
+    Returns
+    -------
+    list[tuple[str, str]]
+        Plots with their titles; a single one where no temperature was fitted.
+    """
+    shown = [("reliability_before", "before", "second"), ("reliability", "after", "first")]
+    if not calibration["n_fitted"]:
+        shown = [("reliability", "only", "first")]
     return [
-        _reliability(calibration[key], t[f"calibration.{name}"], style, t)
-        for key, name, style in (
-            ("reliability_before", "before", "second"),
-            ("reliability", "after", "first"),
+        (
+            _reliability(calibration[key], t[f"calibration.{name}"], style, t),
+            t[f"calibration.{name}"],
         )
-        if calibration.get(key)
+        for key, name, style in shown
     ]
 
 
@@ -36,8 +44,10 @@ def calibration_table(calibration: Mapping[str, Any], t: Phrases) -> Table | Non
                 for score in ("nll", "ece", "adaptive_ece")
             ),
         ]
-        for name in ("before", "after")
+        for name in (("before", "after") if calibration["n_fitted"] else ("after",))
     ]
+    if not calibration["n_fitted"]:
+        rows[0][0] = t["calibration.only"]
     heads = ["", t["scores.nll"], t["scores.ece"], t["calibration.adaptive_ece"]]
     return make_table(heads, rows)
 
@@ -74,7 +84,9 @@ def coverage_plot(selective: Mapping[str, Any], metrics: Mapping[str, Any], t: P
 
 def threshold_table(selective: Mapping[str, Any], t: Phrases) -> Table | None:
     """What thresholds that were chosen on val come to on test."""
-    rows = []
+    rows: list[list[str]] = []
+    if all(each["threshold"] is None for each in selective["thresholds"]):
+        return None
     for each in selective["thresholds"]:
         name = t[f"selective.aim_{each['aim']}"].format(value=f"{100 * each['wanted']:.0f} %")
         if each["threshold"] is None:
@@ -207,7 +219,7 @@ def _gap_line(gap: Mapping[str, Any], t: Phrases) -> str:
         if found is not None:
             parts.append(
                 t["subgroups.gap"].format(
-                    score=t[f"scores.{name}"],
+                    score=t[f"subgroups.{name}_gap"],
                     best=t.named("subgroups.values", found["best"]),
                     worst=t.named("subgroups.values", found["worst"]),
                     value=figures.points(found["value"], found["ci95"]),
