@@ -138,8 +138,8 @@ def check_voices(
         n_workers=n_workers, progress=progress,
     )  # fmt: skip
     store = FeatureStore(store_root, extractor.describe(), dtype="float16")
-    # the mean over time of every state, all states alike
-    embeddings = np.stack([store.read(key)[:, 0].astype(np.float64).mean(axis=0) for key in keys])
+    # the mean over time of every state, one after the other
+    embeddings = np.stack([store.read(key)[:, 0].astype(np.float64).ravel() for key in keys])
     groups = np.searchsorted(kept, code[chosen])
     names = tuple(heard[column].gather(np.unique(groups, return_index=True)[1].tolist()))
     return _judge(audited, compare_groups(embeddings, groups, names), column, encoder)
