@@ -71,10 +71,12 @@ def test_every_sentence_of_an_audit_is_said_in_korean_on_a_korean_page(number):
 
 
 def test_hints_of_voices_are_said_in_korean():
-    names, audited = ("a", "b", "c"), Audited(clean_manifest(), None)
-    alike = np.array([[np.nan, 0.9, 0.1], [0.9, np.nan, 0.0], [0.1, 0.0, np.nan]])
+    names, audited = tuple("abcde"), Audited(clean_manifest(), None)
+    alike = np.full((5, 5), 0.1)
+    alike[0, 1] = alike[1, 0] = 0.9
+    np.fill_diagonal(alike, np.nan)
     for within in (0.5, 0.95):
-        check = _judge(audited, Likeness(names, np.full(3, within), alike), "speaker", "x/enc")
+        check = _judge(audited, Likeness(names, np.full(5, within), alike), "speaker", "x/enc")
         ((text, language),) = load_phrases("ko").notes([check.summary])
         assert language == ""
         assert "단서" in text
