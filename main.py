@@ -12,7 +12,22 @@ from typing import Annotated
 import typer
 
 from koser.cli import run_app
-from koser.cli_training import SYSTEMS, Encoder, Overrides, Quiet, Workers, train_request
+from koser.cli_training import (
+    SYSTEMS,
+    Encoder,
+    Overrides,
+    Quiet,
+    TextModel,
+    Whisper,
+    Workers,
+    train_request,
+)
+
+# What the document names, of a run's files.
+PATTERNS = (
+    *("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"),
+    "transcriptions.json",
+)
 
 
 def main(
@@ -28,6 +43,8 @@ def main(
         "data/emotions"
     ),
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     set_: Overrides = None,
     seeds: Annotated[int, typer.Option(help="Seeds to train with, for mean ± sd.")] = 1,
     resume: Annotated[
@@ -46,12 +63,14 @@ def main(
         data=data,
         overrides=tuple(set_ or ()),
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         n_seeds=seeds,
     )
     folders, gap = train_request(request, splits, None, resume=resume, workers=workers, quiet=quiet)
     here = {}
     for folder in folders:
-        for pattern in ("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"):
+        for pattern in PATTERNS:
             here.update({file.name: file for file in folder.glob(pattern)})
     if gap is not None:
         here[f"{gap.stem.rpartition('_')[0]}.json"] = gap  # without the time

@@ -21,7 +21,7 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "cli", "cli_training", "__main__"},
+    {"terminal", "cli", "cli_text", "cli_training", "__main__"},
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,10 +31,13 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_training"},
+    "typer": {"cli", "cli_text", "cli_training"},
     "rich": {"terminal"},
     "transformers": {"features"},
     "peft": {"models"},
+    "faster_whisper": {"features"},
+    "ctranslate2": {"features"},
+    "tokenizers": {"features"},
     "torch": {"features", "models", "training", "systems", "experiment"},
 }
 # Within a layer, these may use those.
@@ -44,6 +47,9 @@ WITHIN = {
     ("cli_training", "terminal"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_text"),
+    ("cli_text", "cli_training"),
+    ("cli_text", "terminal"),
     ("__main__", "cli"),
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from koser import cli_training
+from koser import cli_text, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
@@ -138,6 +138,7 @@ def split(
 
 app.command()(cli_training.train)
 app.command()(cli_training.extract)
+app.command()(cli_text.transcribe)
 
 
 @app.command()
@@ -151,6 +152,8 @@ def predict(
         str | None,
         typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
     ] = None,
+    whisper: cli_text.MovedWhisper = None,
+    text_model: cli_text.MovedTextModel = None,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="File to write to instead of printing.")] = None,
 ) -> None:
@@ -159,7 +162,8 @@ def predict(
     from koser.inference.recognizer import Failure, load_recognizer
 
     clips = find_clips(paths or [], manifest)
-    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
+    moved = {"encoder": encoder, "whisper": whisper, "text_model": text_model}
+    recognizer = load_recognizer(model, **{name: at for name, at in moved.items() if at})
     n_failed = 0
 
     def results() -> Iterator[Any]:

@@ -34,6 +34,17 @@ Encoder = Annotated[
     str | None,
     typer.Option(help="Pretrained speech encoder: hub id or folder, for a system that has one."),
 ]
+Whisper = Annotated[
+    str | None,
+    typer.Option(
+        help="Whisper, for a system that reads transcripts: a size (tiny … large-v3), a hub id, "
+        "or a folder."
+    ),
+]
+TextModel = Annotated[
+    str | None,
+    typer.Option(help="BERT-like model, for a system that reads transcripts: hub id or folder."),
+]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
 ]
@@ -58,6 +69,8 @@ def train(
         ),
     ] = None,
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -86,6 +99,8 @@ def train(
         config_file=config,
         overrides=tuple(set_ or ()),
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         seed=seed,
         n_seeds=seeds,
     )
@@ -100,6 +115,8 @@ def extract(
     manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     workers: Workers = None,
@@ -114,7 +131,14 @@ def extract(
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_extraction, progress_bars
 
-    settings = resolve_settings(features, file=config, overrides=set_ or (), encoder=encoder)
+    settings = resolve_settings(
+        features,
+        file=config,
+        overrides=set_ or (),
+        encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
+    )
     loaded = Manifest.read(manifest)
     with notes_shown(), progress_bars(quiet=quiet) as listeners:
         done = extract_features(

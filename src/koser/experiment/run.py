@@ -29,6 +29,7 @@ from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
+from koser.experiment.ablations import run_ablations
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -178,7 +179,9 @@ def run_experiment(
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
-        metrics = _write_results(experiment, results, folder)
+        system.write_extras(experiment.manifest, data, folder)
+        ablations = run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
+        metrics = _write_results(experiment, results, folder, ablations)
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
 
@@ -336,14 +339,17 @@ def _origin(experiment: Experiment) -> dict[str, Any]:
     }
 
 
-def _write_results(experiment: Experiment, results: Results, folder: Path) -> dict[str, Any]:
+def _write_results(
+    experiment: Experiment, results: Results, folder: Path, ablations: dict[str, Any]
+) -> dict[str, Any]:
     manifest, split, name = experiment.manifest, experiment.split, experiment.name
     with replacing(folder / "predictions.parquet") as partial:
         results.predictions.write_parquet(partial)
-    metrics = metrics_json(results, manifest, split)
+    metrics = metrics_json(results, manifest, split) | ablations
     write_json(metrics, folder / "metrics.json")
     write_json(
-        document_json(experiment.model, results, manifest, split), folder / f"results_{name}.json"
+        document_json(experiment.model, results, manifest, split) | ablations,
+        folder / f"results_{name}.json",
     )
     model_file = f"best_model_{experiment.model}.pth"
     shutil.copyfile(folder / "parts" / results.chosen.member.name / model_file, folder / model_file)

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from koser.errors import RunError
 from koser.files import write_atomically
 from koser.labels import KOREAN
+from koser.reporting.ablations import ablation_rows
 from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
 
 _SCORES = {
@@ -58,6 +59,7 @@ def write_report(folder: Path) -> Path:
         protocol_line=protocol_line(metrics),
         scores=[(title, score_with_interval(metrics, key)) for key, title in _SCORES.items()],
         recalls=_recalls(metrics),
+        ablations=ablation_rows(metrics),
         metrics=metrics,
         run=run,
         left_out=_left_out(run["manifest"]),

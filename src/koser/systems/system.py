@@ -93,6 +93,30 @@ class System(ABC):
         """
         return {}
 
+    @classmethod
+    def ablations(cls, config: Any, data: Any) -> dict[str, tuple[Any, Any]]:
+        """What is trained and tested beside the system, for its result to be read by.
+
+        Parameters
+        ----------
+        config : Config
+            The system's.
+        data : object
+            What `extract` returned.
+
+        Returns
+        -------
+        dict
+            A configuration and data by name, such as of the system without its text; both
+            as `fit` takes them.
+        """
+        return {}
+
+    @classmethod
+    def write_extras(cls, manifest: Manifest, data: Any, folder: Path) -> None:
+        """Leave in the run folder what belongs to this system beside every run's files."""
+        return  # nothing, for most
+
     @abstractmethod
     def fit(
         self, data: Any, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
