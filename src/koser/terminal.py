@@ -227,10 +227,11 @@ def print_ablations(metrics: Mapping[str, Any]) -> None:
     rows = ablation_rows(metrics)
     if rows:
         table = Table(title="ablations: the same split and seeds", title_justify="left")
-        for name in ("trained with", "UAR [95 %]", "accuracy", "system higher by (UAR)"):
-            table.add_column(name)
-        for row in rows:
-            table.add_row(*row)
+        table.add_column("trained with", no_wrap=True)
+        for name in ("UAR [95 %]", "the system's is higher by"):
+            table.add_column(name, no_wrap=True)
+        for name, uar, _, gap in rows:
+            table.add_row(name, uar, gap)
         console.print(table)
 
 

@@ -55,7 +55,7 @@ def run_ablations(
     found: dict[str, Any] = {}
     for name, (config, data) in wanted.items():
         logger.info("ablation: %s", name)
-        folder = work.folder.parent / "ablations" / name.replace(" ", "_").replace("'", "")
+        folder = work.folder.parent / "ablations" / name.replace(" ", "_")
         without = replace(work, config=config, data=data, folder=folder, on_epoch=None)
         outcomes = run_members(without, members, n_workers=n_workers)
         found[name] = _describe(results, collect(manifest, outcomes), manifest)

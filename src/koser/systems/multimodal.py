@@ -18,7 +18,6 @@ from koser.config import Config, build_config
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
-from koser.features.mfcc import MfccExtractor
 from koser.features.text.encoder import TextExtractor, load_text_encoder
 from koser.features.text.transcriber import Transcriber
 from koser.features.text.whisper import find_whisper
@@ -30,6 +29,7 @@ from koser.systems.multimodal_data import (
     MultimodalConfig,
     MultimodalData,
     extract_multimodal,
+    mfcc_extractor,
     write_transcriptions,
 )
 from koser.systems.speech import on_this_machine
@@ -37,7 +37,7 @@ from koser.systems.system import Part, System
 from koser.training.batches import TrainingBatches, iter_plain_batches
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
-from koser.training.pairs import Pair, PairTable, collate_pairs, mean_over_frames
+from koser.training.pairs import Pair, PairTable, collate_pairs
 from koser.training.scoring import predict
 
 
@@ -70,7 +70,6 @@ class MultimodalSystem(System):
         self._network: FusionNetwork | None = None
         self._sizes = (self.config.mfcc.n_mfcc, 0)
         self._readers: _Readers | None = None
-        self._mfcc = MfccExtractor(self.config.mfcc)
 
     @property
     def n_threads(self) -> int:
@@ -119,9 +118,9 @@ class MultimodalSystem(System):
         if config.text_source == "transcript" and len(data.manifest_keys):
             own: dict[str, object] = {"text_source": "manifest"}
             if config.modalities != "audio":
-                changes["corpus's own text"] = own
+                changes["oracle text"] = own
             if config.modalities == "both":
-                changes["corpus's own text only"] = {**own, "modalities": "text"}
+                changes["oracle text only"] = {**own, "modalities": "text"}
         return {name: (config.model_copy(update=each), data) for name, each in changes.items()}
 
     @classmethod
@@ -193,11 +192,9 @@ class MultimodalSystem(System):
     def _hear(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray | None]:
         if self.config.modalities == "text":
             return [None] * len(waveforms)
+        extractor = mfcc_extractor(self.config)
         with torch_threads(1):
-            frames = [self._mfcc(waveform) for waveform in waveforms]
-        if self.config.fusion.has_sequences:
-            return list(frames)
-        return [mean_over_frames(each) for each in frames]
+            return [extractor(waveform) for waveform in waveforms]
 
     def _read(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray | None]:
         found: list[np.ndarray | None] = [None] * len(waveforms)

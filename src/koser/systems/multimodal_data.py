@@ -21,7 +21,7 @@ from koser.config import Config
 from koser.data.manifest import Manifest
 from koser.evaluation.transcripts import character_error_rate
 from koser.features.extraction import Progress, clips_of
-from koser.features.mfcc import MfccExtractor, MfccOptions
+from koser.features.mfcc import MfccExtractor, MfccMeanExtractor, MfccOptions
 from koser.features.residence import use_and_free
 from koser.features.text.corruption import corrupt
 from koser.features.text.embedding import StoredTexts, embed_texts, text_keys
@@ -168,7 +168,7 @@ def extract_multimodal(
     )
     audio = extract_variants(
         manifest,
-        [MfccExtractor(config.mfcc, speed=speed) for speed in all_speeds(config.speeds)],
+        [mfcc_extractor(config, speed) for speed in all_speeds(config.speeds)],
         train_rows=train_rows,
         store_root=store_root,
         n_workers=n_workers,
@@ -187,6 +187,12 @@ def extract_multimodal(
         facts=_facts(config, transcription, text_options, own),
         transcriptions=tuple(transcription.texts),
     )
+
+
+def mfcc_extractor(config: MultimodalConfig, speed: float = 1.0) -> MfccExtractor:
+    """The front-end for sound: frames where the fusion takes them, else the document's mean."""
+    kind = MfccExtractor if config.fusion.has_sequences else MfccMeanExtractor
+    return kind(config.mfcc, speed=speed)
 
 
 def transcribe_manifest(

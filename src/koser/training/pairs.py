@@ -51,7 +51,7 @@ class PairTable:
     Attributes
     ----------
     audio_stores : tuple[FeatureStore, ...]
-        MFCCs [shape=(n_audio, n_frames)], one store per speed; the first is the plain one.
+        One store per speed, of vectors or of frames; the first is the plain one.
     audio_keys : np.ndarray [shape=(n_speeds, n_utterances), dtype=S16]
         Blank where a speed was not made.
     text_store : FeatureStore
@@ -63,7 +63,7 @@ class PairTable:
     sizes : tuple[int, int]
         n_audio and n_text.
     has_sequences : bool
-        Whether frames and tokens are read, instead of the frames' mean and one vector.
+        Whether the stores hold frames and tokens, instead of one vector of each.
     modalities : {'both', 'audio', 'text'}
         What is not withheld.
     withheld : WithheldOptions
@@ -119,17 +119,11 @@ class PairTable:
         return f"{digest.hexdigest()} {settings}"
 
     def _read_audio(self, speed: int, row: int) -> np.ndarray:
-        frames = self.audio_stores[speed].read(bytes(self.audio_keys[speed, row]))
-        return frames if self.has_sequences else mean_over_frames(frames)
+        return self.audio_stores[speed].read(bytes(self.audio_keys[speed, row]))
 
     def _read_text(self, variant: int, row: int) -> np.ndarray | None:
         key = bytes(self.text_keys[variant, row])
         return self.text_store.read(key) if key else None
-
-
-def mean_over_frames(frames: np.ndarray) -> np.ndarray:
-    """The global average of the document [shape=(n_audio,)] of [shape=(n_audio, n_frames)]."""
-    return np.asarray(frames.mean(axis=1, dtype=np.float64), dtype=np.float32)
 
 
 def collate_pairs(

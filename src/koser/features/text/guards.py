@@ -2,8 +2,9 @@
 
 It fills silence with phrases from its training ("thank you for watching"), and it falls
 into loops [1]_. The first shows in voice activity, or in a high probability of "no
-speech" together with improbable words; the second in a text that compresses too well or
-is longer than the clip can hold.
+speech" together with improbable words; the second in a text that compresses too well, says
+the same several times in a row or is longer than the clip can hold. In short context it is
+prone to say a short sentence twice, with confidence: that is heard again in full context.
 
 References
 ----------
@@ -13,6 +14,7 @@ References
 
 from __future__ import annotations
 
+import re
 import zlib
 from dataclasses import dataclass
 from enum import StrEnum
@@ -24,6 +26,9 @@ from koser.features.text.whisper import WhisperOptions
 # Samples of a window of the voice activity detector, and what it takes for speech.
 _VAD_WINDOW = 512
 _VAD_THRESHOLD = 0.5
+_REPEATED = re.compile(r"(.{8,}?)\1+")
+# So often in a row nobody says a phrase.
+_LOOP = 3
 
 
 class Status(StrEnum):
@@ -95,12 +100,39 @@ class Hypothesis:
 
 def judge(hypothesis: Hypothesis, options: WhisperOptions) -> Status:
     """Whether a decoding can be believed, by the thresholds of `options`."""
-    if hypothesis.is_cut or compression_ratio(hypothesis.text) > options.max_compression:
+    is_looping = count_repeats(hypothesis.text) >= _LOOP
+    if (
+        hypothesis.is_cut
+        or is_looping
+        or compression_ratio(hypothesis.text) > options.max_compression
+    ):
         return Status.repetition
     is_improbable = hypothesis.avg_logprob < options.min_logprob
     if not hypothesis.text or (is_improbable and hypothesis.no_speech_prob > options.max_no_speech):
         return Status.no_speech
     return Status.low_confidence if is_improbable else Status.ok
+
+
+def is_doubtful(hypothesis: Hypothesis, options: WhisperOptions) -> bool:
+    """Whether what was decoded in short context should be decoded in full context."""
+    return judge(hypothesis, options) is not Status.ok or count_repeats(hypothesis.text) > 1
+
+
+def count_repeats(text: str) -> int:
+    """How often the same phrase of eight letters or more is said in a row, at most; 1 if never.
+
+    Shorter ones people do repeat: "no, no, no".
+
+    Examples
+    --------
+    >>> count_repeats("By the door. By the door! By the door?")
+    3
+    >>> count_repeats("no, no, no")
+    1
+    """
+    letters = "".join(letter for letter in text.casefold() if letter.isalnum())
+    repeats = (len(found[0]) // len(found[1]) for found in _REPEATED.finditer(letters))
+    return max(repeats, default=1)
 
 
 def compression_ratio(text: str) -> float:

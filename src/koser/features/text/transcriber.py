@@ -25,6 +25,7 @@ from koser.features.text.guards import (
     Hypothesis,
     Status,
     Transcript,
+    is_doubtful,
     judge,
     speech_seconds,
     speech_stretches,
@@ -37,9 +38,10 @@ FULL_SECONDS = 30
 _HOP_LENGTH = 160
 _CPU_BATCH_SECONDS = 120.0
 _GPU_BATCH_SECONDS = 480.0
-# Tokens that a text may have however short the clip is; and what the decoder can hold.
+# Tokens that a text may have however short the clip is; and half of the decoder's
+# positions, the most that CTranslate2 decodes (it takes a limit for twice the text's length).
 _SPARE_TOKENS = 10
-_MAX_TOKENS = 440
+_MAX_TOKENS = 224
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,7 @@ class Transcriber:
         again = [
             place
             for place, hypothesis in enumerate(found)
-            if contexts[place] == "short" and judge(hypothesis, self._options) is not Status.ok
+            if contexts[place] == "short" and is_doubtful(hypothesis, self._options)
         ]
         if again:
             whole = [
@@ -176,7 +178,7 @@ class Transcriber:
             ctranslate2.StorageView.from_array(mel),
             [self._prompt] * len(pieces),
             beam_size=self._options.beam_size,
-            max_length=len(self._prompt) + n_tokens,
+            max_length=max(2 * n_tokens, len(self._prompt) + n_tokens),
             return_scores=True,
             return_no_speech_prob=True,
         )
