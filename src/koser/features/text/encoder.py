@@ -119,7 +119,7 @@ def load_text_encoder(options: TextOptions) -> LoadedTextEncoder:
 
 def _load(options: TextOptions, source: Source, *, local_files_only: bool) -> LoadedTextEncoder:
     from huggingface_hub.errors import StrictDataclassError
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
+    from transformers import AutoConfig, AutoModel
 
     where = {"revision": options.revision, "local_files_only": local_files_only}
     try:
@@ -131,13 +131,7 @@ def _load(options: TextOptions, source: Source, *, local_files_only: bool) -> Lo
             f"'{options.name}' is no text model that koser knows: its config.json says "
             f"'{config.model_type}'. Give one of: {', '.join(SUPPORTED)}."
         )
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(options.name, **where)
-    except Exception as error:  # tokenizers raises nothing more special
-        raise EncoderError(
-            f"'{options.name}' has no readable tokenizer. Save the model's own beside it "
-            f"(tokenizer.json)."
-        ) from error
+    tokenizer = _load_tokenizer(options.name, where)
     logger.info("loading the text model %s (%s)", options.name, config.model_type)
     model = load_weights(
         AutoModel,
@@ -162,6 +156,23 @@ def _load(options: TextOptions, source: Source, *, local_files_only: bool) -> Lo
     longest = min(options.max_tokens, _positions(config))
     chosen = options.model_copy(update={"fingerprint": found, "max_tokens": longest})
     return LoadedTextEncoder(model, tokenizer, chosen, config.model_type)
+
+
+# Any: each architecture has its own class
+def _load_tokenizer(name: str, where: dict[str, Any]) -> Any:
+    from transformers import AutoTokenizer
+
+    problem: Exception | None = None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(name, **where)
+        # Where its files are missing, transformers makes one that knows no word.
+        if not set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):
+            return tokenizer
+    except Exception as error:  # tokenizers raises nothing more special
+        problem = error
+    raise EncoderError(
+        f"'{name}' has no readable tokenizer. Save the model's own beside it (tokenizer.json)."
+    ) from problem
 
 
 def _positions(config: Any) -> int:

@@ -213,6 +213,7 @@ def _convert(source: Source, folder: Path) -> Path:
     if converted.is_dir():
         return converted
     from ctranslate2.converters import TransformersConverter
+    from safetensors import SafetensorError
 
     logger.info("converting %s for CTranslate2, once", source.name)
     extra = [
@@ -222,7 +223,7 @@ def _convert(source: Source, folder: Path) -> Path:
         converter = TransformersConverter(str(folder), copy_files=extra, load_as_float16=True)
         with replacing_folder(converted) as partial:
             converter.convert(str(partial), quantization="float16")
-    except (*UNREADABLE, RuntimeError) as error:
+    except (*UNREADABLE, RuntimeError, SafetensorError) as error:
         first = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise EncoderError(
             f"'{source.name}' cannot be converted for CTranslate2 ({first.rstrip('.')}). Save the "
