@@ -24,8 +24,8 @@ LAYERS = [
     {"serving"},
     {
         *("terminal", "terminal_audit", "terminal_results"),
-        *("cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_training"),
-        "__main__",
+        *("cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_text"),
+        *("cli_training", "__main__"),
     },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -36,10 +36,16 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_training"},
+    "typer": {
+        *("cli", "cli_audit", "cli_inference", "cli_results", "cli_serving", "cli_text"),
+        "cli_training",
+    },
     "rich": {"terminal", "terminal_audit", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
+    "faster_whisper": {"features"},
+    "ctranslate2": {"features"},
+    "tokenizers": {"features"},
     "torch": {"features", "models", "training", "systems", "experiment"},
     "onnxruntime": {"runtime", "inference"},  # where it runs models, and where it shrinks them
     "onnx": {"inference"},
@@ -64,6 +70,9 @@ WITHIN = {
     ("cli", "terminal"),
     ("cli", "cli_training"),
     ("cli", "cli_inference"),
+    ("cli", "cli_text"),
+    ("cli_text", "cli_training"),
+    ("cli_text", "terminal"),
     ("__main__", "cli"),
 }
 

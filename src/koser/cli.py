@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from koser import cli_audit, cli_inference, cli_results, cli_serving, cli_training
+from koser import cli_audit, cli_inference, cli_results, cli_serving, cli_text, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
@@ -131,6 +131,7 @@ def split(
 app.command()(cli_audit.audit)
 app.command()(cli_training.train)
 app.command()(cli_training.extract)
+app.command()(cli_text.transcribe)
 app.command()(cli_results.report)
 app.command()(cli_results.compare)
 app.command()(cli_results.evaluate)

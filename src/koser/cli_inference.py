@@ -40,6 +40,13 @@ Encoder = Annotated[
     typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
 ]
 
+MovedWhisper = Annotated[
+    str | None, typer.Option("--whisper", help="Where the model's Whisper is now.")
+]
+MovedTextModel = Annotated[
+    str | None, typer.Option("--text-model", help="Where the model's text model is now.")
+]
+
 
 def predict(
     model: Annotated[Path, typer.Argument(help="Run folder, a .pth from one, or a .onnx.")],
@@ -48,6 +55,8 @@ def predict(
     ] = None,
     manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
     encoder: Encoder = None,
+    whisper: MovedWhisper = None,
+    text_model: MovedTextModel = None,
     timeline: Annotated[
         bool, typer.Option("--timeline", help="Emotions over time, of recordings of any length.")
     ] = False,
@@ -88,6 +97,8 @@ def predict(
     recognizer = load_recognizer(
         model,
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         threshold=threshold,
         labels=None if labels is None else _names(labels),
     )

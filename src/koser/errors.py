@@ -22,6 +22,8 @@ EXTRA_OF_MODULE = {
     "onnxruntime": "onnx",
     "onnx": "onnx",
     "onnxscript": "onnx",
+    "faster_whisper": "stt",
+    "ctranslate2": "stt",
 }
 
 

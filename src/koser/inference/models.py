@@ -74,19 +74,25 @@ class TorchModel:
         return apply_temperature(self.system.predict_waveforms(waveforms), self.temperature)
 
 
-def load_model(model: Path, *, encoder: str | None = None) -> ProbabilityModel:
-    """Load a run folder, a checkpoint or an ONNX model; see `load_recognizer`."""
+def load_model(model: Path, *, moved: Mapping[str, str] | None = None) -> ProbabilityModel:
+    """Load a run folder, a checkpoint or an ONNX model; see `load_recognizer`.
+
+    `moved` says where pretrained models are now, by their place in the configuration
+    (``encoder``, ``whisper``, ``text``).
+    """
     if model.suffix == ".onnx":
         from koser.inference.onnx_model import OnnxModel
 
-        if encoder is not None:
-            raise CheckpointError(f"'{model}' brings its encoder along. Leave --encoder out.")
+        if moved:
+            raise CheckpointError(
+                f"'{model}' brings its pretrained models along. Do not say where they are."
+            )
         return OnnxModel(model)
     from koser.models.checkpoint import Checkpoint, find_checkpoint
     from koser.systems import system_class
 
     checkpoint = Checkpoint.read(find_checkpoint(model))
-    if encoder is not None:
-        checkpoint = checkpoint.with_encoder(encoder)
+    for part, name in (moved or {}).items():
+        checkpoint = checkpoint.with_model(part, name)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     return TorchModel(system, checkpoint.origin, temperature=checkpoint.temperature)

@@ -238,6 +238,8 @@ def load_recognizer(
     model: str | Path,
     *,
     encoder: str | None = None,
+    whisper: str | None = None,
+    text_model: str | None = None,
     threshold: float = 0.0,
     labels: Sequence[str] | None = None,
 ) -> Recognizer:
@@ -248,22 +250,24 @@ def load_recognizer(
     model : str or Path
         A run folder of `koser train`, a ``.pth`` from one, or a ``.onnx`` of `koser export`.
         For the latter neither torch nor transformers is imported.
-    encoder : str, optional
-        Where the pretrained encoder is now, if not where it was in training: a folder or
-        a hub id. It must be the same one.
+    encoder, whisper, text_model : str, optional
+        Where a pretrained model is now, if not where it was in training: a folder or a hub
+        id. It must be the same one.
     threshold, labels
         As of `Recognizer`.
 
     Raises
     ------
     CheckpointError
-        If there is no model of koser, or `encoder` is given for one that has none.
+        If there is no model of koser, or a pretrained one is given that it does not need.
     EncoderError
-        If its encoder cannot be loaded, or is another one.
+        If a pretrained model that it needs cannot be loaded, or is another one.
     ConfigError, LabelError
         As `Recognizer`.
     """
-    return Recognizer(load_model(Path(model), encoder=encoder), threshold=threshold, labels=labels)
+    moved = {"encoder": encoder, "whisper": whisper, "text": text_model}
+    loaded = load_model(Path(model), moved={part: at for part, at in moved.items() if at})
+    return Recognizer(loaded, threshold=threshold, labels=labels)
 
 
 def _columns(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
