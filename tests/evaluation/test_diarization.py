@@ -1,5 +1,6 @@
 """The emotion diarization error against counted milliseconds and a published value."""
 
+import itertools
 import math
 
 import pytest
@@ -17,7 +18,7 @@ def stretches(draw, n_ticks):
     borders = sorted(draw(st.sets(st.integers(0, n_ticks), max_size=12)))
     found = [
         (start, end, draw(st.sampled_from(LABELS)))
-        for start, end in zip(borders, borders[1:], strict=False)
+        for start, end in itertools.pairwise(borders)
         if draw(st.booleans())
     ]
     return draw(st.permutations(found))

@@ -9,6 +9,7 @@ label is None.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -107,7 +108,7 @@ def emotion_diarization_error(
     borders = sorted({0.0, duration, *(t for side in sides for s in side for t in s[:2])})
     seconds = {"false_alarm": 0.0, "missed": 0.0, "confusion": 0.0}
     places = [0, 0]
-    for start, end in zip(borders, borders[1:], strict=False):
+    for start, end in itertools.pairwise(borders):
         heard: list[str | None] = []
         for which, side in enumerate(sides):
             while places[which] < len(side) and side[places[which]][1] <= start:
