@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -77,10 +77,12 @@ def seeds() -> list[bytes]:
     return files
 
 
-def iter_uploads(n_uploads: int, *, seed: int = 0) -> Iterator[Upload]:
-    """Yield uploads, the same for the same seed."""
+def iter_uploads(
+    n_uploads: int, *, seed: int = 0, files: Sequence[bytes] | None = None
+) -> Iterator[Upload]:
+    """Yield uploads made of `files`, by default `seeds`; the same for the same seed and files."""
     rng = np.random.default_rng(seed)
-    files = seeds()
+    files = seeds() if files is None else files
     kinds = {
         "header": lambda: _mutate_header(_pick(rng, files), rng),
         "bytes": lambda: _mutate_bytes(_pick(rng, files), rng),
