@@ -116,6 +116,8 @@ def test_every_module_has_a_layer():
         ("import koser", {"torch", "polars", "matplotlib", "numpy"}),
         ("import koser.cli", {"torch", "polars", "matplotlib", "numpy"}),
         ("import koser.data.splits, koser.data.summary", {"torch", "matplotlib"}),
+        ("import koser.serving.running", {"torch", "polars", "matplotlib", "transformers"}),
+        ("import koser.serving.decoder", {"torch", "polars", "fastapi", "onnxruntime"}),
         ("import koser.terminal", {"torch", "matplotlib"}),
         ("import koser.evaluation.scoring", {"torch", "polars", "matplotlib"}),
     ],

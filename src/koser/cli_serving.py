@@ -48,6 +48,8 @@ def serve(
     place = f"[{host}]" if ":" in host else host
     address = f"http://{place}:{listening.getsockname()[1]}/"
     typer.echo(f"koser serves '{model}' at {address} (Ctrl-C ends it)", err=True)
+    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
+        typer.echo("Note: whoever reaches it is answered. Give --api-key-file.", err=True)
     dictConfig(log_settings())
     server.run(sockets=[listening])
     if not server.started:
