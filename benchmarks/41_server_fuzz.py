@@ -30,17 +30,19 @@ def main() -> None:
     print_heading(__doc__, is_quick=arguments.quick)
     uploads = list(iter_uploads(500 if arguments.quick else arguments.uploads, seed=arguments.seed))
     warm = len(uploads) // 5
-    with tempfile.TemporaryDirectory() as folder:
-        with running(koser_serve(write_model(Path(folder) / "run"))) as server:
-            counts, problems = post_all(server, uploads[:warm])
-            time.sleep(1)  # connections that were closed are gone
-            before = server.memory_mb(), server.n_descriptors()
-            more, later = post_all(server, uploads[warm:])
-            time.sleep(1)
-            after = server.memory_mb(), server.n_descriptors()
-            is_alive = server.process.poll() is None and '"ok"' in server.get("/healthz")
-            defects = server.defects()
-            lost = re.findall(r"koser_decoders_lost_total ([\d.]+)", server.get("/metrics"))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(koser_serve(write_model(Path(folder) / "run"))) as server,
+    ):
+        counts, problems = post_all(server, uploads[:warm])
+        time.sleep(1)  # connections that were closed are gone
+        before = server.memory_mb(), server.n_descriptors()
+        more, later = post_all(server, uploads[warm:])
+        time.sleep(1)
+        after = server.memory_mb(), server.n_descriptors()
+        is_alive = server.process.poll() is None and '"ok"' in server.get("/healthz")
+        defects = server.defects()
+        lost = re.findall(r"koser_decoders_lost_total ([\d.]+)", server.get("/metrics"))
     counts, problems = counts + more, problems + later
     statuses = sorted({status for _, status in counts})
     kinds = sorted({kind for kind, _ in counts})
@@ -49,7 +51,9 @@ def main() -> None:
         + [(kind, *(str(counts[kind, status]) for status in statuses)) for kind in kinds]
     )
     print(f"memory {before[0]:.0f} MB after {warm}, {after[0]:.0f} MB after {len(uploads)}")
-    print(f"descriptors {before[1]} and {after[1]}; decoders that were replaced: {float(*lost):.0f}")
+    print(
+        f"descriptors {before[1]} and {after[1]}; decoders that were replaced: {float(*lost):.0f}"
+    )
     for problem in [*problems[:5], *defects[:3]]:
         print(problem)
     print_verdict(f"{len(problems)} answers that are none", "none", is_met=not problems)
@@ -76,7 +80,9 @@ def post_all(server: Server, uploads: list[Upload]) -> tuple[Counter[tuple[str, 
             counts[upload.kind.partition(",")[0], status] += 1
             is_known = status == 200 or media_type == "application/problem+json"
             if not is_known or status >= 500:
-                problems.append(f"{upload.kind} to {upload.path}: {status} {media_type} {body[:200]!r}")
+                problems.append(
+                    f"{upload.kind} to {upload.path}: {status} {media_type} {body[:200]!r}"
+                )
         connection.close()
         return counts, problems
 

@@ -1,10 +1,11 @@
-"""Uploads that no honest client sends: sound files with mutated headers, cut, or not sound at all."""
+"""Uploads that no honest client sends: mutated headers, cut files, or no sound at all."""
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -28,12 +29,12 @@ _FORMATS = (
 )
 # Beginnings of containers that are guessed from their first bytes.
 _MAGIC = (b"RIFF", b"RIFX", b"RF64", b"fLaC", b"OggS", b"ID3\x04", b"\xff\xfb\x90\x00", b"FORM",
-          b"\x1a\x45\xdf\xa3", b"\0\0\0\x20ftypM4A ", b".snd", b"caff", b"riff", b"#!AMR")  # fmt: skip
+          b"\x1a\x45\xdf\xa3", b"\0\0\0\x20ftypM4A ", b".snd", b"caff", b"#!AMR")  # fmt: skip
 _NUMBERS = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF)
 _TYPES = ("audio/wav", "audio/flac", "audio/ogg", "audio/mpeg", "application/octet-stream",
           "video/webm", "audio/x-" + "a" * 200, "audio/;;;=", "AUDIO/WAV; rate=x")  # fmt: skip
 _WRONG_TYPES = ("text/html", "application/json", "application/x-www-form-urlencoded", "image/png",
-                "multipart/mixed; boundary=x", "multipart/form-data", "", "/", "\xe4\xf6")  # fmt: skip
+                "multipart/mixed; boundary=x", "multipart/form-data", "", "\xe4\xf6")  # fmt: skip
 _QUERIES = ("", "", "", "?threshold=0.5", "?threshold=1e9", "?threshold=NaN", "?labels=angry",
             "?labels=%00&labels=%ff", "?labels=angry&labels=sadness", "?x=y", "?format=srt",
             "?format=exe", "?peaks=4000", "?peaks=-1", "?peaks=99999999999999999999")  # fmt: skip
@@ -76,10 +77,12 @@ def seeds() -> list[bytes]:
     return files
 
 
-def iter_uploads(n_uploads: int, *, seed: int = 0) -> Iterator[Upload]:
-    """Yield uploads, the same for the same seed."""
+def iter_uploads(
+    n_uploads: int, *, seed: int = 0, files: Sequence[bytes] | None = None
+) -> Iterator[Upload]:
+    """Yield uploads made of `files`, by default `seeds`; the same for the same seed and files."""
     rng = np.random.default_rng(seed)
-    files = seeds()
+    files = seeds() if files is None else files
     kinds = {
         "header": lambda: _mutate_header(_pick(rng, files), rng),
         "bytes": lambda: _mutate_bytes(_pick(rng, files), rng),
@@ -105,10 +108,9 @@ def send(connection: http.client.HTTPConnection, upload: Upload) -> tuple[int, s
         connection.putheader(name, value.encode("latin-1"))
     connection.putheader("Content-Length", str(len(upload.body)))
     connection.endheaders()
-    try:
+    # Where it is refused before it is read, the answer is there all the same.
+    with contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.send(upload.body)
-    except (BrokenPipeError, ConnectionResetError):
-        pass  # refused before it was read; the answer is there
     response = connection.getresponse()
     body = response.read()
     if response.will_close:
@@ -121,21 +123,36 @@ def _wrap(kind: str, path: str, content: bytes, rng: np.random.Generator) -> Upl
     if way < 5:
         return Upload(kind, path, {"Content-Type": _pick(rng, _TYPES)}, content)
     if way == 5:
-        return Upload(f"{kind}, wrong type", path, {"Content-Type": _pick(rng, _WRONG_TYPES)}, content)
+        return Upload(
+            f"{kind}, wrong type", path, {"Content-Type": _pick(rng, _WRONG_TYPES)}, content
+        )
     if way == 6:
         headers = {"Content-Type": "audio/wav", "Content-Encoding": _pick(rng, ("gzip", "br", "x"))}
         return Upload(f"{kind}, encoded", path, headers, content)
     boundary = _pick(rng, ("x", "b" * 70, "----WebKitFormBoundary7MA4YWxkTrZu0gW"))
-    field = _pick(rng, ("file", "file", "file", "file\\", "", "other", "file\"; name=\"x"))
-    name = _pick(rng, ("a.wav", "../../etc/passwd", "a" * 300, "\xff\xfe", "한국어.wav".encode().decode("latin-1")))
-    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
+    field = _pick(rng, ("file", "file", "file", "file\\", "", "other", 'file"; name="x'))
+    name = _pick(
+        rng,
+        (
+            "a.wav",
+            "../../etc/passwd",
+            "a" * 300,
+            "\xff\xfe",
+            "한국어.wav".encode().decode("latin-1"),
+        ),
+    )
+    head = (
+        f'--{boundary}\r\nContent-Disposition: form-data; name="{field}"; filename="{name}"\r\n\r\n'
+    )
     body = head.encode("latin-1") + content + f"\r\n--{boundary}--\r\n".encode()
     if way == 7:
         body = _pick(rng, (_cut, _mutate_header))(body, rng)
-    return Upload(f"{kind}, form", path, {"Content-Type": f"multipart/form-data; boundary={boundary}"}, body)
+    return Upload(
+        f"{kind}, form", path, {"Content-Type": f"multipart/form-data; boundary={boundary}"}, body
+    )
 
 
-def _pick(rng: np.random.Generator, options):  # noqa: ANN001, ANN202  # of any kind
+def _pick(rng: np.random.Generator, options):  # of any kind
     return options[int(rng.integers(len(options)))]
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 
 import numpy as np
 import soundfile
+
 from inputs import iter_clips
 
 LABELS = ("angry", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
@@ -70,7 +71,9 @@ class Server:
         """CPU time of it and its children so far."""
         ticks = 0
         for pid in [self.process.pid, *_children(self.process.pid)]:
-            fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            fields = (
+                Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+            )
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
 

@@ -142,6 +142,8 @@ app.command()(cli_inference.predict)
 app.command()(cli_inference.export)
 app.command()(cli_training.demo)
 app.command()(cli_serving.serve)
+app.command()(cli_serving.push)
+app.command()(cli_serving.pull)
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:

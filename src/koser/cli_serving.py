@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from koser.sharing import Shared
 
 
 def serve(
@@ -45,7 +48,47 @@ def serve(
     place = f"[{host}]" if ":" in host else host
     address = f"http://{place}:{listening.getsockname()[1]}/"
     typer.echo(f"koser serves '{model}' at {address} (Ctrl-C ends it)", err=True)
+    if keys is None and host not in ("127.0.0.1", "::1", "localhost"):
+        typer.echo("Note: whoever reaches it is answered. Give --api-key-file.", err=True)
     dictConfig(log_settings())
     server.run(sockets=[listening])
     if not server.started:
         raise typer.Exit(1)
+
+
+def push(
+    run: Annotated[Path, typer.Argument(help="Run folder, or a .pth from one.")],
+    destination: Annotated[
+        str, typer.Argument(help="A folder, or a repository: hf:OWNER/NAME, hf:OWNER/NAME@BRANCH.")
+    ],
+    encoder: Annotated[
+        str | None,
+        typer.Option(help="Hub id of the model's pretrained encoder, if it was a local folder."),
+    ] = None,
+    public: Annotated[
+        bool, typer.Option("--public", help="A new repository is for everybody to see.")
+    ] = False,
+) -> None:
+    """Share a trained model: safetensors, settings, model card."""
+    from koser import sharing
+
+    _print_shared("Pushed", sharing.push(run, destination, encoder=encoder, is_public=public))
+
+
+def pull(
+    source: Annotated[
+        str,
+        typer.Argument(help="A folder of koser push, or hf:OWNER/NAME, hf:OWNER/NAME@REVISION."),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder to make; a model for every command.")],
+) -> None:
+    """Get a shared model, exactly as it was pushed."""
+    from koser import sharing
+
+    _print_shared("Pulled", sharing.pull(source, out))
+
+
+def _print_shared(what: str, shared: Shared) -> None:
+    typer.echo(f"{what}: {shared.place} ({', '.join(shared.files)})")
+    for note in shared.notes:
+        typer.echo(f"Note: {note}", err=True)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from koser.audio import reading
 from koser.audio.reading import load, probe
 from koser.errors import AudioError
 
@@ -178,7 +179,10 @@ def test_what_is_not_audio_is_refused(tmp_path, content):
         (b"#!AMR\n", "AMR"),
     ],
 )
-def test_a_container_of_others_is_named_with_the_command_that_converts_it(tmp_path, magic, name):
+def test_a_container_of_others_is_named_with_the_command_that_converts_it(
+    tmp_path, monkeypatch, magic, name
+):
+    monkeypatch.setattr(reading, "find_spec", lambda name: None)  # PyAV is not installed
     path = tmp_path / "my call.m4a"
     path.write_bytes(magic + bytes(2_000))
     refuse_both(path, rf"is {name}, which libsndfile cannot read.*ffmpeg -i '.*my call\.m4a' ")

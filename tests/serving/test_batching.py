@@ -1,5 +1,6 @@
 import asyncio
 import threading
+from itertools import chain
 
 import numpy as np
 import pytest
@@ -66,7 +67,7 @@ def test_everybody_gets_the_own_result_in_bounded_batches_of_like_lengths(length
     thread.stop()
     assert got == list(range(len(lengths)))
     _, *batches = model.batches
-    assert sorted(sum(batches, [])) == sorted(lengths)
+    assert sorted(chain.from_iterable(batches)) == sorted(lengths)
     for batch in batches:
         assert len(batch) <= 8
         assert max(batch) <= 2 * min(batch)
@@ -153,8 +154,8 @@ def test_an_error_reaches_all_of_its_batch_and_nobody_else():
     with pytest.raises(RuntimeError, match="out of luck"):
         asyncio.run(thread.predict(clip(0), 30))
     assert asyncio.run(thread.predict(clip(0), 30)).shape == (1,)
+    calls.clear()
     with pytest.raises(RuntimeError, match="out of luck"):
-        calls.clear()
         thread.predict_waveforms([clip(0), clip(1)])
     thread.stop()
 

@@ -136,13 +136,25 @@ def test_the_log_is_json_and_tells_nothing_of_the_sound(model_folder, sound_file
     assert first.startswith("koser serves '")
     records = [json.loads(line) for line in rest]
     requests = [record for record in records if record["event"] == "request"]
-    assert {"time", "level", "request_id", "method", "route", "status", "seconds"} <= set(requests[-1])
+    assert {"time", "level", "request_id", "method", "route", "status", "seconds"} <= set(
+        requests[-1]
+    )
     predicted = [record for record in requests if record["route"] == "/v1/predict"]
     assert [record["status"] for record in predicted] == [200, 422]
     assert predicted[0]["bytes"] == len(content)
     assert predicted[0]["audio_seconds"] == 0.7
     told = "".join(rest)
-    for secret in (name, "김", "\\uae40", "labels", "angry", "secret", "garbage", "127.0.0.1:", "a-key"):
+    for secret in (
+        name,
+        "김",
+        "\\uae40",
+        "labels",
+        "angry",
+        "secret",
+        "garbage",
+        "127.0.0.1:",
+        "a-key",
+    ):
         assert secret not in told.replace("http://127.0.0.1:", ""), secret
 
 
@@ -172,7 +184,9 @@ def test_a_port_that_is_taken_is_a_failure(model_folder):
             capture_output=True, text=True, timeout=60, check=False,
         )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr.startswith(f"Error: Cannot listen on 127.0.0.1, port {port}: Address already")
+    assert done.stderr.startswith(
+        f"Error: Cannot listen on 127.0.0.1, port {port}: Address already"
+    )
     assert done.stderr.count("\n") == 1
 
 

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import soundfile
-from fixtures.servers import running
 
+from fixtures.servers import running
 from koser.audio.reading import load
 from koser.demo import corpus_folder
 from koser.inference.timeline import make_timeline
@@ -67,9 +67,11 @@ def open_page(chromium, served):
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.on(
             "console",
-            lambda line: errors.append(line.text)
-            if line.type == "error" and not any(each in line.text for each in allowed)
-            else None,
+            lambda line: (
+                errors.append(line.text)
+                if line.type == "error" and not any(each in line.text for each in allowed)
+                else None
+            ),
         )
         hosts = []
         page.on("request", lambda request: hosts.append(request.url))
@@ -110,7 +112,10 @@ def test_a_chosen_file_becomes_a_timeline(open_page, served, recognizer, speech)
     assert table_of(page) == rows_of(expected.segments)
     assert page.locator("#status").inner_text() == f"Done: {expected.duration:.1f} s of sound."
     assert page.locator("#bars li").count() == len(recognizer.labels)
-    shown = [float(each) for each in page.locator("#bars progress").evaluate_all("all => all.map(e => e.value)")]
+    shown = [
+        float(each)
+        for each in page.locator("#bars progress").evaluate_all("all => all.map(e => e.value)")
+    ]
     assert sum(shown) == pytest.approx(1, abs=1e-6)
     assert page.locator("h2#result-title").evaluate("e => e === document.activeElement")
     assert all(url.startswith((served.url, "blob:")) for url in page.hosts)
@@ -140,7 +145,9 @@ def test_the_picture_has_the_waveform_and_every_curve(open_page, speech):
         "if (d[i + 3] > 250) seen.add(d[i] << 16 | d[i + 1] << 8 | d[i + 2]); return seen.size; }"
     )
     assert n_colors > 5
-    legend = page.locator("#legend line").evaluate_all("all => all.map(e => e.getAttribute('stroke'))")
+    legend = page.locator("#legend line").evaluate_all(
+        "all => all.map(e => e.getAttribute('stroke'))"
+    )
     assert len(set(legend)) == 3
     label = page.locator("#timeline").get_attribute("aria-label")
     assert re.search(r"Waveform of [\d.]+ s .* \d+ segments", label)
@@ -151,7 +158,9 @@ def test_the_microphone_gives_results_while_one_speaks(open_page, recognizer, sp
     page.get_by_role("button", name="Start microphone").click()
     # Before it is over: a partial result.
     page.locator("#bars li").first.wait_for()
-    assert page.get_by_role("button", name="Stop microphone").get_attribute("aria-pressed") == "true"
+    assert (
+        page.get_by_role("button", name="Stop microphone").get_attribute("aria-pressed") == "true"
+    )
     page.locator("#segments tbody tr").nth(2).wait_for(timeout=30_000)
     page.get_by_role("button", name="Stop microphone").click()
     page.get_by_role("button", name="JSON").wait_for()
@@ -262,9 +271,7 @@ def test_names_and_live_regions_are_there_for_a_screen_reader(open_page, speech)
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("locale", ["ko-KR", "en-GB"])
 def test_nothing_overflows_at_phone_width(open_page, speech, width, scheme, locale):
-    page = open_page(
-        viewport={"width": width, "height": 700}, color_scheme=scheme, locale=locale
-    )
+    page = open_page(viewport={"width": width, "height": 700}, color_scheme=scheme, locale=locale)
     page.set_input_files("#file", speech)
     page.locator("#segments tbody tr").first.wait_for()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
@@ -277,7 +284,9 @@ def test_nothing_overflows_at_phone_width(open_page, speech, width, scheme, loca
 
 def luminance(color):
     parts = [int(each) / 255 for each in re.findall(r"\d+", color)[:3]]
-    linear = [each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts]
+    linear = [
+        each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts
+    ]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
 
@@ -291,7 +300,8 @@ def test_text_stands_out_from_its_ground(open_page, speech, scheme):
     pairs = page.evaluate(
         "[...document.querySelectorAll('p, h1, h2, h3, td, th, button, label span, li span')]"
         ".filter(e => e.offsetParent && e.textContent.trim()).map(e => { let g = e;"
-        "while (g && getComputedStyle(g).backgroundColor === 'rgba(0, 0, 0, 0)') g = g.parentElement;"
+        "while (g && getComputedStyle(g).backgroundColor === 'rgba(0, 0, 0, 0)')"
+        " g = g.parentElement;"
         "return [e.textContent.trim().slice(0, 30), getComputedStyle(e).color,"
         " getComputedStyle(g ?? document.body).backgroundColor] })"
     )

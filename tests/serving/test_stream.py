@@ -4,13 +4,14 @@ import asyncio
 import base64
 import json
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
 import websockets
-from fixtures.servers import wait_until
 from websockets.sync.client import connect
 
+from fixtures.servers import wait_until
 from koser.audio.reading import load
 from koser.demo import corpus_folder
 from koser.inference.timeline import make_timeline
@@ -91,7 +92,7 @@ def test_the_timeline_of_the_upload_is_the_streams_too(served, speech, tmp_path)
         assert found["probabilities"] == pytest.approx(segment["probabilities"], abs=1e-5)
     outline = np.abs(speech / 32768)
     edges = np.linspace(0, len(speech), 51).round().astype(int)
-    expected = [outline[a:b].max() for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    expected = [outline[a:b].max() for a, b in pairwise(edges)]
     assert answer["peaks"] == pytest.approx(expected, abs=1e-4)
 
 
@@ -177,8 +178,9 @@ def test_only_so_many_streams_are_open_at_once(serve):
 
 
 def test_a_page_of_another_origin_may_not_open_a_stream(served):
-    with pytest.raises(websockets.InvalidStatus) as refused, open_stream(
-        served, origin="https://evil.example"
+    with (
+        pytest.raises(websockets.InvalidStatus) as refused,
+        open_stream(served, origin="https://evil.example"),
     ):
         pass
     assert refused.value.response.status_code == 403
@@ -226,9 +228,7 @@ def test_many_streams_at_once_each_get_their_own(served, recognizer, speech):
     expected = make_timeline(recognizer, [speech.astype(np.float32) / 32768])
 
     async def one(shift):
-        async with websockets.connect(
-            f"ws{served.url.removeprefix('http')}/v1/stream"
-        ) as stream:
+        async with websockets.connect(f"ws{served.url.removeprefix('http')}/v1/stream") as stream:
             content = bytes(2 * shift) + speech.tobytes()
             for first in range(0, len(content), 20_000):
                 await stream.send(content[first : first + 20_000])

@@ -32,6 +32,10 @@ FOREIGN_CONTAINERS = (
     (0, b"#!AMR", "AMR"),
 )
 
+# PyAV reads them (`koser.audio.foreign`), where it is installed.
+_WITH_AV = "Install koser[av] for it. "
+_WAY_OUT = {"MP4/M4A": _WITH_AV, "WebM/Matroska": _WITH_AV}
+
 # RFC 3533: 27 bytes of header, 255 lacing values, 255 segments of 255 bytes.
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
 _OGG_END_OF_STREAM = 4
@@ -44,6 +48,21 @@ _MP3_KBIT = (
 )
 _MP3_RATES = (44_100, 48_000, 32_000, 0)
 _MP3_HALVINGS = {3: 0, 2: 1, 0: 2}  # version bits: MPEG 1, 2, 2.5
+
+
+def foreign_container(descriptor: int) -> str | None:
+    """The name of the container, if it is one of `FOREIGN_CONTAINERS`.
+
+    Parameters
+    ----------
+    descriptor : int
+        The file, opened for reading. Its position is left alone.
+    """
+    magic = os.pread(descriptor, 12, 0)
+    for offset, signature, name in FOREIGN_CONTAINERS:
+        if magic.startswith(signature, offset):
+            return name
+    return None
 
 
 def check_container(descriptor: int, n_bytes: int, path: str) -> int | None:
@@ -71,13 +90,13 @@ def check_container(descriptor: int, n_bytes: int, path: str) -> int | None:
     """
     if n_bytes == 0:
         raise AudioError(f"'{path}' is empty (0 bytes). Copy or record it again.")
+    name = foreign_container(descriptor)
+    if name is not None:
+        raise AudioError(
+            f"'{path}' is {name}, which libsndfile cannot read. {_WAY_OUT.get(name, '')}"
+            f"Convert it: {conversion_command(path)}"
+        )
     magic = os.pread(descriptor, 12, 0)
-    for offset, signature, name in FOREIGN_CONTAINERS:
-        if magic.startswith(signature, offset):
-            raise AudioError(
-                f"'{path}' is {name}, which libsndfile cannot read. "
-                f"Convert it: {conversion_command(path)}"
-            )
     if magic.startswith((b"RIFF", b"RIFX", b"RF64")) and magic.endswith(b"WAVE"):
         return _check_wav(descriptor, n_bytes, path, magic[:4])
     if magic.startswith(b"OggS"):

@@ -12,6 +12,8 @@ import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TypeAlias
 
 import numpy as np
 import soundfile
@@ -21,7 +23,9 @@ from koser.audio.containers import (
     check_container,
     conversion_command,
     count_untagged_mp3_samples,
+    foreign_container,
 )
+from koser.audio.foreign import DEMUXERS, ForeignSound
 from koser.audio.resampling import StreamResampler, resampled_length
 from koser.errors import AudioError
 
@@ -71,12 +75,13 @@ class AudioInfo:
 
 
 def probe(path: str | os.PathLike[str], *, name: str | None = None) -> AudioInfo:
-    """What the header of an audio file says; nothing is decoded.
+    """What the header of an audio file says; nothing is decoded, but of MP4 and WebM.
 
     Parameters
     ----------
     path : str or os.PathLike
-        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...; with
+        koser[av] also MP4, M4A and WebM.
     name : str, optional
         What messages call it, by default the path.
 
@@ -108,7 +113,8 @@ def load(
     Parameters
     ----------
     path : str or os.PathLike
-        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...
+        A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...; with
+        koser[av] also MP4, M4A and WebM.
     sampling_rate : int > 0
         Hz, of the result.
     start, end : float, optional
@@ -129,8 +135,8 @@ def load(
     ------
     AudioError
         As `probe`; and if the file ends before its header says, cannot be decoded or
-        holds NaN, infinite or absurdly large samples, if the segment is not within it, or if the result does
-        not fit in memory.
+        holds NaN, infinite or absurdly large samples, if the segment is not within it, or if
+        the result does not fit in memory.
     """
     with _opened(os.fspath(path), name) as (file, info):
         first, last = _segment_bounds(info, start, end)
@@ -200,6 +206,9 @@ def iter_blocks(
             yield block[:n_filled]
 
 
+SoundFile: TypeAlias = soundfile.SoundFile | ForeignSound
+
+
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped
     """A `SoundFile` that does not seek unless it is told to.
 
@@ -213,7 +222,7 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile m
 
 
 @contextmanager
-def _opened(path: str, name: str | None) -> Iterator[tuple[soundfile.SoundFile, AudioInfo]]:
+def _opened(path: str, name: str | None) -> Iterator[tuple[SoundFile, AudioInfo]]:
     descriptor = _open_descriptor(path)
     path = path if name is None else name
     try:
@@ -222,6 +231,11 @@ def _opened(path: str, name: str | None) -> Iterator[tuple[soundfile.SoundFile, 
             raise AudioError(f"'{path}' is a folder. Give one of the audio files in it.")
         if not stat.S_ISREG(status.st_mode):
             raise AudioError(f"'{path}' is no regular file. Save the sound to a file first.")
+        container = foreign_container(descriptor)
+        if container in DEMUXERS and find_spec("av") is not None:
+            with ForeignSound(descriptor, container, path) as sound:
+                yield sound, _info(path, sound, descriptor)
+            return
         size_position = check_container(descriptor, status.st_size, path)
         source = descriptor if size_position is None else MendedWav(descriptor, size_position)
         try:
@@ -254,7 +268,7 @@ def _open_descriptor(path: str) -> int:
         raise AudioError(f"{path!r} is no path: {error}. Check where it comes from.") from error
 
 
-def _info(path: str, file: soundfile.SoundFile, descriptor: int) -> AudioInfo:
+def _info(path: str, file: SoundFile, descriptor: int) -> AudioInfo:
     if file.frames == _UNKNOWN_LENGTH:
         raise AudioError(
             f"The header of '{path}' does not say how long it is, as when a {file.format} file was "
@@ -300,9 +314,7 @@ def _segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> 
     )
 
 
-def _mono_blocks(
-    file: soundfile.SoundFile, info: AudioInfo, first: int, last: int
-) -> Iterator[np.ndarray]:
+def _mono_blocks(file: SoundFile, info: AudioInfo, first: int, last: int) -> Iterator[np.ndarray]:
     # Each block is overwritten by the next one.
     block_length = max(1, min(last - first, _BLOCK_BYTES // (4 * info.n_channels)))
     buffer = np.empty((block_length, info.n_channels), np.float32)
@@ -336,9 +348,10 @@ def _refuse_damage(mono: np.ndarray, info: AudioInfo, position: int) -> None:
     is_sound = np.abs(mono) < _LOUDEST  # false for NaN too
     if not is_sound.all():
         index = int(np.argmin(is_sound))
+        seconds = (position + index) / info.sampling_rate
         raise AudioError(
-            f"'{info.path}' holds {mono[index]} at {(position + index) / info.sampling_rate:.6f} s "
-            f"(sample {position + index}). Cut it out, or export the file again from its source."
+            f"'{info.path}' holds {mono[index]:g} at {seconds:.6f} s (sample {position + index}). "
+            f"Cut it out, or export the file again from its source."
         )
 
 

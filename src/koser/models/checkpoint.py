@@ -103,13 +103,17 @@ class Checkpoint:
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:
-        """Read what `write` wrote, onto the CPU.
+        """Read what `write` wrote, or `koser push`, onto the CPU.
 
         Raises
         ------
         CheckpointError
             If the file is missing, damaged, or no checkpoint of koser.
         """
+        if path.suffix == ".safetensors":
+            from koser.models.shared import read_shared  # which needs this module
+
+            return read_shared(path.parent)
         values = load_tensors(path)
         if values.get("format") != FORMAT:
             raise CheckpointError(
@@ -204,7 +208,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
 
 
 def find_checkpoint(model: Path) -> Path:
-    """The checkpoint that `model` means: itself, or the newest one in a run folder.
+    """The checkpoint that `model` means: itself, or the newest one in a run or pulled folder.
 
     Raises
     ------
@@ -214,8 +218,12 @@ def find_checkpoint(model: Path) -> Path:
     if not model.is_dir():
         return model
     found = sorted(model.glob("best_model_*.pth"), key=lambda path: (path.stat().st_mtime, path))
+    shared = model / "model.safetensors"
+    if not found and shared.is_file():
+        return shared
     if not found:
         raise CheckpointError(
-            f"No best_model_*.pth in '{model}'. Give a run folder of a finished `koser train`."
+            f"No best_model_*.pth in '{model}'. Give a run folder of a finished `koser train`, "
+            f"or a folder that `koser pull` made."
         )
     return found[-1]

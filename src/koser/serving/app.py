@@ -121,14 +121,24 @@ def _describe(app: FastAPI, *, needs_key: bool) -> None:
             schema = generate()
             schemas = schema.setdefault("components", {}).setdefault("schemas", {})
             schemas["ProblemDetails"] = ProblemDetails.model_json_schema()
-            for name in ("HTTPValidationError", "ValidationError"):
-                schemas.pop(name, None)
+            _forget_own_errors(schema)
             if needs_key:
                 _describe_keys(schema)
         assert app.openapi_schema is not None
         return app.openapi_schema
 
     app.openapi = openapi  # type: ignore[method-assign]  # FastAPI's documented way
+
+
+def _forget_own_errors(schema: dict[str, Any]) -> None:
+    """Take out the 422 that FastAPI adds to whatever has a parameter."""
+    for name in ("HTTPValidationError", "ValidationError"):
+        schema["components"]["schemas"].pop(name, None)
+    for operations in schema["paths"].values():
+        for operation in operations.values():
+            content = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in content:
+                del operation["responses"]["422"]
 
 
 def _describe_keys(schema: dict[str, Any]) -> None:

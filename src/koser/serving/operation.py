@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI, Request
+from typing import Annotated
+
+from fastapi import FastAPI, Path, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from koser.serving.answers import StateAnswer
@@ -46,7 +48,9 @@ def add_operation(app: FastAPI, service: Service) -> None:
         response_class=PlainTextResponse,
         responses=documented("not-found"),
     )
-    async def problem_page(kind: str) -> Response:
+    async def problem_page(
+        kind: Annotated[str, Path(json_schema_extra={"enum": list(KINDS)})],
+    ) -> Response:
         if kind not in KINDS:
             raise ProblemError("not-found", "No problem of this server is called so.")
         found = KINDS[kind]

@@ -80,6 +80,9 @@ class Service:
         self.model.start()
         try:
             await self.decoders.start()
+            # The first call of a model is its slowest, and one that cannot compute ends here.
+            quiet = np.random.default_rng(0).normal(scale=0.01, size=2 * SAMPLING_RATE)
+            await asyncio.to_thread(self.model.predict_waveforms, [quiet.astype(np.float32)])
             self.is_ready = True
             yield
         finally:
