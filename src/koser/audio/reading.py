@@ -98,8 +98,8 @@ def load(
     """Load a file, or a segment of it, as a mono waveform.
 
     Integers of any width are scaled to [-1, 1]; floats stay what they are, beyond
-    [-1, 1] too. Channels are averaged unless one is named. Beside the result, memory holds a few MiB
-    whatever the file's length, rate and channels.
+    [-1, 1] too. Channels are averaged unless one is named. Beside the result, memory holds a few
+    MiB whatever the file's length, rate and channels.
 
     Parameters
     ----------
@@ -190,11 +190,6 @@ def iter_blocks(
                         block, n_filled = np.empty_like(block), 0
         if n_filled:
             yield block[:n_filled]
-
-
-def load_clip(clip: Clip) -> np.ndarray:
-    """The waveform of `clip`, 16 kHz mono; see `load`."""
-    return load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)
 
 
 class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile may be untyped

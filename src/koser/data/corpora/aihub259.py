@@ -1,4 +1,4 @@
-"""AI Hub 259, 「감정 분류용 데이터셋」: Korean sentences acted on video, an emotion a block of numbers.
+"""AI Hub 259, 「감정 분류용 데이터셋」: Korean sentences acted on video in seven emotions.
 
 Source
     https://aihub.or.kr, data set 259. Each user needs an agreement of their own, which forbids

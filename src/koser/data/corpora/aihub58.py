@@ -1,4 +1,4 @@
-"""AI Hub 58 (formerly 137), 「멀티모달 영상」: clips of Korean video drama, labelled frame by frame.
+"""AI Hub 58 (formerly 137), 「멀티모달 영상」: clips of Korean video, labelled frame by frame.
 
 Source
     https://aihub.or.kr, data set 58. Each user needs an agreement of their own, which forbids

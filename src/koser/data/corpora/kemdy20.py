@@ -1,4 +1,4 @@
-"""KEMDy20 (ETRI): free Korean conversation of pairs, rated by ten listeners.
+r"""KEMDy20 (ETRI): free Korean conversation of pairs, rated by ten listeners.
 
 Source
     https://nanum.etri.re.kr/share/kjnoh2/KEMDy20, after signing ETRI's agreement, which
@@ -11,7 +11,7 @@ Labels
     ``disqust``; valence and arousal, 1 to 5, as the mean over the raters.
 Layout
     ``wav/Session01/Sess01_script01_User002M_001.{wav,txt}``, texts in cp949 with marks such as
-    ``/o /l \\c \\n``; ``annotation/Sess01_eval.csv``, raters ``Eval01F`` to ``Eval10M``.
+    ``/o /l \c \n``; ``annotation/Sess01_eval.csv``, raters ``Eval01F`` to ``Eval10M``.
 """
 
 from __future__ import annotations

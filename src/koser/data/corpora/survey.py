@@ -14,7 +14,7 @@ from koser.errors import CorpusError
 # Names looked at: enough to meet every kind of file, few enough for a slow disk.
 MAX_NAMES = 20_000
 MAX_NAMES_PER_FOLDER = 200
-MAX_FOLDERS = 5_000  # which also ends circles of links
+MAX_FOLDERS = 5_000
 
 _HEAD_BYTES = 65_536
 _N_HEADS = 3
@@ -77,10 +77,13 @@ def survey(root: Path) -> Survey:
         raise CorpusError(f"No folder at '{root}'. Give the folder that holds the corpus.")
     paths: dict[str, str] = {}
     waiting = deque([str(root)])
-    n_folders = 0
-    while waiting and len(paths) < MAX_NAMES and n_folders < MAX_FOLDERS:
+    seen: set[tuple[int, int]] = set()  # a link may lead back
+    while waiting and len(paths) < MAX_NAMES and len(seen) < MAX_FOLDERS:
         folder = waiting.popleft()
-        n_folders += 1
+        status = os.stat(folder)
+        if (status.st_dev, status.st_ino) in seen:
+            continue
+        seen.add((status.st_dev, status.st_ino))
         files, folders = _listed(folder)
         waiting.extend(folders)
         for path in files[:MAX_NAMES_PER_FOLDER]:
