@@ -149,7 +149,9 @@ def test_two_tables_of_one_name_or_none_are_refused(root19, tmp_path):
     copy = root19 / "again" / "Session01_F_res.csv"
     copy.parent.mkdir()
     copy.write_bytes((root19 / "annotation" / copy.name).read_bytes())
-    with pytest.raises(CorpusError, match="Two annotation tables are named 'Session01_F_res.csv'"):
+    with pytest.raises(
+        CorpusError, match=r"Two annotation tables are named 'Session01_F_res\.csv'"
+    ):
         kemdy19.prepare(root19)
     with pytest.raises(CorpusError, match=r"No annotation table of KEMDy19.*SessionNN_F_res\.csv"):
         kemdy19.prepare(root19 / "wav")
