@@ -48,9 +48,10 @@ def get(
             release, to or Path("corpora") / corpus, accept=accept, source=source, progress=progress
         )
     folder = acquired.folder
-    typer.echo(f"Already there: {folder}" if acquired.was_there else f"Fetched to {folder}")
-    if not acquired.was_there:
-        typer.echo(f"The archive: {release.proof}.")
+    if acquired.proof:
+        typer.echo(f"Fetched to {folder}: {acquired.proof}.")
+    else:
+        typer.echo(f"Already there: {folder}")
     typer.echo(f"Next: koser prepare {corpus} {folder} --out {corpus}.parquet")
 
 

@@ -55,7 +55,8 @@ def everything_in(folder):
 def test_a_corpus_is_fetched_proven_unpacked_and_ready_to_prepare(release, tmp_path):
     folder = tmp_path / "corpora" / "ravdess"
     acquired = get(release, folder, accept=yes)
-    assert (acquired.folder, acquired.was_there) == (folder, False)
+    assert acquired.folder == folder
+    assert acquired.proof == f"checked against {release.expected.digest}"
     for name, content in FILES.items():
         assert (folder / name).read_bytes() == content
     assert everything_in(folder.parent) == sorted(
@@ -70,7 +71,7 @@ def test_a_corpus_is_fetched_proven_unpacked_and_ready_to_prepare(release, tmp_p
 def test_what_is_there_is_not_fetched_again(release, tmp_path, origin):
     get(release, tmp_path / "r", accept=yes)
     again = get(release, tmp_path / "r", accept=lambda _: pytest.fail("was asked again"))
-    assert again.was_there
+    assert again.proof == ""  # nothing was done, nothing is claimed
     assert len(origin.requests) == 1
 
 
@@ -114,7 +115,9 @@ def test_a_local_folder_is_copied(release, tmp_path):
         path = source / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    get(release, tmp_path / "r", accept=yes, source=source)
+    acquired = get(release, tmp_path / "r", accept=yes, source=source)
+    assert acquired.proof == "a copy of a folder, not compared with anything"
+    assert "md5" not in (tmp_path / "r" / SOURCE_FILE).read_text(encoding="utf-8")
     assert len(corpora.prepare("ravdess", tmp_path / "r")) == len(FILES)
     with pytest.raises(DownloadError, match="No file or folder at"):
         get(release, tmp_path / "r2", accept=yes, source=tmp_path / "gone")
@@ -195,7 +198,8 @@ def test_a_folder_is_filled_whole_or_not_made(tmp_path):
             (partial / "half").write_bytes(b"")
             raise KeyboardInterrupt
 
-    pytest.raises(KeyboardInterrupt, fail)
+    with pytest.raises(KeyboardInterrupt):
+        fail()
     assert everything_in(tmp_path) == []
     with filling(tmp_path / "f") as partial:
         (partial / "whole").write_bytes(b"")
@@ -246,7 +250,7 @@ def test_the_command_shows_the_licence_asks_and_says_what_is_next(
     assert "koser prepare ravdess corpora/ravdess --out ravdess.parquet" in out
     status, out, _ = koser("prepare", "auto", "corpora/ravdess", "--out", "m.parquet")
     assert status == 0
-    assert "looks like ravdess: recordings named like 03-01-01-01-01-01-01.wav" in out
+    assert "looks like ravdess: files named like 03-01-01-01-01-01-01.wav" in out
     status, out, _ = koser("get", "ravdess", "--url", origin.url)
     assert (status, "Already there" in out) == (0, True)
 

@@ -126,12 +126,13 @@ class Acquired:
     ----------
     folder : Path
         Where it is.
-    was_there : bool
-        Whether it had been fetched before, and nothing was done.
+    proof : str
+        What shows that it is what its authors publish; empty where it had been fetched
+        before and nothing was done.
     """
 
     folder: Path
-    was_there: bool = False
+    proof: str = ""
 
 
 def find_release(corpus: str, *, url: str | None = None) -> Release:
@@ -180,7 +181,7 @@ def get(
         download fails or is not the published file; or what came is not this corpus.
     """
     if (folder / SOURCE_FILE).is_file():
-        return Acquired(folder, was_there=True)
+        return Acquired(folder)
     if folder.exists():
         raise DownloadError(
             f"'{folder}' is there already and was not made by koser get. Choose another with --to."
@@ -192,12 +193,14 @@ def get(
             f"The licence of {release.corpus} was not accepted, so nothing was fetched. Read it at "
             f"{release.page}, then answer yes or add --accept-licence."
         )
+    is_folder = source is not None and source.is_dir()
+    proof = "a copy of a folder, not compared with anything" if is_folder else release.proof
     archive = folder.with_name(f"{folder.name}.zip")
     if source is None:
         fetch(release.url, archive, expected=release.expected, progress=progress)
     try:
         with filling(folder) as partial:
-            if source is not None and source.is_dir():
+            if source is not None and is_folder:
                 shutil.copytree(source, partial, dirs_exist_ok=True)
             else:
                 if source is not None:
@@ -205,7 +208,7 @@ def get(
                 unpack(source or archive, partial, inside=release.inside, progress=progress)
             _refuse_another_corpus(partial, release, source or release.url)
             origin = str(source) if source is not None else release.url
-            text = f"{release.describe()}\nFetched from: {origin} ({release.proof})\n"
+            text = f"{release.describe()}\nFetched from: {origin} ({proof})\n"
             (partial / SOURCE_FILE).write_text(text, encoding="utf-8")
     except OSError as error:
         if isinstance(error, DownloadError):
@@ -213,7 +216,7 @@ def get(
         raise DownloadError(f"Cannot write '{folder}': {error}. Make room or use --to.") from error
     if source is None:
         archive.unlink(missing_ok=True)
-    return Acquired(folder)
+    return Acquired(folder, proof)
 
 
 def _refuse_another_corpus(folder: Path, release: Release, origin: Path | str) -> None:

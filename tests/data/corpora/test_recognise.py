@@ -76,8 +76,8 @@ def test_several_corpora_in_one_folder_are_refused_with_both_reasons(tmp_path):
     with pytest.raises(CorpusError) as caught:
         corpora.recognise(tmp_path)
     line = str(caught.value)
-    assert "emodb (recordings named like 03a01Fa.wav)" in line
-    assert "ravdess (recordings named like 03-01-06-01-02-01-01.wav)" in line
+    assert "emodb (files named like 03a01Fa.wav)" in line
+    assert "ravdess (files named like 03-01-06-01-02-01-01.wav)" in line
     assert "\n" not in line
 
 

@@ -43,7 +43,7 @@ def recognise(survey: Survey) -> str | None:
             and name.lower().endswith((*_VIDEO, ".wav", ".flac"))
         )
     )
-    return f"recordings named like {found[0]} (person-sentence)" if found else None
+    return f"files named like {found[0]} (person-sentence)" if found else None
 
 
 def prepare(root: Path) -> Manifest:

@@ -66,7 +66,7 @@ def recognise(survey: Survey) -> str | None:
     has_script = survey.matching(lambda name: name.casefold() == "script.txt")
     if not found or not has_script:
         return None
-    return f"a script.txt and recordings named like {found[0]}"
+    return f"a script.txt and files named like {found[0]}"
 
 
 def prepare(root: Path) -> Manifest:

@@ -70,7 +70,7 @@ def recognise(survey: Survey) -> str | None:
             and match[2] in SENTENCES
         )
     )
-    return f"recordings named like {found[0]}" if found else None
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:

@@ -41,7 +41,7 @@ def recognise(survey: Survey) -> str | None:
             (match := _NAME.fullmatch(name.rpartition(".")[0])) and match[1] in FEMALE + MALE
         )
     )
-    return f"recordings named like {found[0]}" if found else None
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:

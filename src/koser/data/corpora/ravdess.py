@@ -42,7 +42,7 @@ _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
 def recognise(survey: Survey) -> str | None:
     """Say why `survey` looks like this corpus; None if it does not."""
     found = survey.matching(lambda name: _NAME.fullmatch(name.rpartition(".")[0]))
-    return f"recordings named like {found[0]}" if found else None
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:
