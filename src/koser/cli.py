@@ -10,9 +10,17 @@ from typing import Annotated
 
 import typer
 
-from koser import cli_audit, cli_inference, cli_results, cli_serving, cli_text, cli_training
+from koser import (
+    cli_audit,
+    cli_corpora,
+    cli_inference,
+    cli_results,
+    cli_serving,
+    cli_text,
+    cli_training,
+)
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
-from koser.errors import ConfigError, one_line_errors
+from koser.errors import one_line_errors
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
 # must not wait for them.
@@ -27,61 +35,11 @@ app = typer.Typer(
 )
 
 
-class LabelPolicy(StrEnum):
-    """Where the labels of AI Hub 263 come from."""
-
-    situation = "situation"
-    majority = "majority"
-    soft = "soft"
-
-
 ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
 
 
-@app.command()
-def prepare(
-    corpus: Annotated[
-        str, typer.Argument(help="aihub263, emotiontts, ravdess, emodb, folder or table.")
-    ],
-    root: Annotated[Path, typer.Argument(help="Folder of the corpus, or file of a table.")],
-    out: Annotated[Path, typer.Option(help="The manifest to write (Parquet).")],
-    labels: Annotated[
-        LabelPolicy | None, typer.Option(help="aihub263: where the label comes from.")
-    ] = None,
-    min_votes: Annotated[
-        int | None, typer.Option(help="aihub263, majority: votes that the label needs.")
-    ] = None,
-    speaker_pattern: Annotated[
-        str | None,
-        typer.Option(help="folder: regular expression whose group is the speaker, on the path."),
-    ] = None,
-    column: Annotated[
-        list[str] | None,
-        typer.Option(help="table: KOSER_COLUMN=YOUR_COLUMN; may be given several times."),
-    ] = None,
-    audio_root: Annotated[
-        Path | None, typer.Option(help="table: folder that its paths are relative to.")
-    ] = None,
-    synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="table: the speech was made by a machine.")
-    ] = False,
-) -> None:
-    """Turn a corpus folder into a manifest, and account for every row."""
-    from koser.data import corpora
-    from koser.terminal import print_manifest
-
-    options = {
-        "labels": None if labels is None else labels.value,
-        "min_votes": min_votes,
-        "speaker_pattern": speaker_pattern,
-        "columns": None if column is None else _pairs(column),
-        "audio_root": audio_root,
-        "is_synthetic": synthetic or None,
-    }
-    given = {name: value for name, value in options.items() if value is not None}
-    manifest = corpora.prepare(corpus, root, given)
-    manifest.write(out)
-    print_manifest(manifest, out)
+app.command()(cli_corpora.get)
+app.command()(cli_corpora.prepare)
 
 
 @app.command()
@@ -165,13 +123,3 @@ def run_app(command: Callable[..., None] | typer.Typer) -> None:
 def main() -> None:
     """Entry point of ``koser``."""
     run_app(app)
-
-
-def _pairs(items: list[str]) -> dict[str, str]:
-    pairs = {}
-    for item in items:
-        key, separator, value = item.partition("=")
-        if not (key and separator and value):
-            raise ConfigError(f"'--column {item}' is no KOSER_COLUMN=YOUR_COLUMN.")
-        pairs[key] = value
-    return pairs

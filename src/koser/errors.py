@@ -53,6 +53,10 @@ class CorpusError(KoserError, ValueError):
     """A corpus folder is not what its adapter expects."""
 
 
+class DownloadError(KoserError, OSError):
+    """A corpus cannot be fetched, or what came is not what its authors publish."""
+
+
 class ManifestError(KoserError, ValueError):
     """A manifest is missing, malformed or contradicts itself."""
 

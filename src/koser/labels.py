@@ -18,6 +18,8 @@ ALIASES = {
     "anger": "angry",
     "mad": "angry",
     "disgusted": "disgust",
+    "disqust": "disgust",  # as KEMDy20 writes it
+    "dislike": "disgust",  # as AI Hub 58 does
     "afraid": "fear",
     "fearful": "fear",
     "happy": "happiness",
@@ -26,6 +28,8 @@ ALIASES = {
     "sad": "sadness",
     "surprised": "surprise",
     "bored": "boredom",
+    "anxious": "anxiety",
+    "embarrassed": "embarrassment",
     "분노": "angry",
     "화남": "angry",
     "혐오": "disgust",
@@ -37,6 +41,10 @@ ALIASES = {
     "슬픔": "sadness",
     "놀람": "surprise",
     "놀라움": "surprise",
+    "불안": "anxiety",
+    "상처": "hurt",
+    "당황": "embarrassment",
+    "사랑스러움": "affection",
 }
 
 KOREAN = {
@@ -49,6 +57,10 @@ KOREAN = {
     "surprise": "놀람",
     "calm": "차분함",
     "boredom": "지루함",
+    "anxiety": "불안",
+    "hurt": "상처",
+    "embarrassment": "당황",
+    "affection": "사랑스러움",
 }
 
 
@@ -74,7 +86,7 @@ def canonical_label(label: str) -> str:
     Returns
     -------
     str
-        The name in `EMOTIONS` that it is an alias of, else its normalised spelling.
+        The name that it is an alias of, mostly one of `EMOTIONS`, else its normalised spelling.
 
     Raises
     ------

@@ -293,3 +293,24 @@ def test_a_fault_shows_when_its_block_is_reached(tmp_path):
     assert len(next(blocks)) == 4_000
     with pytest.raises(AudioError, match=r"holds nan at 2\.5"):
         list(blocks)
+
+
+@pytest.mark.parametrize("rate", [16_000, 48_000])
+def test_one_channel_is_what_a_mono_file_of_it_would_be(tmp_path, rate):
+    rng = np.random.default_rng(3)
+    channels = (0.1 * rng.standard_normal((rate, 3))).astype(np.float32)
+    path = write(tmp_path / "three", channels, rate, "WAV", "FLOAT")
+    for channel in range(3):
+        alone = write(tmp_path / f"{channel}", channels[:, channel], rate, "WAV", "FLOAT")
+        for part in ({}, {"start": 0.25, "end": 0.75}):
+            heard = load(path, channel=channel, **part)
+            np.testing.assert_array_equal(heard, load(alone, **part))
+    # the mean of all is another sound
+    assert np.abs(load(path) - load(path, channel=0)).max() > 0.05
+
+
+@pytest.mark.parametrize("channel", [-1, 2])
+def test_a_channel_that_a_file_lacks_is_refused(tmp_path, channel):
+    path = write(tmp_path / "a", np.zeros((160, 2), np.float32), 16_000, "WAV", "FLOAT")
+    with pytest.raises(AudioError, match=rf"no channel {channel}: its channels are 0 to 1"):
+        load(path, channel=channel)

@@ -70,6 +70,8 @@ def test_a_sound_manifest_validates_to_itself():
         ({"start": 0.5}, "have a start or an end, not both"),
         ({"start": 0.5, "end": 1.0}, "contradict the duration"),
         ({"start": -0.5, "end": 1.0}, "contradict the duration"),
+        ({"channel": 1}, "1 rows name a channel that their file lacks, the first: b"),
+        ({"channel": -1}, "1 rows name a channel that their file lacks"),
         ({"distribution": [1.0]}, "no distribution over the 2 labels .another length"),
         ({"distribution": [0.4, 0.4]}, "negative, or no sum of 1"),
         ({"distribution": [1.5, -0.5]}, "negative, or no sum of 1"),
@@ -147,7 +149,7 @@ def test_a_manifest_survives_its_file_with_everything(tmp_path):
     votes = [{"label": "angry", "intensity": 2}, {"label": "sadness", "intensity": None}]
     written = manifest(
         row("가", votes=votes, distribution=[0.5, 0.5], text="안녕", age=30),
-        row("b", start=1.0, end=2.5),
+        row("b", start=1.0, end=2.5, n_channels=2, channel=1),
         left_out=(LeftOut("c", "no audio file", "4차년도"),),
         n_rows_in=3,
         notes=("한 문장.",),
@@ -158,6 +160,21 @@ def test_a_manifest_survives_its_file_with_everything(tmp_path):
     assert read.table.equals(written.table)
     assert read.provenance == written.provenance
     assert [each.name for each in path.parent.iterdir()] == ["M.parquet"]
+
+
+def test_a_manifest_from_before_there_were_channels_is_read_as_heard_on_all(tmp_path):
+    path = tmp_path / "M.parquet"
+    written = manifest(row("a"), row("b", start=1.0, end=2.5))
+    written.write(path)
+    metadata = pl.read_parquet_metadata(path)
+    older = pl.read_parquet(path).drop("channel")
+    older.write_parquet(path, metadata={"koser.provenance": metadata["koser.provenance"]})
+    assert Manifest.read(path).table.equals(written.table)
+    older.drop("text").write_parquet(
+        path, metadata={"koser.provenance": metadata["koser.provenance"]}
+    )
+    with pytest.raises(ManifestError, match="Columns are not those of a koser manifest"):
+        Manifest.read(path)
 
 
 def test_a_write_that_fails_leaves_the_old_file_whole(tmp_path, monkeypatch):

@@ -67,6 +67,8 @@ def test_a_key_is_of_the_content_and_the_part_not_of_the_name(tmp_path, clips):
     assert clip_key(clips[1]) != clip_key(clips[0])
     parts = [Clip(str(copy), 0.0, 0.01), Clip(str(copy), 0.0, 0.02), Clip(str(copy))]
     assert len({clip_key(part) for part in parts}) == 3
+    channels = [Clip(str(copy), channel=channel) for channel in (None, 0, 1)]
+    assert len({clip_key(clip) for clip in channels}) == 3
     before = clip_key(Clip(str(copy)))
     waveform, rate = soundfile.read(copy)
     soundfile.write(copy, waveform * 0.5, rate)

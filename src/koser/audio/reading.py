@@ -40,11 +40,12 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not sa
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance's place: a file, or a part of one in seconds."""
+    """An utterance's place: a file, or a part of one in seconds; all channels, or one from 0."""
 
     path: str
     start: float | None = None
     end: float | None = None
+    channel: int | None = None
 
 
 @dataclass(frozen=True)
@@ -102,13 +103,14 @@ def load(
     sampling_rate: int = SAMPLING_RATE,
     start: float | None = None,
     end: float | None = None,
+    channel: int | None = None,
     name: str | None = None,
 ) -> np.ndarray:
     """Load a file, or a segment of it, as a mono waveform.
 
     Integers of any width are scaled to [-1, 1]; floats stay what they are, beyond
-    [-1, 1] too. Channels are averaged. Beside the result, memory holds a few MiB
-    whatever the file's length, rate and channels.
+    [-1, 1] too. Channels are averaged unless one is named. Beside the result, memory holds a few
+    MiB whatever the file's length, rate and channels.
 
     Parameters
     ----------
@@ -123,6 +125,8 @@ def load(
         resampled as if silence surrounded it: within 10 ms of its ends it may differ from
         the same piece of the whole waveform, elsewhere by less than 1e-5. (Ogg Opus: by
         less than 0.004 anywhere, because its decoder has to settle after a seek.)
+    channel : int, optional
+        The only channel to hear, from 0; by default the mean of all.
     name : str, optional
         What messages call it, by default the path.
 
@@ -135,10 +139,11 @@ def load(
     ------
     AudioError
         As `probe`; and if the file ends before its header says, cannot be decoded or
-        holds NaN, infinite or absurdly large samples, if the segment is not within it, or if
-        the result does not fit in memory.
+        holds NaN, infinite or absurdly large samples, if the segment or the channel is not
+        within it, or if the result does not fit in memory.
     """
     with _opened(os.fspath(path), name) as (file, info):
+        weights = _channel_weights(info, channel)
         first, last = _segment_bounds(info, start, end)
         resampler = StreamResampler(info.sampling_rate, sampling_rate)
         n_samples = resampled_length(last - first, info.sampling_rate, sampling_rate)
@@ -151,7 +156,7 @@ def load(
                 f"and `end`; if not, its header is damaged: copy or download it again."
             ) from error
         n_filled = 0
-        for block in _mono_blocks(file, info, first, last):
+        for block in _mono_blocks(file, info, (first, last), weights):
             resampled = resampler.feed(block)
             waveform[n_filled : n_filled + len(resampled)] = resampled
             n_filled += len(resampled)
@@ -190,9 +195,10 @@ def iter_blocks(
         As `load`, when the place of the fault is reached.
     """
     with _opened(os.fspath(path), name) as (file, info):
+        weights = _channel_weights(info, None)
         resampler = StreamResampler(info.sampling_rate, sampling_rate)
         block, n_filled = np.empty(max(1, round(seconds * sampling_rate)), np.float32), 0
-        for pieces in (_mono_blocks(file, info, 0, info.n_samples), [None]):
+        for pieces in (_mono_blocks(file, info, (0, info.n_samples), weights), [None]):
             for mono in pieces:
                 rest = resampler.flush() if mono is None else resampler.feed(mono)
                 while len(rest):
@@ -314,11 +320,27 @@ def _segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> 
     )
 
 
-def _mono_blocks(file: SoundFile, info: AudioInfo, first: int, last: int) -> Iterator[np.ndarray]:
+def _channel_weights(info: AudioInfo, channel: int | None) -> np.ndarray:
+    """What each channel counts in the mono sum, shape ``(n_channels,)``."""
+    if channel is None:
+        return np.full(info.n_channels, 1 / info.n_channels, np.float32)
+    if not 0 <= channel < info.n_channels:
+        raise AudioError(
+            f"'{info.path}' has no channel {channel}: its channels are 0 to {info.n_channels - 1}. "
+            f"Was it mixed down after its manifest was made? Make the manifest again."
+        )
+    weights = np.zeros(info.n_channels, np.float32)
+    weights[channel] = 1
+    return weights
+
+
+def _mono_blocks(
+    file: SoundFile, info: AudioInfo, bounds: tuple[int, int], weights: np.ndarray
+) -> Iterator[np.ndarray]:
     # Each block is overwritten by the next one.
+    first, last = bounds
     block_length = max(1, min(last - first, _BLOCK_BYTES // (4 * info.n_channels)))
     buffer = np.empty((block_length, info.n_channels), np.float32)
-    weights = np.full(info.n_channels, 1 / info.n_channels, np.float32)
     position = first
     try:
         if first:

@@ -19,7 +19,8 @@ from koser.errors import ManifestError
 from koser.files import replacing
 
 # Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
-# `start`/`end` are null where an utterance is a whole file. `votes` holds one struct
+# `start`/`end` are null where an utterance is a whole file, `channel` (from 0) where it is
+# heard on all of them. `votes` holds one struct
 # per rater; `distribution` one probability per label of the manifest, in its order.
 SCHEMA: dict[str, pl.DataType] = {
     "id": pl.String(),
@@ -29,6 +30,7 @@ SCHEMA: dict[str, pl.DataType] = {
     "duration": pl.Float64(),
     "sampling_rate": pl.Int32(),
     "n_channels": pl.Int16(),
+    "channel": pl.Int16(),
     "label": pl.String(),
     "situation": pl.String(),
     "votes": pl.List(pl.Struct({"label": pl.String(), "intensity": pl.Int8()})),
@@ -52,6 +54,8 @@ REQUIRED = ("id", "path", "duration", "sampling_rate", "n_channels", "label", "c
 TOLERANCE = 1e-6
 
 _METADATA_KEY = "koser.provenance"
+# Columns that older manifests lack; null says the same.
+_ADDED_LATER = ("channel",)
 
 
 @dataclass(frozen=True)
@@ -193,6 +197,8 @@ class Manifest:
         _refuse_rows(table, table["id"].is_duplicated(), "have an id that another row has too")
         _refuse_rows(table, ~table["label"].is_in(list(self.labels)), "carry an unlisted label")
         self._validate_times()
+        is_heard = (table["channel"] >= 0) & (table["channel"] < table["n_channels"])
+        _refuse_rows(table, ~is_heard.fill_null(True), "name a channel that their file lacks")
         self._validate_distributions()
         grouping = self.grouping_column
         if grouping is not None:
@@ -267,6 +273,7 @@ class Manifest:
                 f"'{path}' is a Parquet file, but not a manifest of koser. "
                 f"Bring your own table in with: koser prepare table {path} --out M.parquet"
             )
+        table = _with_columns_since(table)
         return cls(table, Provenance.from_json(metadata[_METADATA_KEY])).validate()
 
 
@@ -291,6 +298,15 @@ def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
         for name, values in columns.items():
             values.append(row.get(name))
     return pl.DataFrame(columns, schema=SCHEMA)
+
+
+def _with_columns_since(table: pl.DataFrame) -> pl.DataFrame:
+    """`table` with the columns that koser gained after it may have been written, as null."""
+    added = [name for name in _ADDED_LATER if name not in table.columns]
+    if not added:
+        return table
+    table = table.with_columns(pl.lit(None, SCHEMA[name]).alias(name) for name in added)
+    return table.select(*(name for name in SCHEMA if name in table.columns))
 
 
 def _refuse_rows(table: pl.DataFrame, is_wrong: pl.Series, what: str) -> None:

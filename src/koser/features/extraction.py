@@ -77,11 +77,11 @@ class _Outcome:
 
 def clips_of(table: pl.DataFrame) -> list[Clip]:
     """The clips of a manifest's rows, in their order."""
-    return [Clip(*row) for row in table.select("path", "start", "end").iter_rows()]
+    return [Clip(*row) for row in table.select("path", "start", "end", "channel").iter_rows()]
 
 
 def clip_key(clip: Clip) -> bytes:
-    """The store's key of a clip: a hash of the file's bytes and of the part taken.
+    """The store's key of a clip: a hash of the file's bytes and of the part and channel taken.
 
     The content counts, not the name: a replaced file is extracted anew, a moved or
     copied one is found again.
@@ -104,6 +104,8 @@ def clip_key(clip: Clip) -> bytes:
         raise AudioError(f"Cannot read '{clip.path}': {error.strerror}.") from error
     if clip.start is not None or clip.end is not None:
         digest.update(f"|{clip.start!r}|{clip.end!r}".encode())
+    if clip.channel is not None:
+        digest.update(f"|channel {clip.channel}".encode())
     return digest.digest()[:KEY_SIZE]
 
 
@@ -288,7 +290,9 @@ class _BatchWork:
             try:
                 key = clip_key(clip)
                 if key not in self._store:
-                    waveforms[place] = load(clip.path, start=clip.start, end=clip.end)
+                    waveforms[place] = load(
+                        clip.path, start=clip.start, end=clip.end, channel=clip.channel
+                    )
                 outcomes.append(_Outcome(key))
             except AudioError as error:
                 outcomes.append(_Outcome(error=str(error)))

@@ -299,6 +299,6 @@ def _read_batch(clips: Sequence[Clip]) -> list[tuple[Clip, np.ndarray | Failure]
 
 def _read(clip: Clip) -> np.ndarray | Failure:
     try:
-        return load(clip.path, start=clip.start, end=clip.end)
+        return load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)
     except AudioError as error:
         return Failure(clip.path, str(error))

@@ -54,7 +54,7 @@ class WaveformTable:
             If the file cannot be read.
         """
         clip = self.clips[row]
-        waveform = load(clip.path, start=clip.start, end=clip.end)
+        waveform = load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)
         if rng is not None:
             waveform = augment(waveform, self.augmentation, rng)
         return split_windows(waveform, self.window_samples)

@@ -1,10 +1,14 @@
 import inspect
+from pathlib import Path
 
 import pytest
 
 from fixtures.aihub263 import invent_rows, wav_bytes, write_corpus
+from koser.cli_corpora import CORPORA
 from koser.data.corpora import ADAPTERS, prepare
 from koser.errors import ConfigError
+
+DOCS = Path(__file__).resolve().parents[3] / "docs"
 
 
 def test_an_adapter_is_called_by_name_with_its_options(tmp_path):
@@ -31,6 +35,21 @@ def test_every_adapter_takes_a_root_and_options_by_name_only(name):
     first, *others = inspect.signature(ADAPTERS[name]).parameters.values()
     assert first.default is inspect.Parameter.empty
     assert all(each.kind is inspect.Parameter.KEYWORD_ONLY for each in others)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_every_adapter_is_documented_and_in_the_commands_help(name):
+    overview = (DOCS / "corpora.md").read_text(encoding="utf-8")
+    if name in ("folder", "table"):
+        assert f"\n## {name}\n" in overview
+    else:
+        page = "aihub71631" if name == "aihub71632" else name
+        assert f"(corpora/{page}.md)" in overview
+        text = (DOCS / "corpora" / f"{page}.md").read_text(encoding="utf-8")
+        assert text.startswith(f"# {page}")
+        for part in ("How to get it", "Layout", "Command", "Quirks handled", "Protocol"):
+            assert f"**{part}.**" in text
+    assert name in CORPORA
 
 
 def test_options_are_optional(tmp_path):

@@ -15,7 +15,7 @@ from fixtures.aihub263 import (
     write_csv,
 )
 from koser.data.corpora.aihub263 import prepare
-from koser.data.corpora.aihub263_votes import Vote, decide, vote_shares
+from koser.data.corpora.votes import Vote, decide, vote_shares
 from koser.errors import ConfigError, CorpusError, LabelError
 from koser.labels import EMOTIONS, canonical_label
 

@@ -1,25 +1,127 @@
-"""Corpus adapters: one file per corpus, each a `prepare(root) -> Manifest`."""
+"""Corpus adapters: one file per corpus, each a `prepare(root) -> Manifest`.
+
+An adapter whose corpus can be told by its files also has a `recognise(survey)`, which says
+why a folder looks like it.
+"""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from koser.data.corpora import aihub263, emodb, emotiontts, folder, ravdess, table
+from koser.data.corpora import (
+    aihub58,
+    aihub259,
+    aihub263,
+    aihub466,
+    aihub637,
+    aihub71631,
+    emodb,
+    emotiontts,
+    folder,
+    hikia,
+    kemdy19,
+    kemdy20,
+    kemocon,
+    nemo,
+    ravdess,
+    table,
+)
+from koser.data.corpora.survey import Survey, survey
 from koser.data.manifest import Manifest
-from koser.errors import ConfigError
+from koser.errors import ConfigError, CorpusError
 
 # Name of a corpus, as the command line knows it -> what makes its manifest.
 ADAPTERS: dict[str, Callable[..., Manifest]] = {
+    "aihub58": aihub58.prepare,
+    "aihub259": aihub259.prepare,
     "aihub263": aihub263.prepare,
+    "aihub466": aihub466.prepare,
+    "aihub637": aihub637.prepare,
+    "aihub71631": aihub71631.prepare,
     "emodb": emodb.prepare,
     "emotiontts": emotiontts.prepare,
     "folder": folder.prepare,
+    "hikia": hikia.prepare,
+    "kemdy19": kemdy19.prepare,
+    "kemdy20": kemdy20.prepare,
+    "kemocon": kemocon.prepare,
+    "nemo": nemo.prepare,
     "ravdess": ravdess.prepare,
     "table": table.prepare,
 }
+
+# 71632, of youths, has the layout of 71631, of adults: one adapter reads both.
+ADAPTERS["aihub71632"] = aihub71631.prepare
+
+AUTO = "auto"  # in place of a name: `recognise` chooses
+
+# Name of a corpus -> why a folder looks like it, or None.
+RECOGNISERS: dict[str, Callable[[Survey], str | None]] = {
+    "aihub58": aihub58.recognise,
+    "aihub259": aihub259.recognise,
+    "aihub263": aihub263.recognise,
+    "aihub466": aihub466.recognise,
+    "aihub637": aihub637.recognise,
+    "aihub71631": aihub71631.recognise,
+    "emodb": emodb.recognise,
+    "emotiontts": emotiontts.recognise,
+    "hikia": hikia.recognise,
+    "kemdy19": kemdy19.recognise,
+    "kemdy20": kemdy20.recognise,
+    "kemocon": kemocon.recognise,
+    "nemo": nemo.recognise,
+    "ravdess": ravdess.recognise,
+}
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """Which corpus a folder is.
+
+    Attributes
+    ----------
+    corpus : str
+        Its name in `ADAPTERS`.
+    reason : str
+        What was found that says so.
+    """
+
+    corpus: str
+    reason: str
+
+
+def recognise(root: Path) -> Recognition:
+    """Tell by its file names, and the beginnings of a few files, which corpus a folder is.
+
+    Parameters
+    ----------
+    root : Path
+        A corpus's folder, or any folder above it.
+
+    Raises
+    ------
+    CorpusError
+        If it looks like none of `RECOGNISERS`, or like several.
+    """
+    seen = survey(root)
+    found = {name: reason for name, look in RECOGNISERS.items() if (reason := look(seen))}
+    if len(found) == 1:
+        return Recognition(*found.popitem())
+    if found:
+        why = "; ".join(f"{name} ({reason})" for name, reason in found.items())
+        raise CorpusError(
+            f"'{root}' looks like several corpora: {why}. Name the one you mean, or give the "
+            f"folder of one: koser prepare {next(iter(found))} {root} --out M.parquet"
+        )
+    raise CorpusError(
+        f"'{root}' looks like no corpus koser knows ({len(seen.paths):,} files looked at, for "
+        f"{', '.join(RECOGNISERS)}). If its folders are labels: koser prepare folder {root} "
+        f"--out M.parquet; if a table lists its files: koser prepare table FILE --out M.parquet"
+    )
 
 
 def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -> Manifest:
@@ -28,7 +130,7 @@ def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -
     Parameters
     ----------
     corpus : str
-        A name in `ADAPTERS`.
+        A name in `ADAPTERS`, or `AUTO`.
     root : Path
         The corpus's folder; for ``table`` the file.
     options : Mapping[str, Any], optional
@@ -44,8 +146,10 @@ def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -
     ConfigError
         If `corpus` is unknown, or the adapter does not take an option.
     KoserError
-        Whatever the adapter finds wrong with the corpus.
+        Whatever `recognise` or the adapter finds wrong with the corpus.
     """
+    if corpus == AUTO:
+        corpus = recognise(root).corpus
     if corpus not in ADAPTERS:
         raise ConfigError(
             f"No adapter for a corpus '{corpus}'. There are: {', '.join(ADAPTERS)}. "

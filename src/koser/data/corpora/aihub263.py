@@ -22,18 +22,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
-from koser.data.corpora.aihub263_tables import RELEASES, Row, named, read_rows
-from koser.data.corpora.aihub263_votes import (
-    N_RATERS,
-    Decision,
-    LabelPolicy,
-    check_policy,
-    decide,
-    vote_shares,
-)
-from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
+from koser.data.corpora.aihub263_tables import N_RATERS, RELEASES, Row, named, read_rows
+from koser.data.corpora.collecting import Collector, have_same_bytes, not_unpacked, paths_by_stem
+from koser.data.corpora.survey import Survey
+from koser.data.corpora.votes import Decision, check_policy, decide, vote_shares
 from koser.data.manifest import Manifest
 from koser.errors import CorpusError, LabelError
 from koser.labels import EMOTIONS, ordered_labels
@@ -41,7 +36,16 @@ from koser.labels import EMOTIONS, ordered_labels
 # A pause longer than this starts a new session; 96–98 % of neighbours are closer.
 SESSION_GAP = 600.0  # seconds
 
+LabelPolicy = Literal["situation", "majority", "soft"]
+
 _OBJECT_ID = re.compile(r"[0-9a-f]{24}")  # of MongoDB; its first 8 digits are Unix time
+
+
+def recognise(survey: Survey) -> str | None:
+    """Say why `survey` looks like this corpus; None if it does not."""
+    names = {name for release in RELEASES for name in (*release.tables, *release.archives)}
+    found = survey.matching(lambda name: name.casefold() in names)
+    return f"the CSV files or zips of its releases ({found[0]})" if found else None
 
 
 def prepare(
@@ -57,7 +61,7 @@ def prepare(
     root : Path
         Folder with the CSV files and the unpacked zips.
     labels : {"situation", "majority", "soft"}
-        Where labels come from; see `koser.data.corpora.aihub263_votes.decide`. With
+        Where labels come from; see `koser.data.corpora.votes.decide`. With
         ``"soft"`` every row also has the distribution of its votes over the labels.
     min_votes : int, optional
         With ``"majority"``, how many of the five raters must have chosen the label.
@@ -77,7 +81,7 @@ def prepare(
     LabelError
         If a label is none of the seven or their known aliases.
     """
-    check_policy(labels, min_votes)
+    check_policy(labels, min_votes, policies=get_args(LabelPolicy), n_raters=N_RATERS)
     collector = Collector("aihub263", root, corpus="aihub263", language="ko")
     files = find_files(root, (*AUDIO_SUFFIXES, ".csv", ".zip"))
     rows = _read_releases(root, files, collector)
@@ -164,7 +168,7 @@ def _read_releases(root: Path, files: Sequence[Path], collector: Collector) -> l
     if len(missing) == len(RELEASES):
         packed = [path for release in RELEASES for path in named(files, release.archives)]
         if packed:
-            raise _not_unpacked(packed)
+            raise not_unpacked(packed)
         names = ", ".join(name for release in RELEASES for name in release.tables)
         others = ", ".join(path.name for path in files if path.suffix.lower() == ".csv") or "none"
         raise CorpusError(
@@ -204,13 +208,7 @@ def _refuse_packed_releases(
         for path in named(files, release.archives)
     ]
     if packed:
-        raise _not_unpacked(packed)
-
-
-def _not_unpacked(packed: Sequence[Path]) -> CorpusError:
-    commands = "; ".join(f"unzip -q '{path}' -d '{path.with_suffix('')}'" for path in packed)
-    names = ", ".join(f"'{path}'" for path in packed)
-    return CorpusError(f"Not unpacked: {names}. koser reads no zip files. Run: {commands}")
+        raise not_unpacked(packed)
 
 
 def _report_orphans(

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from koser.data.corpora.aihub263_votes import N_RATERS, Vote
 from koser.data.corpora.collecting import decode
+from koser.data.corpora.votes import Vote
 from koser.errors import CorpusError
 from koser.labels import canonical_label
+
+N_RATERS = 5
 
 
 @dataclass(frozen=True)

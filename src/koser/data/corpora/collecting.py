@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import math
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from koser.audio.listing import AUDIO_SUFFIXES, find_files
 from koser.audio.reading import AudioInfo, probe
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
 from koser.errors import AudioError, CorpusError
 from koser.labels import ordered_labels
+
+ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+_GENDERS = {
+    **dict.fromkeys(("female", "f", "woman", "여성", "여자", "여"), "female"),
+    **dict.fromkeys(("male", "m", "man", "남성", "남자", "남"), "male"),
+}
+_SHOWN = 3  # archives named in an error
 
 # Seconds that a segment may reach past the end of its file and still be plain rounding.
 ROUNDING = 1e-3
@@ -110,13 +121,15 @@ class Collector:
         Raises
         ------
         CorpusError
-            If no row is left.
+            If no row is left, or everything is still packed.
         ManifestError
             If the rows contradict each other.
         """
         n_rows_in = len(self._rows) + len(self._left_out)
         rows = list(self._probed(self._with_distinct_ids()))
         if not rows:
+            if not n_rows_in and self.root.is_dir():
+                refuse_packed(self.root)
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
             why = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "none was found"
             raise CorpusError(
@@ -154,11 +167,15 @@ class Collector:
 
     def _probed(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         n_clipped = 0
+        # A recording may hold hundreds of rows.
+        probed: dict[str, AudioInfo | AudioError] = {}
         for row in rows:
-            try:
-                info = probe(row["path"])
-            except AudioError as error:
-                self.leave_out(row["id"], "unreadable audio", str(error))
+            path = str(row["path"])
+            if path not in probed:
+                probed[path] = _probe(path)
+            info = probed[path]
+            if isinstance(info, AudioError):
+                self.leave_out(row["id"], "unreadable audio", str(info))
                 continue
             start, end = _segment(row, info)
             if not 0 <= start < end or start >= info.duration:
@@ -179,6 +196,13 @@ class Collector:
             }
         if n_clipped:
             self.note(f"{n_clipped} segments reach past the end of their file and end there.")
+
+
+def _probe(path: str) -> AudioInfo | AudioError:
+    try:
+        return probe(path)
+    except AudioError as error:
+        return error
 
 
 def _segment(row: dict[str, Any], info: AudioInfo) -> tuple[float, float]:
@@ -203,6 +227,55 @@ def paths_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     for path in paths:
         groups[unicodedata.normalize("NFC", path.stem)].append(path)
     return dict(groups)
+
+
+def not_unpacked(packed: Sequence[Path]) -> CorpusError:
+    """The error for a corpus that is still in its archives `packed`."""
+    commands = "; ".join(
+        f"unzip -q '{path}' -d '{path.with_suffix('')}'"
+        if path.suffix.lower() == ".zip"
+        else f"tar -xf '{path}' -C '{path.parent}'"
+        for path in packed[:_SHOWN]
+    )
+    more = f" and {len(packed) - _SHOWN} more" if len(packed) > _SHOWN else ""
+    names = ", ".join(f"'{path}'" for path in packed[:_SHOWN])
+    return CorpusError(f"Not unpacked: {names}{more}. koser reads no archives. Run: {commands}")
+
+
+def refuse_packed(root: Path) -> None:
+    """Refuse a corpus of which nothing but archives is below `root`.
+
+    Raises
+    ------
+    CorpusError
+        If there is no audio file and at least one zip or tar file.
+    """
+    files = find_files(root, (*AUDIO_SUFFIXES, *ARCHIVE_SUFFIXES))
+    packed = [path for path in files if path.name.lower().endswith(ARCHIVE_SUFFIXES)]
+    if packed and len(packed) == len(files):
+        raise not_unpacked(packed)
+
+
+def read_bytes(path: Path) -> bytes:
+    """The content of an annotation file.
+
+    Raises
+    ------
+    CorpusError
+        If it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CorpusError(f"Cannot read '{path}': {error.strerror}.") from error
+
+
+def read_text_beside(audio: Path, suffix: str = ".txt") -> str | None:
+    """The text in the file that is called like `audio`; None where there is none."""
+    path = audio.with_suffix(suffix)
+    if not path.is_file():
+        return None
+    return " ".join(decode(read_bytes(path), str(path)).split()) or None
 
 
 def have_same_bytes(paths: Sequence[Path]) -> bool:
@@ -273,3 +346,40 @@ def finite_number(text: str) -> float | None:
     except ValueError:
         return None
     return number if math.isfinite(number) else None
+
+
+def read_json(path: Path) -> Any:
+    """The content of a JSON file in UTF-8 (with or without BOM) or cp949.
+
+    Raises
+    ------
+    CorpusError
+        If it cannot be read or is no JSON.
+    """
+    try:
+        return json.loads(decode(read_bytes(path), str(path)))
+    except json.JSONDecodeError as error:
+        raise CorpusError(f"'{path}' is no sound JSON file: {error}.") from error
+
+
+def canonical_gender(text: object) -> str | None:
+    """``"female"`` or ``"male"`` for the spellings of both that corpora use, else None.
+
+    Examples
+    --------
+    >>> canonical_gender("여성"), canonical_gender("M"), canonical_gender("")
+    ('female', 'male', None)
+    """
+    return _GENDERS.get(unicodedata.normalize("NFC", str(text)).strip().casefold())
+
+
+def whole_years(text: object) -> int | None:
+    """An age that is given in years; None for a decade such as ``20대`` and for blanks.
+
+    Examples
+    --------
+    >>> whole_years("31"), whole_years("30~39")
+    (31, None)
+    """
+    found = re.fullmatch(r"(\d{1,3})(?:\.0)?", str(text).strip())
+    return int(found[1]) if found else None

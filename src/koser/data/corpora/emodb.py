@@ -17,6 +17,7 @@ from pathlib import Path
 
 from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, paths_by_stem
+from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
 
 EMOTIONS = {
@@ -58,6 +59,18 @@ SENTENCES = {
 }
 
 _NAME = re.compile(r"(\d\d)([ab]\d\d)([A-Z])([a-z])")
+
+
+def recognise(survey: Survey) -> str | None:
+    """Say why `survey` looks like this corpus; None if it does not."""
+    found = survey.matching(
+        lambda name: (
+            (match := _NAME.fullmatch(name.rpartition(".")[0]))
+            and match[1] in SPEAKERS
+            and match[2] in SENTENCES
+        )
+    )
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, decode, paths_by_stem
+from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
 
 BLOCKS = ("neutral", "happiness", "sadness", "angry")  # 100 numbers each, from 1
@@ -31,6 +32,16 @@ FEMALE = ("nea", "neb", "nec", "ned", "nee", "ema", "emb")
 MALE = ("nek", "nel", "nem", "nen", "neo", "emf", "emg", "emh")
 
 _NAME = re.compile(r"([a-z]{3})(\d{5})")
+
+
+def recognise(survey: Survey) -> str | None:
+    """Say why `survey` looks like this corpus; None if it does not."""
+    found = survey.matching(
+        lambda name: (
+            (match := _NAME.fullmatch(name.rpartition(".")[0])) and match[1] in FEMALE + MALE
+        )
+    )
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:

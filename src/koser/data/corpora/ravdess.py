@@ -18,6 +18,7 @@ from pathlib import Path
 
 from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
+from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
 
 EMOTIONS = {
@@ -36,6 +37,12 @@ SENTENCES = {"01": "Kids are talking by the door.", "02": "Dogs are sitting by t
 IDENTICAL_PAIR = ("03-01-03-01-02-01-07", "03-01-03-01-02-02-07")
 
 _NAME = re.compile(r"(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)-(\d\d)")
+
+
+def recognise(survey: Survey) -> str | None:
+    """Say why `survey` looks like this corpus; None if it does not."""
+    found = survey.matching(lambda name: _NAME.fullmatch(name.rpartition(".")[0]))
+    return f"files named like {found[0]}" if found else None
 
 
 def prepare(root: Path) -> Manifest:

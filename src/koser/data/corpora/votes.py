@@ -1,6 +1,6 @@
-"""From the five raters of AI Hub 263 to one label: the three label policies.
+"""From several raters to one label: the label policies.
 
-The votes are never weighted by intensity: intensity is 0 exactly where a rater said
+The votes are never weighted by intensity: in AI Hub 263 it is 0 exactly where a rater said
 neutral, so that an intensity-weighted vote could not choose neutral at all.
 """
 
@@ -9,13 +9,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 from koser.errors import ConfigError
-
-LabelPolicy = Literal["situation", "majority", "soft"]
-
-N_RATERS = 5
+from koser.labels import ordered_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,11 +23,12 @@ class Vote:
     label : str
         Emotion, under koser's name for it.
     intensity : int or None
-        0 (only for neutral), 1 or 2; None where the cell is unusable.
+        As the corpus counts it (AI Hub 263: 0, only for neutral, to 2); None where there is
+        none, or it is unusable.
     """
 
     label: str
-    intensity: int | None
+    intensity: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,19 +48,30 @@ class Decision:
     detail: str = ""
 
 
-def check_policy(policy: str, min_votes: int | None) -> None:
-    """Refuse a label policy that does not exist or `min_votes` it does not take.
+def check_policy(
+    policy: str, min_votes: int | None, *, policies: Sequence[str], n_raters: int
+) -> None:
+    """Refuse a label policy that a corpus does not have or `min_votes` it does not take.
+
+    Parameters
+    ----------
+    policy : str
+        What was asked for.
+    min_votes : int or None
+        How many raters must have chosen the label.
+    policies : Sequence[str]
+        The corpus's label policies.
+    n_raters : int
+        Raters of each utterance.
 
     Raises
     ------
     ConfigError
-        If `policy` is unknown, or `min_votes` is given to another policy than
-        ``"majority"`` or lies outside 1–5.
+        If `policy` is not one of `policies`, or `min_votes` is given to another policy than
+        ``"majority"`` or lies outside 1 to `n_raters`.
     """
-    if policy not in get_args(LabelPolicy):
-        raise ConfigError(
-            f"Unknown label policy '{policy}'. Choose one of: {', '.join(get_args(LabelPolicy))}."
-        )
+    if policy not in policies:
+        raise ConfigError(f"Unknown label policy '{policy}'. Choose one of: {', '.join(policies)}.")
     if min_votes is None:
         return
     if policy != "majority":
@@ -71,12 +79,12 @@ def check_policy(policy: str, min_votes: int | None) -> None:
             f"min_votes={min_votes} says nothing about the label policy '{policy}'. "
             f"Leave it out, or choose 'majority'."
         )
-    if not 1 <= min_votes <= N_RATERS:
-        raise ConfigError(f"min_votes={min_votes} is outside 1–{N_RATERS}, the number of raters.")
+    if not 1 <= min_votes <= n_raters:
+        raise ConfigError(f"min_votes={min_votes} is outside 1–{n_raters}, the number of raters.")
 
 
 def decide(
-    situation: str | None, votes: Sequence[Vote], *, policy: LabelPolicy, min_votes: int | None
+    situation: str | None, votes: Sequence[Vote], *, policy: str, min_votes: int | None
 ) -> Decision:
     """Choose one label.
 
@@ -85,7 +93,7 @@ def decide(
     situation : str or None
         The scripted emotion.
     votes : Sequence[Vote]
-        At most five; fewer where raters left their cell blank.
+        Fewer than there are raters where some left their cell blank.
     policy : {"situation", "majority", "soft"}
         ``situation``: the scripted emotion. ``majority``: the plurality of the votes; a
         tie for first place is left out. ``soft``: the same, but a tie goes to the
@@ -112,8 +120,7 @@ def decide(
         return Decision(None, "no votes")
     counts = Counter(vote.label for vote in votes)
     most = max(counts.values())
-    # the order of `EMOTIONS` is the alphabet's
-    first = sorted(label for label, count in counts.items() if count == most)
+    first = ordered_labels(label for label, count in counts.items() if count == most)
     if policy == "soft":
         return Decision(situation if situation in first else first[0])
     if len(first) > 1:

@@ -1,0 +1,231 @@
+"""The open corpora that koser can fetch: where they are, under which terms, how they are proven."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from koser.data.corpora import recognise
+from koser.data.download import Expected, Progress, check_file, fetch
+from koser.data.unpacking import filling, unpack
+from koser.errors import ConfigError, CorpusError, DownloadError
+
+SOURCE_FILE = "SOURCE.txt"  # in every fetched folder: what it is, and under which terms
+
+
+@dataclass(frozen=True)
+class Release:
+    """A corpus that may be downloaded.
+
+    Attributes
+    ----------
+    corpus : str
+        Name of its adapter.
+    title, licence, terms, citation : str
+        For people; `terms` says in a sentence or two what the licence asks.
+    page : str
+        Where its authors publish it, and its licence can be read.
+    url : str
+        The archive, a zip file.
+    expected : Expected
+        Size and digest of the archive, where its publisher gives them.
+    inside : str or None
+        The folder in the archive that is the corpus.
+    """
+
+    corpus: str
+    title: str
+    licence: str
+    terms: str
+    citation: str
+    page: str
+    url: str
+    expected: Expected = field(default_factory=Expected)
+    inside: str | None = None
+
+    def describe(self) -> str:
+        """What a user has to know before accepting, some lines."""
+        return (
+            f"{self.title}\n"
+            f"Licence: {self.licence}. {self.terms}\n"
+            f"Cite: {self.citation}\n"
+            f"From: {self.page}"
+        )
+
+    @property
+    def proof(self) -> str:
+        """How the archive is proven to be the published one."""
+        if self.expected.digest is not None:
+            return f"checked against {self.expected.digest}"
+        plain = ", and it came over plain http" if self.url.startswith("http:") else ""
+        return (
+            f"its publisher gives no digest: only its completeness and the archive's own "
+            f"checksums are checked{plain}"
+        )
+
+
+_NONCOMMERCIAL = (
+    "Attribution, no commercial use, share alike. Whether that binds a model trained on it is "
+    "yours to judge."
+)
+
+RELEASES = {
+    release.corpus: release
+    for release in (
+        Release(
+            corpus="emotiontts",
+            title="emotiontts_open_db, emotional part of the public sample (Korean, 4 emotions)",
+            licence="CC BY-NC-SA 4.0, research use only",
+            terms=_NONCOMMERCIAL,
+            citation="KAIST and Selvas AI, emotiontts_open_db, project no. 10080667.",
+            page="https://github.com/emotiontts/emotiontts_open_db",
+            url="https://github.com/emotiontts/emotiontts_open_db/archive/"
+            "8b4e9ba90839a7dbdf00dbae3ef261b8f947120d.zip",
+            inside="Dataset/SpeechCorpus/Emotional",
+        ),
+        Release(
+            corpus="ravdess",
+            title="RAVDESS, speech (English, 24 actors, 8 emotions)",
+            licence="CC BY-NC-SA 4.0",
+            terms=_NONCOMMERCIAL,
+            citation="Livingstone & Russo, PLoS ONE 13(5): e0196391, 2018.",
+            page="https://zenodo.org/records/1188976",
+            url="https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip?download=1",
+            expected=Expected(208_468_073, "md5:bc696df654c87fed845eb13823edef8a"),
+        ),
+        Release(
+            corpus="emodb",
+            title="EmoDB, Berlin Database of Emotional Speech (German, 10 speakers, 7 emotions)",
+            licence="koser knows of no formal one",
+            terms="Its authors offer it for download; read their page for what is allowed.",
+            citation='Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.',
+            page="http://emodb.bilderbar.info",
+            url="http://emodb.bilderbar.info/download/download.zip",
+        ),
+        Release(
+            corpus="nemo",
+            title="nEMO (Polish, 9 actors, 6 emotions)",
+            licence="CC BY-NC-SA 4.0",
+            terms=_NONCOMMERCIAL,
+            citation='Christop, "nEMO: Dataset of Emotional Speech in Polish", LREC-COLING 2024.',
+            page="https://github.com/amu-cai/nEMO",
+            url="https://github.com/amu-cai/nEMO/archive/"
+            "06f1f83dde8f1a780443a57d53b2af3971af34ab.zip",
+        ),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Acquired:
+    """A corpus on the disk.
+
+    Attributes
+    ----------
+    folder : Path
+        Where it is.
+    proof : str
+        What shows that it is what its authors publish; empty where it had been fetched
+        before and nothing was done.
+    """
+
+    folder: Path
+    proof: str = ""
+
+
+def find_release(corpus: str, *, url: str | None = None) -> Release:
+    """The release of `corpus`, from another address if `url` is given.
+
+    Raises
+    ------
+    ConfigError
+        If koser cannot fetch that corpus.
+    """
+    if corpus not in RELEASES:
+        raise ConfigError(
+            f"koser cannot fetch '{corpus}', only {', '.join(RELEASES)}. Others need an agreement "
+            f"of your own: docs/corpora.md says where to ask for them."
+        )
+    return RELEASES[corpus] if url is None else replace(RELEASES[corpus], url=url)
+
+
+def get(
+    release: Release,
+    folder: Path,
+    *,
+    accept: Callable[[Release], bool],
+    source: Path | None = None,
+    progress: Progress | None = None,
+) -> Acquired:
+    """Put a corpus into `folder`, unpacked; `folder` appears whole or not at all.
+
+    Parameters
+    ----------
+    release : Release
+        What to get.
+    folder : Path
+        Where it goes: a folder that is not there, or one that this function made.
+    accept : Callable[[Release], bool]
+        Asks the user for the licence; nothing is fetched or copied unless it says yes.
+    source : Path, optional
+        A local copy instead of a download: the archive, or the unpacked folder.
+    progress : Progress, optional
+        Called with bytes, first of the download, then of the unpacking.
+
+    Raises
+    ------
+    DownloadError
+        If the licence is not accepted; `folder` holds something else; `source` is missing; the
+        download fails or is not the published file; or what came is not this corpus.
+    """
+    if (folder / SOURCE_FILE).is_file():
+        return Acquired(folder)
+    if folder.exists():
+        raise DownloadError(
+            f"'{folder}' is there already and was not made by koser get. Choose another with --to."
+        )
+    if source is not None and not source.exists():
+        raise DownloadError(f"No file or folder at '{source}'. Check what follows --from.")
+    if not accept(release):
+        raise DownloadError(
+            f"The licence of {release.corpus} was not accepted, so nothing was fetched. Read it at "
+            f"{release.page}, then answer yes or add --accept-licence."
+        )
+    is_folder = source is not None and source.is_dir()
+    proof = "a copy of a folder, not compared with anything" if is_folder else release.proof
+    archive = folder.with_name(f"{folder.name}.zip")
+    if source is None:
+        fetch(release.url, archive, expected=release.expected, progress=progress)
+    try:
+        with filling(folder) as partial:
+            if source is not None and is_folder:
+                shutil.copytree(source, partial, dirs_exist_ok=True)
+            else:
+                if source is not None:
+                    check_file(source, release.expected, name=str(source))
+                unpack(source or archive, partial, inside=release.inside, progress=progress)
+            _refuse_another_corpus(partial, release, source or release.url)
+            origin = str(source) if source is not None else release.url
+            text = f"{release.describe()}\nFetched from: {origin} ({proof})\n"
+            (partial / SOURCE_FILE).write_text(text, encoding="utf-8")
+    except OSError as error:
+        if isinstance(error, DownloadError):
+            raise
+        raise DownloadError(f"Cannot write '{folder}': {error}. Make room or use --to.") from error
+    if source is None:
+        archive.unlink(missing_ok=True)
+    return Acquired(folder, proof)
+
+
+def _refuse_another_corpus(folder: Path, release: Release, origin: Path | str) -> None:
+    try:
+        found = recognise(folder).corpus
+    except CorpusError:
+        found = ""
+    if found != release.corpus:
+        what = f"but {found}" if found else "nor any corpus koser knows"
+        raise DownloadError(
+            f"'{origin}' holds no {release.corpus}, {what}. Check the address or the copy."
+        )

@@ -1,0 +1,106 @@
+"""Which corpus a folder is: each invented corpus under its own name, and nothing else."""
+
+import json
+import os
+
+import pytest
+
+from fixtures.aihub263 import invent_rows, wav_bytes, write_corpus
+from fixtures.aihub_dialogues import write_recording
+from fixtures.kemdy import segments19, segments20, write_kemdy19, write_kemdy20
+from koser.data import corpora
+from koser.data.corpora.survey import MAX_NAMES_PER_FOLDER, survey
+from koser.errors import CorpusError
+
+
+def touch(root, *names):
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(wav_bytes(1) if name.endswith(".wav") else b"")
+    return root
+
+
+WRITERS = {
+    "aihub58": lambda root: touch(root, "라벨데이터/clip_13.json", "원천데이터/0013.wav"),
+    "aihub259": lambda root: touch(root, "000-001.m2ts", "000-051.m2ts"),
+    "aihub263": lambda root: write_corpus(root, invent_rows()),
+    "aihub466": lambda root: touch(
+        root, "TS1/1.감정/1.기쁨/0001_G1A3E1S0C0_ABC/0001_G1A3E1S0C0_ABC_000001.wav"
+    ),
+    "aihub637": lambda root: touch(root, "F0001/script.txt", "F0001/wav/F0001_000001.wav"),
+    "aihub71631": lambda root: write_recording(root, "HS_0001"),
+    "emodb": lambda root: touch(root, "wav/03a01Fa.wav", "wav/16b10Td.wav"),
+    "emotiontts": lambda root: touch(root, "emotional-to-emotional/nea/wav/nea00001.wav"),
+    "hikia": lambda root: touch(root, "hi_kia/wav/F5_S01_1_a.wav"),
+    "kemdy19": lambda root: write_kemdy19(root, {1: segments19()}),
+    "kemdy20": lambda root: write_kemdy20(root, {1: segments20()}),
+    "kemocon": lambda root: touch(
+        root, "debate_audios/p1.p2.wav", "emotion_annotations/self_annotations/P1.self.csv"
+    ),
+    "nemo": lambda root: touch(root, "samples/WR0_surprised_64.wav", "data.tsv"),
+    "ravdess": lambda root: touch(root, "Actor_01/03-01-06-01-02-01-01.wav"),
+}
+
+
+def test_every_recogniser_is_tested_here():
+    assert set(WRITERS) == set(corpora.RECOGNISERS)
+    # the rest take the user's word for what they are
+    assert set(corpora.ADAPTERS) - set(WRITERS) == {"folder", "table", "aihub71632"}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_corpus_is_recognised_as_itself_with_what_was_found(tmp_path, name):
+    WRITERS[name](tmp_path)
+    found = corpora.recognise(tmp_path)
+    assert found.corpus == name
+    assert found.reason
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_each_corpus_is_recognised_from_two_folders_above(tmp_path, name):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    WRITERS[name](tmp_path / "a" / "b")
+    assert corpora.recognise(tmp_path).corpus == name
+
+
+def test_an_automatic_manifest_is_that_of_the_adapter(tmp_path):
+    WRITERS["ravdess"](tmp_path)
+    automatic = corpora.prepare("auto", tmp_path)
+    assert automatic.table.equals(corpora.prepare("ravdess", tmp_path).table)
+
+
+def test_several_corpora_in_one_folder_are_refused_with_both_reasons(tmp_path):
+    for name in ("ravdess", "emodb"):
+        WRITERS[name](tmp_path / name)
+    with pytest.raises(CorpusError) as caught:
+        corpora.recognise(tmp_path)
+    line = str(caught.value)
+    assert "emodb (files named like 03a01Fa.wav)" in line
+    assert "ravdess (files named like 03-01-06-01-02-01-01.wav)" in line
+    assert "\n" not in line
+
+
+def test_a_folder_of_something_else_names_what_was_looked_for(tmp_path):
+    touch(tmp_path, "angry/one.wav", "sad/two.wav")
+    (tmp_path / "notes.json").write_text(json.dumps({"Conversation": []}), encoding="utf-8")
+    with pytest.raises(CorpusError, match=r"3 files looked at, for .*kemdy19.*prepare folder"):
+        corpora.recognise(tmp_path)
+    with pytest.raises(CorpusError, match="No folder at"):
+        corpora.recognise(tmp_path / "gone")
+
+
+def test_a_survey_looks_at_few_names_of_a_large_folder_and_still_into_the_next(tmp_path):
+    many = (f"a/{number:05d}.wav" for number in range(MAX_NAMES_PER_FOLDER + 50))
+    for name in (*many, "z/Actor_01/03-01-06-01-02-01-01.wav"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    assert len(survey(tmp_path).paths) == MAX_NAMES_PER_FOLDER + 1
+    assert corpora.recognise(tmp_path).corpus == "ravdess"
+
+
+def test_a_survey_ends_where_links_go_in_a_circle(tmp_path):
+    touch(tmp_path, "a/one.wav")
+    os.symlink(tmp_path, tmp_path / "a" / "round")
+    assert list(survey(tmp_path).names) == ["a/one.wav"]

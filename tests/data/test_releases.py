@@ -1,0 +1,273 @@
+"""Whole corpora from a server on loopback, from an archive and from a folder at hand."""
+
+import hashlib
+import io
+import stat
+import zipfile
+from dataclasses import replace
+
+import pytest
+
+from fixtures.aihub263 import wav_bytes
+from fixtures.downloads import Origin, serving
+from koser.data import corpora
+from koser.data.download import Expected
+from koser.data.releases import RELEASES, SOURCE_FILE, find_release, get
+from koser.data.unpacking import filling, unpack
+from koser.errors import ConfigError, DownloadError
+
+FILES = {
+    f"Actor_{actor:02d}/03-01-{emotion:02d}-01-01-01-{actor:02d}.wav": wav_bytes(actor + emotion)
+    for actor in (1, 2)
+    for emotion in (1, 3, 5)
+}
+
+
+def zip_bytes(files, *, top=""):
+    made = io.BytesIO()
+    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for name, content in files.items():
+            zipped.writestr(f"{top}{name}", content)
+    return made.getvalue()
+
+
+@pytest.fixture
+def origin():
+    with serving(Origin(zip_bytes(FILES))) as served:
+        yield served
+
+
+@pytest.fixture
+def release(origin):
+    digest = f"md5:{hashlib.md5(origin.content).hexdigest()}"
+    expected = Expected(len(origin.content), digest)
+    return replace(RELEASES["ravdess"], url=origin.url, expected=expected)
+
+
+def yes(release):
+    return True
+
+
+def everything_in(folder):
+    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
+
+
+def test_a_corpus_is_fetched_proven_unpacked_and_ready_to_prepare(release, tmp_path):
+    folder = tmp_path / "corpora" / "ravdess"
+    acquired = get(release, folder, accept=yes)
+    assert acquired.folder == folder
+    assert acquired.proof == f"checked against {release.expected.digest}"
+    for name, content in FILES.items():
+        assert (folder / name).read_bytes() == content
+    assert everything_in(folder.parent) == sorted(
+        ["ravdess", *(f"ravdess/{name}" for name in ("Actor_01", "Actor_02", SOURCE_FILE, *FILES))]
+    )
+    assert len(corpora.prepare("auto", folder)) == len(FILES)
+    source = (folder / SOURCE_FILE).read_text(encoding="utf-8")
+    assert "CC BY-NC-SA 4.0" in source
+    assert f"Fetched from: {release.url} (checked against md5:" in source
+
+
+def test_what_is_there_is_not_fetched_again(release, tmp_path, origin):
+    get(release, tmp_path / "r", accept=yes)
+    again = get(release, tmp_path / "r", accept=lambda _: pytest.fail("was asked again"))
+    assert again.proof == ""  # nothing was done, nothing is claimed
+    assert len(origin.requests) == 1
+
+
+def test_nothing_is_fetched_or_copied_without_the_licence_accepted(release, tmp_path, origin):
+    with pytest.raises(DownloadError, match=r"licence of ravdess was not accepted.*zenodo\.org"):
+        get(release, tmp_path / "r", accept=lambda _: False)
+    with pytest.raises(DownloadError, match="not accepted"):
+        get(release, tmp_path / "r", accept=lambda _: False, source=tmp_path)
+    assert origin.requests == []
+    assert everything_in(tmp_path) == []
+
+
+def test_a_broken_download_leaves_no_folder_and_goes_on_later(release, tmp_path, origin):
+    origin.break_after.append(100)
+    with pytest.raises(DownloadError, match="100 bytes are kept"):
+        get(release, tmp_path / "r", accept=yes)
+    assert everything_in(tmp_path) == ["r.zip.part", "r.zip.part.json"]
+    get(release, tmp_path / "r", accept=yes)
+    assert origin.n_sent == len(origin.content)
+    assert "r" in everything_in(tmp_path)
+    assert not any(name.startswith("r.zip") for name in everything_in(tmp_path))
+
+
+def test_a_local_archive_is_checked_as_a_download_is_and_stays(release, tmp_path, origin):
+    archive = tmp_path / "copy.zip"
+    archive.write_bytes(origin.content)
+    get(release, tmp_path / "r", accept=yes, source=archive)
+    assert len(corpora.prepare("ravdess", tmp_path / "r")) == len(FILES)
+    assert origin.requests == []
+    assert archive.exists()
+    archive.write_bytes(zip_bytes({**FILES, "extra.txt": b""}))
+    with pytest.raises(DownloadError, match="is not the file that was published: size is"):
+        get(release, tmp_path / "r2", accept=yes, source=archive)
+    assert archive.exists()  # the user's own
+    assert not (tmp_path / "r2").exists()
+
+
+def test_a_local_folder_is_copied(release, tmp_path):
+    source = tmp_path / "at hand"
+    for name, content in FILES.items():
+        path = source / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    acquired = get(release, tmp_path / "r", accept=yes, source=source)
+    assert acquired.proof == "a copy of a folder, not compared with anything"
+    assert "md5" not in (tmp_path / "r" / SOURCE_FILE).read_text(encoding="utf-8")
+    assert len(corpora.prepare("ravdess", tmp_path / "r")) == len(FILES)
+    with pytest.raises(DownloadError, match="No file or folder at"):
+        get(release, tmp_path / "r2", accept=yes, source=tmp_path / "gone")
+
+
+def test_what_is_another_corpus_or_none_is_refused_and_cleared_away(release, tmp_path):
+    other = tmp_path / "emodb.zip"
+    other.write_bytes(zip_bytes({"wav/03a01Fa.wav": wav_bytes(1)}))
+    unchecked = replace(release, expected=Expected())
+    with pytest.raises(DownloadError, match="holds no ravdess, but emodb"):
+        get(unchecked, tmp_path / "r", accept=yes, source=other)
+    other.write_bytes(zip_bytes({"readme.txt": b"nothing"}))
+    with pytest.raises(DownloadError, match="holds no ravdess, nor any corpus koser knows"):
+        get(unchecked, tmp_path / "r", accept=yes, source=other)
+    assert everything_in(tmp_path) == ["emodb.zip"]
+
+
+def test_a_folder_that_koser_did_not_make_is_left_alone(release, tmp_path, origin):
+    (tmp_path / "r").mkdir()
+    with pytest.raises(DownloadError, match="was not made by koser get"):
+        get(release, tmp_path / "r", accept=yes)
+    assert origin.requests == []
+
+
+def test_only_the_corpus_is_taken_out_of_a_repository(tmp_path):
+    inside = "Dataset/SpeechCorpus/Emotional"
+    wav = f"{inside}/emotional-to-emotional/nea/wav/nea00001.wav"
+    files = {wav: wav_bytes(1), "Codeset/model.bin": b"x" * 99, f"{inside}X/a.txt": b""}
+    archive = tmp_path / "archive.zip"
+    for top in ("emotiontts_open_db-8b4e9ba/", ""):
+        archive.write_bytes(zip_bytes(files, top=top))
+        folder = tmp_path / f"e{len(top)}"
+        get(RELEASES["emotiontts"], folder, accept=yes, source=archive)
+        taken = [name for name in everything_in(folder) if "." in name.rpartition("/")[2]]
+        assert sorted(taken) == sorted([f"{top}{wav}", SOURCE_FILE])
+
+
+# Archives that are no friends
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil.wav", "a/../../evil.wav", "/evil.wav", "..\\evil.wav", "C:/evil.wav", "a/.."]
+)
+def test_a_member_that_would_leave_the_folder_is_refused_before_anything_is_written(tmp_path, name):
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(zip_bytes({"good.wav": b"1", name: b"2"}))
+    folder = tmp_path / "deep" / "folder"
+    folder.mkdir(parents=True)
+    with pytest.raises(DownloadError, match="outside its folder"):
+        unpack(archive, folder)
+    assert everything_in(tmp_path) == ["a.zip", "deep", "deep/folder"]
+
+
+def test_a_link_in_an_archive_is_refused(tmp_path):
+    archive = tmp_path / "a.zip"
+    link = zipfile.ZipInfo("link")
+    link.external_attr = (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(archive, "w") as zipped:
+        zipped.writestr(link, "/etc")
+    with pytest.raises(DownloadError, match=r"'link' \(a link\) outside its folder"):
+        unpack(archive, tmp_path)
+
+
+@pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
+def test_a_flipped_byte_anywhere_in_an_archive_is_noticed(tmp_path, place):
+    content = bytearray(zip_bytes({"a.wav": bytes(range(256)) * 400}))
+    content[int(len(content) * place)] ^= 0xFF
+    archive = tmp_path / "a.zip"
+    archive.write_bytes(content)
+    (tmp_path / "out").mkdir()
+    with pytest.raises(DownloadError, match=r"is no sound zip file|outside its folder"):
+        unpack(archive, tmp_path / "out")
+
+
+def test_a_folder_is_filled_whole_or_not_made(tmp_path):
+    def fail():
+        with filling(tmp_path / "f") as partial:
+            (partial / "half").write_bytes(b"")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert everything_in(tmp_path) == []
+    with filling(tmp_path / "f") as partial:
+        (partial / "whole").write_bytes(b"")
+        assert not (tmp_path / "f").exists()
+    assert everything_in(tmp_path) == ["f", "f/whole"]
+
+
+# What is offered
+
+
+@pytest.mark.parametrize("name", RELEASES)
+def test_every_release_names_its_licence_and_has_an_adapter(name):
+    release = RELEASES[name]
+    text = release.describe()
+    for part in (release.licence, release.citation, release.page):
+        assert part
+        assert part in text
+    assert name in corpora.RECOGNISERS
+    assert find_release(name, url="https://example.org/a.zip").url == "https://example.org/a.zip"
+
+
+def test_corpora_that_need_an_agreement_are_not_fetched():
+    with pytest.raises(ConfigError, match="cannot fetch 'aihub263', only emotiontts"):
+        find_release("aihub263")
+
+
+# The command
+
+
+@pytest.fixture
+def answers(monkeypatch):
+    def answer(text):
+        monkeypatch.setattr("sys.stdin", io.StringIO(text))
+
+    return answer
+
+
+def test_the_command_shows_the_licence_asks_and_says_what_is_next(
+    koser, origin, answers, tmp_path, monkeypatch
+):
+    monkeypatch.setitem(RELEASES, "ravdess", replace(RELEASES["ravdess"], expected=Expected()))
+    answers("yes\n")
+    status, out, err = koser("get", "ravdess", "--url", origin.url)
+    assert status == 0, err
+    assert "Licence: CC BY-NC-SA 4.0" in out
+    assert "its publisher gives no digest" in out
+    assert "plain http" in out
+    assert "koser prepare ravdess corpora/ravdess --out ravdess.parquet" in out
+    status, out, _ = koser("prepare", "auto", "corpora/ravdess", "--out", "m.parquet")
+    assert status == 0
+    assert "looks like ravdess: files named like 03-01-01-01-01-01-01.wav" in out
+    status, out, _ = koser("get", "ravdess", "--url", origin.url)
+    assert (status, "Already there" in out) == (0, True)
+
+
+@pytest.mark.parametrize("answer", ["", "no\n", "y\n", "\n"])
+def test_the_command_takes_nothing_but_yes_for_yes(koser, origin, answers, answer, tmp_path):
+    answers(answer)
+    status, out, err = koser("get", "ravdess", "--url", origin.url)
+    assert status == 1
+    assert "Licence:" in out
+    assert err.startswith("Error: The licence of ravdess was not accepted")
+    assert err.count("\n") == 1
+    assert origin.requests == []
+
+
+def test_the_command_refuses_another_archive_in_one_line(koser, origin, tmp_path):
+    status, _, err = koser("get", "ravdess", "--accept-licence", "--url", origin.url)
+    assert status == 1
+    assert err.startswith(f"Error: '{origin.url}' is not the file that was published: size is")
+    assert err.count("\n") == 1
