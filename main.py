@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from koser.cli import run_app
-from koser.cli_training import (
+from koser.cli.training import (
     SYSTEMS,
     Encoder,
     Language,

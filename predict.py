@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from koser.cli import run_app
-from koser.cli_inference import Format, MovedTextModel, MovedWhisper, predict
+from koser.cli.inference import Format, MovedTextModel, MovedWhisper, predict
 
 
 def main(

@@ -74,12 +74,17 @@ class TorchModel:
         return apply_temperature(self.system.predict_waveforms(waveforms), self.temperature)
 
 
-def load_model(model: Path, *, moved: Mapping[str, str] | None = None) -> ProbabilityModel:
-    """Load a run folder, a checkpoint or an ONNX model; see `load_recognizer`.
-
-    `moved` says where pretrained models are now, by their place in the configuration
-    (``encoder``, ``whisper``, ``text``).
-    """
+def load_model(
+    model: Path,
+    *,
+    encoder: str | None = None,
+    whisper: str | None = None,
+    text_model: str | None = None,
+) -> ProbabilityModel:
+    """Load a run folder, a checkpoint or an ONNX model; see `load_recognizer`."""
+    # By its place in the configuration.
+    moved = {"encoder": encoder, "whisper": whisper, "text": text_model}
+    moved = {part: name for part, name in moved.items() if name is not None}
     if model.suffix == ".onnx":
         from koser.inference.onnx_model import OnnxModel
 
@@ -92,7 +97,7 @@ def load_model(model: Path, *, moved: Mapping[str, str] | None = None) -> Probab
     from koser.systems import system_class
 
     checkpoint = Checkpoint.read(find_checkpoint(model))
-    for part, name in (moved or {}).items():
-        checkpoint = checkpoint.with_model(part, name)
+    for part, name in moved.items():
+        checkpoint = checkpoint.with_model(part, str(name))
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     return TorchModel(system, checkpoint.origin, temperature=checkpoint.temperature)

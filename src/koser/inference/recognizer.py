@@ -265,8 +265,7 @@ def load_recognizer(
     ConfigError, LabelError
         As `Recognizer`.
     """
-    moved = {"encoder": encoder, "whisper": whisper, "text": text_model}
-    loaded = load_model(Path(model), moved={part: at for part, at in moved.items() if at})
+    loaded = load_model(Path(model), encoder=encoder, whisper=whisper, text_model=text_model)
     return Recognizer(loaded, threshold=threshold, labels=labels)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from fixtures.aihub263 import invent_rows, wav_bytes, write_corpus
-from koser.cli_corpora import CORPORA
+from koser.cli.corpora import CORPORA
 from koser.data.corpora import ADAPTERS, prepare
 from koser.errors import ConfigError
 

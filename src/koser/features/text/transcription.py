@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from koser.audio.reading import load
+from koser.audio.reading import Clip, load
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError
-from koser.features.extraction import Clip, Progress, clip_key
+from koser.features.extraction import Progress, clip_key
 from koser.features.residence import use_and_free
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status, Transcript

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from koser.cli_training import (
+from koser.cli.training import (
     AudioClips,
     Encoder,
     Language,
@@ -63,7 +63,7 @@ def compare(
     """Put finished runs into one table, with intervals, paired tests and cost."""
     from koser.reporting.comparison import compare_runs
     from koser.reporting.comparison_page import check_suffix, write_comparison
-    from koser.terminal_results import print_comparison
+    from koser.terminal.results import print_comparison
 
     language = report_options(report_language, 0).language
     for path in out or ():
@@ -178,7 +178,7 @@ def _reproduce(request: Any, out: Path, how: RunOptions) -> bool:  # a Reproduce
     from koser.experiment.reproduction import compare_finished, plan, read_manifest, write_gap
     from koser.reporting.comparison_page import Appendix, write_comparison
     from koser.terminal import notes_shown, print_gaps, print_run
-    from koser.terminal_results import print_comparison, print_failures
+    from koser.terminal.results import print_comparison, print_failures
 
     language = report_options(how.report_language, 0).language
     planned, loaded = plan(request), read_manifest(request)

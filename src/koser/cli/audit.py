@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from koser.cli_training import (
+from koser.cli.training import (
     Folds,
     Language,
     Quiet,
@@ -62,7 +62,7 @@ def audit(
     from koser.features.store import default_store_root
     from koser.reporting.language import load_phrases
     from koser.terminal import bar, notes_shown
-    from koser.terminal_audit import print_audit
+    from koser.terminal.audit import print_audit
 
     load_phrases(report_language)  # refused before the work
     loaded = Manifest.read(manifest)

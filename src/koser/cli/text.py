@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from koser.cli_training import ConfigFile, Overrides, Quiet, Store, Whisper
+from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 

@@ -283,7 +283,7 @@ def pass_canaries(
     from koser.experiment.series import resolve_series
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown
-    from koser.terminal_audit import print_canaries
+    from koser.terminal.audit import print_canaries
 
     has_passed = True
     with notes_shown():

@@ -1,4 +1,4 @@
-"""Commands that bring corpora in: ``koser get`` and ``koser prepare``."""
+"""Commands up to a split: ``koser get``, ``prepare``, ``info``, ``split``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from koser.cli.training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError
 
 # Nothing that loads polars is imported before a handler runs.
@@ -15,6 +16,8 @@ CORPORA = (
     "auto, or one of aihub263, aihub466, aihub71631 (and aihub71632), aihub637, aihub259, aihub58, "
     "kemdy19, kemdy20, kemocon, hikia, emotiontts, ravdess, emodb, nemo, folder, table."
 )
+
+ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
 
 
 def get(
@@ -36,7 +39,7 @@ def get(
     """Fetch an open corpus: shows its licence, asks, resumes, checks, unpacks."""
     from koser.data.releases import Release, find_release
     from koser.data.releases import get as get_release
-    from koser.terminal_corpora import byte_bar
+    from koser.terminal.corpora import byte_bar
 
     def accept(release: Release) -> bool:
         typer.echo(release.describe())
@@ -53,15 +56,6 @@ def get(
     else:
         typer.echo(f"Already there: {folder}")
     typer.echo(f"Next: koser prepare {corpus} {folder} --out {corpus}.parquet")
-
-
-def _says_yes() -> bool:
-    typer.echo("Type yes to accept: ", nl=False)
-    try:
-        return input().strip().casefold() == "yes"
-    except EOFError:  # nobody is there to answer
-        typer.echo("")
-        return False
 
 
 def prepare(
@@ -122,6 +116,57 @@ def prepare(
     manifest = corpora.prepare(corpus, root, given)
     manifest.write(out)
     print_manifest(manifest, out)
+
+
+def info(
+    manifest: ManifestPath,
+    left_out: Annotated[
+        bool, typer.Option("--left-out", help="List every row that was left out, and why.")
+    ] = False,
+) -> None:
+    """Show what a manifest holds: counts, durations, agreement, rows left out."""
+    from koser.data.manifest import Manifest
+    from koser.terminal import print_left_out, print_summary
+
+    loaded = Manifest.read(manifest)
+    print_left_out(loaded) if left_out else print_summary(loaded)
+
+
+def split(
+    manifest: ManifestPath,
+    by: Annotated[
+        str,
+        typer.Option(
+            help="random, speaker, speaker+script, session, leave_one_speaker_out, kfold "
+            "or fixed:LIST (fixed:ravdess is shipped)."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The split to write (Parquet).")],
+    seed: Seed = 42,
+    test_fraction: TestFraction = 0.2,
+    val_fraction: ValFraction = 0.1,
+    folds: Folds = None,
+    script_folds: ScriptFolds = None,
+) -> None:
+    """Make a split and keep it, to be used with `koser train --split FILE`."""
+    from koser.data.manifest import Manifest
+    from koser.data.splits import make_split
+    from koser.terminal import print_split
+
+    loaded = Manifest.read(manifest)
+    options = split_options(seed, test_fraction, val_fraction, folds, script_folds)
+    made = make_split(loaded, by, options)
+    made.write(out)
+    print_split(made, loaded, out)
+
+
+def _says_yes() -> bool:
+    typer.echo("Type yes to accept: ", nl=False)
+    try:
+        return input().strip().casefold() == "yes"
+    except EOFError:  # nobody is there to answer
+        typer.echo("")
+        return False
 
 
 def _pairs(items: list[str]) -> dict[str, str]:
