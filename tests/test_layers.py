@@ -23,7 +23,7 @@ LAYERS = [
     {"experiment"},
     {
         *("terminal", "terminal_audit", "terminal_results"),
-        *("cli", "cli_audit", "cli_results", "cli_training", "__main__"),
+        *("cli", "cli_audit", "cli_results", "cli_text", "cli_training", "__main__"),
     },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
@@ -34,10 +34,13 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_audit", "cli_results", "cli_training"},
+    "typer": {"cli", "cli_audit", "cli_results", "cli_text", "cli_training"},
     "rich": {"terminal", "terminal_audit", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
+    "faster_whisper": {"features"},
+    "ctranslate2": {"features"},
+    "tokenizers": {"features"},
     "torch": {"features", "models", "training", "systems", "experiment"},
 }
 # Within a layer, these may use those.
@@ -58,6 +61,9 @@ WITHIN = {
     ("cli", "cli_audit"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_text"),
+    ("cli_text", "cli_training"),
+    ("cli_text", "terminal"),
     ("__main__", "cli"),
 }
 

@@ -45,6 +45,17 @@ AudioClips = Annotated[
         "corpora's terms forbid passing recordings on, and a report is easily mailed.",
     ),
 ]
+Whisper = Annotated[
+    str | None,
+    typer.Option(
+        help="Whisper, for a system that reads transcripts: a size (tiny … large-v3), a hub id, "
+        "or a folder."
+    ),
+]
+TextModel = Annotated[
+    str | None,
+    typer.Option(help="BERT-like model, for a system that reads transcripts: hub id or folder."),
+]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
 ]
@@ -69,6 +80,8 @@ def train(
         ),
     ] = None,
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -106,6 +119,8 @@ def train(
         config_file=config,
         overrides=tuple(set_ or ()),
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         seed=seed,
         n_seeds=seeds,
     )
@@ -128,6 +143,8 @@ def extract(
     manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     workers: Workers = None,
@@ -142,7 +159,14 @@ def extract(
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_extraction, progress_bars
 
-    settings = resolve_settings(features, file=config, overrides=set_ or (), encoder=encoder)
+    settings = resolve_settings(
+        features,
+        file=config,
+        overrides=set_ or (),
+        encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
+    )
     loaded = Manifest.read(manifest)
     with notes_shown(), progress_bars(quiet=quiet) as listeners:
         done = extract_features(

@@ -81,9 +81,9 @@ def measure_model(
     Returns
     -------
     dict
-        JSON values: ``n_parameters``, ``n_trained_parameters``, ``real_time_factor``
-        (seconds of computing per second of sound; below 1 is faster than speech), and
-        under ``prediction`` what that rests on.
+        JSON values: ``n_parameters``, ``n_trained_parameters``, ``parameters_beside`` (a model
+        that these leave out), ``real_time_factor`` (seconds of computing per second of
+        sound; below 1 is faster than speech), and under ``prediction`` what that rests on.
 
     Raises
     ------
@@ -104,6 +104,7 @@ def measure_model(
     return {
         "n_parameters": counted.total,
         "n_trained_parameters": counted.trained,
+        "parameters_beside": counted.beside,
         "real_time_factor": seconds / audio_seconds,
         "prediction": {
             "n_clips": len(timed),

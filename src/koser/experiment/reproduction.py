@@ -98,7 +98,8 @@ def plan(request: ReproduceRequest) -> list[Planned]:
     for model in MODELS:
         if model not in request.models:
             continue
-        for variant, settings in _variants(model, request):
+        for whisper in request.whispers if model == "multimodal" else (None,):
+            variant = model if whisper is None else f"{model}-{Path(whisper).name}"
             for split in ("random", "speaker") if model == _BOTH_SPLITS else ("speaker",):
                 train = TrainRequest(
                     model=model,
@@ -106,8 +107,10 @@ def plan(request: ReproduceRequest) -> list[Planned]:
                     manifest=request.manifest,
                     data=request.data,
                     split_options=request.split_options,
-                    overrides=(*_overrides(model, request.overrides), *settings),
+                    overrides=_overrides(model, request.overrides),
                     encoder=request.encoder if _has(model, "encoder.name") else None,
+                    whisper=whisper,
+                    text_model=request.text_model if _has(model, "text.name") else None,
                     seed=request.seed,
                     n_seeds=request.n_seeds,
                 )
@@ -150,11 +153,6 @@ def write_gap(out: Path, finished: Mapping[str, FinishedRun]) -> dict[str, Any] 
     if not all(name in finished for name in names):
         return None
     return write_gaps([finished[name] for name in names], out / "gap.json")
-
-
-def _variants(model: str, request: ReproduceRequest) -> list[tuple[str, tuple[str, ...]]]:
-    """Names and settings of the systems that a model stands for."""
-    return [(model, ())]
 
 
 def _overrides(model: str, overrides: Sequence[str]) -> tuple[str, ...]:

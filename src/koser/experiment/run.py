@@ -28,6 +28,7 @@ from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
+from koser.experiment.ablations import run_ablations
 from koser.experiment.audit import audit_run
 from koser.experiment.environment import describe_environment
 from koser.experiment.members import (
@@ -209,10 +210,13 @@ def run_experiment(
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
+        system.write_extras(experiment.manifest, data, folder)
+        ablations = run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
         metrics = write_outputs(
             experiment,
             results,
             folder,
+            ablations=ablations,
             extraction_seconds=extraction_seconds,
             report=record.report,
         )

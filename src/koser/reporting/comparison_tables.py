@@ -48,7 +48,7 @@ def cost_table(comparison: RunComparison, t: Phrases) -> Table | None:
         rows.append(
             [
                 row.title,
-                figures.magnitude(cost.get("n_parameters")),
+                figures.parameters(cost),
                 figures.magnitude(cost.get("n_trained_parameters")),
                 figures.span(cost.get("train_seconds")),
                 figures.MISSING if factor is None else f"{factor:.4f}",

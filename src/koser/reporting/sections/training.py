@@ -54,7 +54,7 @@ def cost_rows(metrics: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
         (
             t["cost.parameters"],
             t["cost.of_which"].format(
-                n=figures.magnitude(cost["n_parameters"]),
+                n=figures.parameters(cost),
                 trained=figures.magnitude(cost["n_trained_parameters"]),
             ),
         ),
