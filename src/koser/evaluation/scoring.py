@@ -1,7 +1,7 @@
 """Every score of one set of predictions, with its interval and its caveats.
 
 `evaluate` is where metrics, calibration and intervals meet. It defines no score of its
-own: it decides which labels can be scored, resamples speakers, and writes down, in
+own: it decides which labels can be scored, leaves out speakers, and writes down, in
 `Evaluation.notes`, whatever a reader must know beside the numbers.
 """
 
@@ -186,8 +186,8 @@ def evaluate(
     confusion = confusions.sum(axis=0).astype(np.int64)
     is_present = confusion.sum(axis=1) > 0
 
-    def score(resampled: np.ndarray) -> np.ndarray:
-        return _scores(resampled, is_present)
+    def score(some_sums: np.ndarray) -> np.ndarray:
+        return _scores(some_sums, is_present)
 
     notes = _absence_notes(labels, is_present)
     intervals: Intervals | None = None
