@@ -70,7 +70,7 @@ class Evaluation:
     n_utterances : int
         Number of scored utterances.
     n_clusters : int or None
-        Number of resampled clusters; None where clusters are unknown.
+        Number of clusters; None where clusters are unknown.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"`` or ``"group(age×gender)"``.
     interval_method : str or None
