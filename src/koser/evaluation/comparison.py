@@ -2,8 +2,8 @@
 
 Both sides have answered the same utterances, so what is compared are pairs: an utterance
 that is easy for one is mostly easy for the other, and cancels out. Utterances of one
-speaker are not independent, so whole speakers are what is resampled, and whole speakers
-are what the permutation test swaps between the systems [1]_ [2]_.
+speaker are not independent, so whole speakers are the units of the intervals, and whole
+speakers are what the permutation test swaps between the systems [1]_ [2]_.
 
 Every score is a function of confusion counts per cluster and side, as in
 `koser.evaluation.gap`; several seeds of a system are several answers to one utterance,

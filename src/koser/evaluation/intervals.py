@@ -216,6 +216,7 @@ def cluster_intervals(
     low, high = _bounds(values, errors * quantiles[places], np.array(scales))
     farthest = tail ** (1 / np.maximum((weights > 0).sum(axis=0), 1))
     is_share = np.array(scales) == "share"
+    # Quotients of equal counts are 1 exactly.
     low = np.where(is_share & (values == 1), farthest, low)
     high = np.where(is_share & (values == 0), 1 - farthest, high)
     is_end = is_share & ((values == 0) | (values == 1))

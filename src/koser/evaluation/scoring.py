@@ -1,7 +1,7 @@
 """Every score of one set of predictions, with its interval and its caveats.
 
 `evaluate` is where metrics, calibration and intervals meet. It defines no score of its
-own: it decides which labels can be scored, resamples speakers, and writes down, in
+own: it decides which labels can be scored, leaves out speakers, and writes down, in
 `Evaluation.notes`, whatever a reader must know beside the numbers.
 """
 
@@ -70,7 +70,7 @@ class Evaluation:
     n_utterances : int
         Number of scored utterances.
     n_clusters : int or None
-        Number of resampled clusters; None where clusters are unknown.
+        Number of clusters; None where clusters are unknown.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"`` or ``"group(age×gender)"``.
     interval_method : str or None
@@ -186,8 +186,8 @@ def evaluate(
     confusion = confusions.sum(axis=0).astype(np.int64)
     is_present = confusion.sum(axis=1) > 0
 
-    def score(resampled: np.ndarray) -> np.ndarray:
-        return _scores(resampled, is_present)
+    def score(some_sums: np.ndarray) -> np.ndarray:
+        return _scores(some_sums, is_present)
 
     notes = _absence_notes(labels, is_present)
     intervals: Intervals | None = None
