@@ -19,8 +19,16 @@ from koser.cli_training import (
     Overrides,
     Quiet,
     RunOptions,
+    TextModel,
+    Whisper,
     Workers,
     train_request,
+)
+
+# What the document names, of a run's files.
+PATTERNS = (
+    *("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"),
+    "transcriptions.json",
 )
 
 
@@ -37,6 +45,8 @@ def main(
         "data/emotions"
     ),
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     set_: Overrides = None,
     seeds: Annotated[int, typer.Option(help="Seeds to train with, for mean ± sd.")] = 1,
     resume: Annotated[
@@ -56,13 +66,15 @@ def main(
         data=data,
         overrides=tuple(set_ or ()),
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         n_seeds=seeds,
     )
     how = RunOptions(resume=resume, workers=workers, report_language=report_language, quiet=quiet)
     folders, gap = train_request(request, splits, None, how)
     here = {}
     for folder in folders:
-        for pattern in ("best_model_*", "training_history_*", "confusion_matrix_*", "results_*"):
+        for pattern in PATTERNS:
             here.update({file.name: file for file in folder.glob(pattern)})
     if gap is not None:
         here[f"{gap.stem.rpartition('_')[0]}.json"] = gap  # without the time

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from koser.cli import Format, predict, run_app
+from koser.cli_text import MovedTextModel, MovedWhisper
 
 
 def main(
@@ -20,9 +21,12 @@ def main(
         str | None,
         typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
     ] = None,
+    whisper: MovedWhisper = None,
+    text_model: MovedTextModel = None,
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
-    predict(model, paths, manifest=None, encoder=encoder, format=format, out=out)
+    moved = {"encoder": encoder, "whisper": whisper, "text_model": text_model}
+    predict(model, paths, manifest=None, format=format, out=out, **moved)
 
 
 if __name__ == "__main__":

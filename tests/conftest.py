@@ -131,3 +131,33 @@ def koser(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def whisper_folders(tmp_path_factory) -> tuple[Path, Path]:
+    """A tiny random Whisper, as transformers keeps it and as CTranslate2 does."""
+    from fixtures.text import convert, save_whisper
+
+    root = tmp_path_factory.mktemp("whispers")
+    original = save_whisper(root / "original")
+    return original, convert(original, root / "converted")
+
+
+@pytest.fixture(scope="session")
+def whisper_folder(whisper_folders) -> Path:
+    """A tiny random Whisper for CTranslate2."""
+    return whisper_folders[1]
+
+
+@pytest.fixture(scope="session")
+def text_folder(tmp_path_factory) -> Callable[[str], Path]:
+    """Folder of a tiny random text model of a kind, made once."""
+    root = tmp_path_factory.mktemp("text-models")
+
+    def make(kind: str = "bert") -> Path:
+        from fixtures.text import save_text_model
+
+        folder = root / kind
+        return folder if folder.exists() else save_text_model(folder, kind=kind)
+
+    return make

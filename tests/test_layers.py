@@ -21,7 +21,10 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "terminal_audit", "cli", "cli_audit", "cli_training", "__main__"},
+    {
+        *("terminal", "terminal_audit", "terminal_results"),
+        *("cli", "cli_audit", "cli_results", "cli_text", "cli_training", "__main__"),
+    },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,16 +34,24 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_audit", "cli_training"},
-    "rich": {"terminal", "terminal_audit"},
+    "typer": {"cli", "cli_audit", "cli_results", "cli_text", "cli_training"},
+    "rich": {"terminal", "terminal_audit", "terminal_results"},
     "transformers": {"features"},
     "peft": {"models"},
+    "faster_whisper": {"features"},
+    "ctranslate2": {"features"},
+    "tokenizers": {"features"},
     "torch": {"features", "models", "training", "systems", "experiment"},
 }
 # Within a layer, these may use those.
 WITHIN = {
     ("config", "errors"),
     ("labels", "errors"),
+    ("terminal_results", "terminal"),
+    ("cli_results", "cli_training"),
+    ("cli_results", "terminal"),
+    ("cli_results", "terminal_results"),
+    ("cli", "cli_results"),
     ("terminal_audit", "terminal"),
     ("cli_training", "terminal"),
     ("cli_training", "terminal_audit"),
@@ -50,6 +61,9 @@ WITHIN = {
     ("cli", "cli_audit"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_text"),
+    ("cli_text", "cli_training"),
+    ("cli_text", "terminal"),
     ("__main__", "cli"),
 }
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
-from koser import cli_audit, cli_training
+from koser import cli_audit, cli_results, cli_text, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import ConfigError, one_line_errors
 
@@ -139,6 +139,11 @@ def split(
 app.command()(cli_audit.audit)
 app.command()(cli_training.train)
 app.command()(cli_training.extract)
+app.command()(cli_text.transcribe)
+app.command()(cli_results.report)
+app.command()(cli_results.compare)
+app.command()(cli_results.evaluate)
+app.command()(cli_results.reproduce)
 
 
 @app.command()
@@ -152,6 +157,8 @@ def predict(
         str | None,
         typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
     ] = None,
+    whisper: cli_text.MovedWhisper = None,
+    text_model: cli_text.MovedTextModel = None,
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
     out: Annotated[Path | None, typer.Option(help="File to write to instead of printing.")] = None,
 ) -> None:
@@ -160,7 +167,8 @@ def predict(
     from koser.inference.recognizer import Failure, load_recognizer
 
     clips = find_clips(paths or [], manifest)
-    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
+    moved = {"encoder": encoder, "whisper": whisper, "text_model": text_model}
+    recognizer = load_recognizer(model, **{name: at for name, at in moved.items() if at})
     n_failed = 0
 
     def results() -> Iterator[Any]:

@@ -36,16 +36,25 @@ Encoder = Annotated[
     str | None,
     typer.Option(help="Pretrained speech encoder: hub id or folder, for a system that has one."),
 ]
-Language = Annotated[
-    str, typer.Option("--report-language", help="Language of reports: ko or en.")
-]
+Language = Annotated[str, typer.Option("--report-language", help="Language of reports: ko or en.")]
 AudioClips = Annotated[
     int,
     typer.Option(
         min=0,
         help="How many of the worst mistakes can be heard in the report. None by default: most "
-        "corpora's terms forbid passing recordings on, and a report is easily mailed."
+        "corpora's terms forbid passing recordings on, and a report is easily mailed.",
     ),
+]
+Whisper = Annotated[
+    str | None,
+    typer.Option(
+        help="Whisper, for a system that reads transcripts: a size (tiny … large-v3), a hub id, "
+        "or a folder."
+    ),
+]
+TextModel = Annotated[
+    str | None,
+    typer.Option(help="BERT-like model, for a system that reads transcripts: hub id or folder."),
 ]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
@@ -71,6 +80,8 @@ def train(
         ),
     ] = None,
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -108,6 +119,8 @@ def train(
         config_file=config,
         overrides=tuple(set_ or ()),
         encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
         seed=seed,
         n_seeds=seeds,
     )
@@ -130,6 +143,8 @@ def extract(
     manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
+    whisper: Whisper = None,
+    text_model: TextModel = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     workers: Workers = None,
@@ -144,7 +159,14 @@ def extract(
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_extraction, progress_bars
 
-    settings = resolve_settings(features, file=config, overrides=set_ or (), encoder=encoder)
+    settings = resolve_settings(
+        features,
+        file=config,
+        overrides=set_ or (),
+        encoder=encoder,
+        whisper=whisper,
+        text_model=text_model,
+    )
     loaded = Manifest.read(manifest)
     with notes_shown(), progress_bars(quiet=quiet) as listeners:
         done = extract_features(

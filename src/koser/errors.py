@@ -19,6 +19,8 @@ EXTRA_OF_MODULE = {
     "transformers": "speech",
     "peft": "speech",
     "safetensors": "speech",
+    "faster_whisper": "stt",
+    "ctranslate2": "stt",
 }
 
 

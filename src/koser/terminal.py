@@ -24,6 +24,7 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
+from koser.reporting.ablations import ablation_rows
 from koser.reporting.wording import (
     SYNTHETIC,
     gap_line,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from koser.experiment.extraction import Extraction
     from koser.experiment.members import Member
     from koser.experiment.run import Listeners
+    from koser.features.text.transcription import Transcription
     from koser.training.loop import Epoch
 
 # Of a cross-validation; the others are alike.
@@ -229,10 +231,44 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         )
     if line := without_voice_line(metrics):
         console.print(f"{line}.", markup=False)
+    print_ablations(metrics)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
         console.print(f"Note: {note}")
+
+
+def print_ablations(metrics: Mapping[str, Any]) -> None:
+    """Print what a system is worth without its parts; nothing where none were tried.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of its ``metrics.json``.
+    """
+    rows = ablation_rows(metrics)
+    if rows:
+        table = Table(title="ablations: the same split and seeds", title_justify="left")
+        table.add_column("trained with", no_wrap=True)
+        for name in ("UAR [95 %]", "the system's is higher by"):
+            table.add_column(name, no_wrap=True)
+        for name, uar, _, gap in rows:
+            table.add_row(name, uar, gap)
+        console.print(table)
+
+
+def print_transcription(transcription: Transcription, seconds: float, audio_seconds: float) -> None:
+    """Print what became of the clips, and how fast."""
+    counts = transcription.counts()
+    rows = [("clips", f"{len(transcription.transcripts):,}")]
+    rows += [(f"  {status}", f"{n:,}") for status, n in counts.items()]
+    rows.append(("transcribed now", f"{transcription.n_new:,}"))
+    if transcription.n_new:
+        # What was in the cache cost nothing, so a rate is given where nothing was.
+        rate = f", {seconds / audio_seconds:.3f} of real time"
+        is_all = transcription.n_new == len(transcription.transcripts)
+        rows.append(("taken", f"{seconds:,.1f} s{rate if is_all else ''}"))
+    print_rows("transcribed", rows)
 
 
 def print_gaps(values: Mapping[str, Any], path: Path) -> None:

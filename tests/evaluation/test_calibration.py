@@ -9,6 +9,7 @@ import sklearn.metrics
 
 from koser.errors import ConfigError, UndefinedMetricError
 from koser.evaluation.calibration import (
+    adaptive_calibration_error,
     apply_temperature,
     expected_calibration_error,
     negative_log_likelihood,
@@ -143,3 +144,42 @@ def test_a_temperature_leaves_what_is_impossible_impossible():
 def test_a_temperature_that_is_none_is_refused(temperature):
     with pytest.raises(ConfigError, match="above 0"):
         apply_temperature([0.5, 0.5], temperature)
+
+
+@pytest.mark.parametrize("n_bins", [1, 7, 15])
+@pytest.mark.parametrize("seed", range(3))
+def test_adaptive_error_agrees_with_its_definition_where_no_confidences_are_equal(seed, n_bins):
+    y_true, probabilities = draw_predictions(seed, n_utterances=15 * 14)
+    order = probabilities.max(axis=1).argsort()
+    is_right = np.array(LABELS)[probabilities.argmax(axis=1)] == y_true
+    parts = np.array_split(order, n_bins)
+    gaps = [abs(np.sum(is_right[part] - probabilities[part].max(axis=1))) for part in parts]
+    error = adaptive_calibration_error(y_true, probabilities, labels=LABELS, n_bins=n_bins)
+    assert error == pytest.approx(sum(gaps) / len(y_true), abs=1e-12)
+
+
+def test_equal_confidences_share_a_bin_of_the_adaptive_error():
+    # Half right at a confidence of 0.5: nothing is wrong, however the rows are ordered.
+    probabilities = np.tile([0.5, 0.3, 0.2], (20, 1))
+    for y_true in (["angry", "neutral"] * 10, ["angry"] * 10 + ["neutral"] * 10):
+        assert adaptive_calibration_error(y_true, probabilities, labels=LABELS) == pytest.approx(0)
+    with pytest.raises(ConfigError, match="n_bins = 0"):
+        adaptive_calibration_error(["angry"] * 20, probabilities, labels=LABELS, n_bins=0)
+
+
+def test_a_temperature_of_one_returns_the_same_bits():
+    _, probabilities = draw_predictions(0)
+    np.testing.assert_array_equal(apply_temperature(probabilities, 1.0), probabilities)
+
+
+def test_a_temperature_never_changes_the_label():
+    """Not even where two probabilities are neighbouring floats, and would become equal."""
+    rng = np.random.default_rng(0)
+    low = rng.uniform(0.1, 0.4, 5000)
+    probabilities = np.column_stack([low, np.nextafter(low, 1), 1 - low - np.nextafter(low, 1)])
+    probabilities = probabilities[probabilities.argmax(axis=1) == 1]
+    assert len(probabilities) > 100
+    for temperature in (0.07, 0.5, 3.0, 20.0):
+        calibrated = apply_temperature(probabilities, temperature)
+        assert (calibrated.argmax(axis=1) == 1).all()
+        np.testing.assert_allclose(calibrated.sum(axis=1), 1, rtol=1e-12)

@@ -28,6 +28,16 @@ def test_folds_are_scored_alone_and_pooled():
     assert summary.pooled.to_dict() == alone.to_dict()
 
 
+def test_a_label_that_no_fold_has_is_missed_in_none():
+    y_true = ["angry", "neutral", "angry", "neutral", "angry"]
+    probabilities = np.eye(3)[[0, 1, 1, 1, 2]]  # an answer of the absent label is wrong
+    summary = summarise_folds(
+        y_true, probabilities, labels=[*LABELS, "surprise"], folds=["a", "a", "b", "b", "b"]
+    )
+    assert [fold.uar for fold in summary.folds] == [1.0, 0.5]
+    assert summary.pooled.labels_absent == ("surprise",)
+
+
 def test_an_utterance_without_a_fold_is_refused():
     with pytest.raises(UndefinedMetricError, match="1 of 2 utterances have no fold"):
         summarise_folds(LABELS, np.eye(2), labels=LABELS, folds=["a", None])

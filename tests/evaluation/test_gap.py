@@ -167,7 +167,7 @@ def test_a_prediction_outside_the_labels_is_a_wrong_one():
 def test_few_speakers_on_either_side_are_announced():
     gap = evaluate_gap(answers(0, range(30)), answers(1, range(4)), labels=LABELS,
                        cluster_kind="speaker")  # fmt: skip
-    assert any("Only 4 clusters (speaker): the intervals are rough" in n for n in gap.notes)
+    assert any("Only 4 clusters (speaker): the intervals are wide" in n for n in gap.notes)
 
 
 def test_with_one_side_of_few_speakers_the_interval_covers_too():

@@ -165,13 +165,12 @@ def evaluate_agreement(counts: np.ndarray, *, clusters: ArrayLike | None = None)
     n_clusters = None
     is_rated = checked.sum(axis=1) >= 2
     if clusters is not None:
-        of_rated = np.asarray(clusters)[is_rated]
-        groups = find_groups(of_rated, n_utterances=int(is_rated.sum()), what="cluster")
+        groups = find_groups(clusters, n_utterances=len(checked), what="cluster")
         n_clusters = len(groups.names)
         if n_clusters > 1:
             per_cluster = np.zeros((n_clusters, sums.shape[1]))
-            np.add.at(per_cluster, groups.ids, sums[is_rated])
-            votes = np.bincount(groups.ids, weights=checked[is_rated].sum(axis=1))
+            np.add.at(per_cluster, groups.ids, sums)
+            votes = np.bincount(groups.ids, weights=checked.sum(axis=1))
             intervals = cluster_intervals(
                 per_cluster,
                 _agreement,

@@ -27,7 +27,8 @@ class FoldScore:
     accuracy : float
         Accuracy in [0, 1].
     uar : float or None
-        UAR over all labels; None where the fold lacks one of them.
+        UAR over the labels that the test part as a whole has; None where the fold lacks one
+        of them: the UARs of two folds would be over different labels.
     """
 
     fold: str
@@ -100,12 +101,13 @@ def summarise_folds(
     references = np.asarray(y_true)
     predicted = np.array(labels)[np.asarray(probabilities).argmax(axis=1)]
     groups = find_groups(folds, n_utterances=len(references), what="fold")
+    expected = [label for label in labels if label not in pooled.labels_absent]
     scores = []
     for fold_id, name in enumerate(groups.names):
         rows = groups.ids == fold_id
         of_fold = references[rows], predicted[rows]
-        is_complete = set(labels) <= set(of_fold[0].tolist())
-        uar = metrics.unweighted_average_recall(*of_fold, labels=labels) if is_complete else None
+        is_complete = set(expected) <= set(of_fold[0].tolist())
+        uar = metrics.unweighted_average_recall(*of_fold, labels=expected) if is_complete else None
         scores.append(
             FoldScore(name, int(rows.sum()), metrics.accuracy(*of_fold, labels=labels), uar)
         )

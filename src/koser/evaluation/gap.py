@@ -184,7 +184,13 @@ def evaluate_gap(
         n_true = sums.reshape(len(sums), 2, len(labels), -1).sum(axis=3)[..., is_common]
         scales: list[Scale] = ["difference"] * len(SCORE_NAMES)
         try:
-            intervals = cluster_intervals(sums, difference, weights=_weights(n_true), scales=scales)
+            intervals = cluster_intervals(
+                sums,
+                difference,
+                weights=_weights(n_true),
+                scales=scales,
+                confidence=confidence,
+            )
         except UndefinedMetricError as error:
             notes.append(f"No intervals: {error}.")
         else:

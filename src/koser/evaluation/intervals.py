@@ -9,9 +9,9 @@ confusion matrix, sums of losses. Those sums are taken once per cluster, so an i
 costs as little for a million utterances as for a hundred.
 
 `cluster_intervals` is what every score has. `koser.evaluation.bootstrap`, the usual other
-way, is too narrow for as few speakers as speech corpora have: of 95 % intervals it holds
-the truth 79 to 83 % of the time with 5 speakers, 88 % with 10, 92 % with 24; this one 93
-to 97 % from 5 on (`benchmarks/25_interval_coverage.py`).
+way, is too narrow for as few speakers as speech corpora have: of its 95 % intervals 78 to
+82 % hold the truth with 5 speakers, 88 to 92 % with 24; of these 93 to 98 % do, with any
+number (`benchmarks/25_interval_coverage.py`).
 """
 
 from __future__ import annotations

@@ -30,9 +30,9 @@ from koser.evaluation.intervals import (
 SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece", "adaptive_ece")
 _SCALES: dict[str, Scale] = {"nll": "loss"}  # all others are shares
 INTERVAL_METHOD = "cluster jackknife, Student's t"
-# Below this many clusters an interval is announced as rough. Simulated coverage of 95 %
-# intervals with clusters of equal and of very unequal size: 93 to 97 % from 5 on
-# (benchmarks/25_interval_coverage.py).
+# Below this many clusters an interval comes with a note. In simulation 95 % intervals cover
+# 93 to 98 % with any number (benchmarks/25_interval_coverage.py), but what is simulated is a
+# population of speakers without exceptions, of which so few could not show any.
 MIN_CLUSTERS = 5
 
 
@@ -286,8 +286,8 @@ def interval_notes(
     kind = cluster_kind or "cluster"
     if n_clusters < MIN_CLUSTERS:
         notes.append(
-            f"Only {n_clusters} clusters ({kind}): the intervals are rough, and may cover the "
-            f"true score less often than 95 %."
+            f"Only {n_clusters} clusters ({kind}): the intervals are wide, and hold only if these "
+            f"few are like all others."
         )
     places = np.flatnonzero(n_with_label == 1).tolist()
     lonely = " and ".join(f"'{labels[place]}'" for place in places)

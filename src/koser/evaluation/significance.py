@@ -203,9 +203,11 @@ def mcnemar(is_right_first: np.ndarray, is_right_second: np.ndarray) -> McNemar:
     n_either = n_first + n_second
     if not n_either:
         return McNemar(0, 0, 1.0, 1.0)
-    smaller = min(n_first, n_second)
     # In integers: for thousands of utterances 2**n exceeds any float.
-    tail = sum(math.comb(n_either, count) for count in range(smaller + 1))
+    term = tail = 1
+    for count in range(min(n_first, n_second)):
+        term = term * (n_either - count) // (count + 1)
+        tail += term
     p_exact = min(1.0, 2 * tail / 2**n_either) if n_first != n_second else 1.0
     statistic = max(0, abs(n_first - n_second) - 1) ** 2 / n_either
     return McNemar(n_first, n_second, p_exact, math.erfc(math.sqrt(statistic / 2)))

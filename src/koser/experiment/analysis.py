@@ -24,7 +24,7 @@ from koser.evaluation.subgroups import Answered, evaluate_subgroups
 from koser.experiment.members import Outcome
 
 CALIBRATION_SCORES = ("nll", "ece", "adaptive_ece")
-# Columns of the manifest that subgroups are made by, beside `duration` and `age` in bands.
+# Columns of the manifest that subgroups are by, beside `age` and `duration` in bands.
 COLUMNS = ("gender", "group", "release", "session", "situation", "corpus", "language", "speaker")
 DURATION_BANDS = {  # upper ends in seconds
     "up to 2 s": 2.0,
@@ -113,9 +113,12 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         clusters=tested.clusters,
         cluster_kind=tested.cluster_kind,
     )
-    bins = reliability_bins(
-        tested.y_true, tested.calibrated, labels=labels, clusters=tested.clusters
-    )
+    bins = {
+        name: reliability_bins(
+            tested.y_true, probabilities, labels=labels, clusters=tested.clusters
+        )
+        for name, probabilities in (("before", tested.raw), ("after", tested.calibrated))
+    }
     fitted = [outcome.val.temperature for outcome in tested.outcomes]
     values = [each.value for each in fitted]
     return {
@@ -125,7 +128,8 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         "n_trainings": len(fitted),
         "before": _named(before.scores),
         "after": _named(evaluation.scores),
-        "reliability": [each.to_dict() for each in bins],
+        "reliability_before": [each.to_dict() for each in bins["before"]],
+        "reliability": [each.to_dict() for each in bins["after"]],
         "notes": _temperature_notes(tested.outcomes),
     }
 
@@ -202,9 +206,12 @@ def _subgroups(tested: Tested) -> Json:
     for column in of_id.columns[1:]:
         n_values = values[column].drop_nulls().n_unique()
         if n_values > MAX_SUBGROUPS:
-            tables[column] = {"groups": [], "gap": {}, "n_unknown": 0, "notes": [
-                f"{n_values} values are too many for a table."
-            ]}  # fmt: skip
+            tables[column] = {
+                "groups": [],
+                "gap": {"uar": None, "accuracy": None},
+                "n_unknown": 0,
+                "notes": [f"{n_values} values are too many for a table."],
+            }
         elif n_values > 1:
             tables[column] = evaluate_subgroups(
                 answered,
@@ -219,13 +226,13 @@ def _subgroups(tested: Tested) -> Json:
 
 def _bands(table: pl.DataFrame) -> pl.DataFrame:
     """What subgroups are by, for every id; ages in decades, durations in `DURATION_BANDS`."""
-    ends = list(DURATION_BANDS.values())[:-1]
     decade = (pl.col("age") // 10 * 10).cast(pl.String) + "s"
+    bands = np.searchsorted(list(DURATION_BANDS.values()), table["duration"].to_numpy())
     return table.select(
         "id",
         "gender",
         decade.alias("age"),
-        pl.col("duration").cut(ends, labels=list(DURATION_BANDS)).cast(pl.String),
+        pl.Series("duration", np.array(list(DURATION_BANDS))[bands]),
         *COLUMNS[1:],
     )
 

@@ -63,7 +63,9 @@ def peak_memory() -> Memory:
     return Memory(int(fields["VmHWM"].split()[0]) * 1024 / 1e6, gpu)
 
 
-def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any]:
+def measure_model(
+    checkpoint_file: Path, clips: Sequence[Clip], *, encoder: str | None = None
+) -> dict[str, Any]:
     """Parameters of a trained model, and how fast it recognises clip by clip.
 
     Parameters
@@ -73,13 +75,15 @@ def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any
     clips : Sequence[Clip]
         Tested utterances; the first few are recognised, from the waveform on. Reading and
         decoding the file does not count.
+    encoder : str, optional
+        Where its pretrained encoder is now, if it was moved.
 
     Returns
     -------
     dict
-        JSON values: ``n_parameters``, ``n_trained_parameters``, ``real_time_factor``
-        (seconds of computing per second of sound; below 1 is faster than speech), and
-        under ``prediction`` what that rests on.
+        JSON values: ``n_parameters``, ``n_trained_parameters``, ``parameters_beside`` (a model
+        that these leave out), ``real_time_factor`` (seconds of computing per second of
+        sound; below 1 is faster than speech), and under ``prediction`` what that rests on.
 
     Raises
     ------
@@ -87,6 +91,8 @@ def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any
         If the model or a clip cannot be read.
     """
     checkpoint = Checkpoint.read(checkpoint_file)
+    if encoder is not None:
+        checkpoint = checkpoint.with_encoder(encoder)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     counted = system.count_parameters()
     with torch_threads(system.n_threads):
@@ -98,6 +104,7 @@ def measure_model(checkpoint_file: Path, clips: Sequence[Clip]) -> dict[str, Any
     return {
         "n_parameters": counted.total,
         "n_trained_parameters": counted.trained,
+        "parameters_beside": counted.beside,
         "real_time_factor": seconds / audio_seconds,
         "prediction": {
             "n_clips": len(timed),

@@ -7,6 +7,7 @@ another language, and runs can be compared, without the corpus or the features.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,7 @@ def write_outputs(
     results: Results,
     folder: Path,
     *,
+    ablations: Mapping[str, Any],
     extraction_seconds: float,
     report: ReportOptions,
 ) -> dict[str, Any]:
@@ -44,6 +46,8 @@ def write_outputs(
         What it came to.
     folder : Path
         The run folder.
+    ablations : Mapping
+        What `koser.experiment.ablations.run_ablations` returned.
     extraction_seconds : float
         What the features took; what the store had already took nothing.
     report : ReportOptions
@@ -62,7 +66,7 @@ def write_outputs(
         folder / "parts" / results.chosen.member.name / model_file.name,
         model_file,
     )
-    metrics = metrics_json(results, manifest, split)
+    metrics = metrics_json(results, manifest, split) | dict(ablations)
     metrics["probes"] = baselines_of(folder)
     metrics["cost"] = _cost(results, model_file, extraction_seconds)
     write_json(metrics, folder / "metrics.json")

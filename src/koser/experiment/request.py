@@ -16,8 +16,13 @@ from koser.errors import ConfigError, RunError
 from koser.experiment.run import Experiment, differences, is_finished
 from koser.systems import SYSTEM_NAMES, system_class
 
-ENCODER_KEY = "encoder.name"
 RUNS = Path("runs")
+# Options that name a pretrained model: the setting of each, and what it is.
+_MODELS = {
+    "encoder": ("encoder.name", "encoder"),
+    "whisper": ("whisper.name", "Whisper"),
+    "text-model": ("text.name", "text model"),
+}
 
 
 @dataclass(frozen=True)
@@ -38,8 +43,9 @@ class TrainRequest:
         TOML with settings of the system.
     overrides : tuple[str, ...]
         ``key=value`` settings that go before the file's.
-    encoder : str, optional
-        Hub id or folder of the pretrained encoder, for a system that has one.
+    encoder, whisper, text_model : str, optional
+        Hub id or folder of a pretrained model (or a size of Whisper), for a system that has
+        one of the kind.
     seed, n_seeds : int
         The first training seed, and how many are run.
     """
@@ -52,6 +58,8 @@ class TrainRequest:
     config_file: Path | None = None
     overrides: tuple[str, ...] = ()
     encoder: str | None = None
+    whisper: str | None = None
+    text_model: str | None = None
     seed: int = 42
     n_seeds: int = 1
 
@@ -63,17 +71,34 @@ class TrainRequest:
         KoserError
             If anything asked for is missing, unknown or contradicts itself.
         """
+        config = self._settings()  # a wrong setting is refused before anything is read
+        return self._experiment(config, self.read_manifest())
+
+    def resolve_on(self, manifest: Manifest) -> Experiment:
+        """Split and configure on a manifest that was read already; raises as `resolve`."""
+        return self._experiment(self._settings(), manifest)
+
+    def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
-        config = resolve_settings(
-            self.model, file=self.config_file, overrides=self.overrides, encoder=self.encoder
+        return resolve_settings(
+            self.model,
+            file=self.config_file,
+            overrides=self.overrides,
+            encoder=self.encoder,
+            whisper=self.whisper,
+            text_model=self.text_model,
         )
+
+    def read_manifest(self) -> Manifest:
+        """The utterances; raises as `resolve`."""
         if self.manifest is not None and self.data is None:
-            manifest = Manifest.read(self.manifest)
-        elif self.data is not None and self.manifest is None:
-            manifest = load_arranged(self.data)
-        else:
-            raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+            return Manifest.read(self.manifest)
+        if self.data is not None and self.manifest is None:
+            return load_arranged(self.data)
+        raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
+
+    def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
         return Experiment(
             model=self.model,
             config=config,
@@ -89,6 +114,8 @@ def resolve_settings(
     file: Path | None = None,
     overrides: Sequence[str] = (),
     encoder: str | None = None,
+    whisper: str | None = None,
+    text_model: str | None = None,
 ) -> Config:
     """The configuration of a system as a user words it.
 
@@ -100,38 +127,45 @@ def resolve_settings(
         TOML with settings.
     overrides : Sequence[str]
         ``key=value`` settings that go before the file's.
-    encoder : str, optional
-        Hub id or folder of the encoder; goes before the file's. A folder is made
+    encoder, whisper, text_model : str, optional
+        Hub id or folder of a pretrained model; goes before the file's. A folder is made
         absolute, so that the configuration means the same from another folder.
 
     Raises
     ------
     ConfigError
-        If a setting is unknown or out of range, the system has no encoder, or
+        If a setting is unknown or out of range, the system has no model of the kind, or
         `overrides` name another one.
     """
     config_class = system_class(model).config_class
-    if encoder is None:
-        return resolve_config(config_class, file=file, overrides=overrides)
-    if not _has_encoder(config_class):
-        having = [name for name in SYSTEM_NAMES if _has_encoder(system_class(name).config_class)]
+    given = {"encoder": encoder, "whisper": whisper, "text-model": text_model}
+    chosen = [
+        _model_override(model, flag, name, overrides)
+        for flag, name in given.items()
+        if name is not None
+    ]
+    return resolve_config(config_class, file=file, overrides=[*overrides, *chosen])
+
+
+def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) -> str:
+    """The setting that an option such as ``--encoder`` means."""
+    key, what = _MODELS[flag]
+    if not _has_key(model, key):
+        having = [each for each in SYSTEM_NAMES if _has_key(each, key)]
         raise ConfigError(
-            f"System '{model}' has no encoder, so --encoder {encoder} would change nothing. "
+            f"System '{model}' has no {what}, so --{flag} {name} would change nothing. "
             f"Systems that have one: {', '.join(having) or 'none'}."
         )
-    if any(override.partition("=")[0].strip() == ENCODER_KEY for override in overrides):
-        raise ConfigError(
-            f"--encoder {encoder} and --set {ENCODER_KEY}=… name the encoder twice. Give one."
-        )
-    folder = Path(encoder).expanduser()
-    name = str(folder.resolve()) if folder.is_dir() else encoder
+    if any(override.partition("=")[0].strip() == key for override in overrides):
+        raise ConfigError(f"--{flag} {name} and --set {key}=… name the {what} twice. Give one.")
+    folder = Path(name).expanduser()
+    found = str(folder.resolve()) if folder.is_dir() else name
     # In quotes, because a name may look like a number.
-    chosen = f"{ENCODER_KEY}={json.dumps(name, ensure_ascii=False)}"
-    return resolve_config(config_class, file=file, overrides=[*overrides, chosen])
+    return f"{key}={json.dumps(found, ensure_ascii=False)}"
 
 
-def _has_encoder(config_class: type[Config]) -> bool:
-    return ENCODER_KEY in known_keys(config_class)
+def _has_key(model: str, key: str) -> bool:
+    return key in known_keys(system_class(model).config_class)
 
 
 def choose_folder(experiment: Experiment, out: Path | None, *, resume: bool) -> Path:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import logging
-import platform
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -23,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from koser import __version__
 from koser.config import Config, write_toml
@@ -31,7 +28,9 @@ from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
+from koser.experiment.ablations import run_ablations
 from koser.experiment.audit import audit_run
+from koser.experiment.environment import describe_environment
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -49,6 +48,9 @@ from koser.systems import system_class
 from koser.systems.system import Part
 
 logger = logging.getLogger(__name__)
+
+# What says which run a folder holds, in the order it is written.
+_DESCRIPTION = ("config.toml", "split.parquet", "run.json")
 
 
 @dataclass(frozen=True)
@@ -208,10 +210,13 @@ def run_experiment(
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
+        system.write_extras(experiment.manifest, data, folder)
+        ablations = run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
         metrics = write_outputs(
             experiment,
             results,
             folder,
+            ablations=ablations,
             extraction_seconds=extraction_seconds,
             report=record.report,
         )
@@ -287,6 +292,8 @@ def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
     RunError
         If the folder holds something else.
     """
+    if resume and _is_barely_begun(folder):
+        return
     if resume and (folder / "run.json").exists():
         different = differences(experiment, folder)
         if different:
@@ -301,6 +308,16 @@ def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
             f"'{folder}' is not empty. Add --resume to go on with the run in it, "
             f"or give another folder with --out."
         )
+
+
+def _is_barely_begun(folder: Path) -> bool:
+    """Whether a run was killed while it still wrote what it is, before anything else."""
+    if not folder.is_dir():
+        return False
+    names = {path.name for path in folder.iterdir()}
+    return bool(names) and all(
+        name in _DESCRIPTION[:-1] or name.endswith(".partial") for name in names
+    )
 
 
 @contextmanager
@@ -343,22 +360,9 @@ def _describe(folder: Path, experiment: Experiment, command: Sequence[str]) -> N
         "experiment": experiment.identity(),
         "manifest": json.loads(experiment.manifest.provenance.to_json()),
         "command": list(command),
-        "environment": _environment(),
+        "environment": describe_environment(),
     }
     write_json(description, folder / "run.json")
-
-
-def _environment() -> dict[str, Any]:
-    return {
-        "koser": __version__,
-        "python": platform.python_version(),
-        "torch": torch.__version__,
-        "numpy": np.__version__,
-        "platform": platform.platform(),
-        "threads": torch.get_num_threads(),
-        "cuda": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "executable": sys.implementation.name,
-    }
 
 
 def _origin(experiment: Experiment) -> dict[str, Any]:

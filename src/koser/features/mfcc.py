@@ -184,6 +184,27 @@ class MfccExtractor:
         return result
 
 
+class MfccMeanExtractor(MfccExtractor):
+    """A waveform's MFCCs averaged over its frames, all of which are real: 40 numbers."""
+
+    name = "mfcc-mean"
+
+    def __call__(self, waveform: np.ndarray) -> np.ndarray:
+        """Extract one clip.
+
+        Parameters
+        ----------
+        waveform : np.ndarray [shape=(n_samples,)]
+            At the options' sampling rate.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_mfcc,)]
+            float32.
+        """
+        return np.asarray(super().__call__(waveform).mean(axis=1, dtype=np.float64), np.float32)
+
+
 def mel_filterbank(options: MfccOptions) -> np.ndarray:
     """Triangular filters on Slaney's mel scale, each of unit area.
 

@@ -56,10 +56,15 @@ _FLUSH_BYTES = 32 * 2**20
 _FLUSH_SECONDS = 10.0
 
 
-def default_store_root() -> Path:
-    """Where features are kept unless told otherwise: ``$KOSER_CACHE``, or ``~/.cache/koser``."""
+def cache_folder() -> Path:
+    """Where koser keeps what it can make again: ``$KOSER_CACHE``, or ``~/.cache/koser``."""
     cache = os.environ.get("KOSER_CACHE")
-    return (Path(cache) if cache else Path.home() / ".cache" / "koser") / "features"
+    return Path(cache) if cache else Path.home() / ".cache" / "koser"
+
+
+def default_store_root() -> Path:
+    """Where features are kept unless told otherwise: below `cache_folder`."""
+    return cache_folder() / "features"
 
 
 class FeatureStore:

@@ -172,26 +172,33 @@ class Recognizer:
         ]
 
 
-def load_recognizer(model: str | Path, *, encoder: str | None = None) -> Recognizer:
+def load_recognizer(
+    model: str | Path,
+    *,
+    encoder: str | None = None,
+    whisper: str | None = None,
+    text_model: str | None = None,
+) -> Recognizer:
     """Load a trained model.
 
     Parameters
     ----------
     model : str or Path
         A run folder of `koser train`, or a ``.pth`` from one.
-    encoder : str, optional
-        Where the pretrained encoder is now, if not where it was in training: a folder or
-        a hub id. It must be the same one.
+    encoder, whisper, text_model : str, optional
+        Where a pretrained model is now, if not where it was in training: a folder or a hub
+        id. It must be the same one.
 
     Raises
     ------
     CheckpointError
-        If there is no checkpoint of koser, or `encoder` is given for one that has none.
+        If there is no checkpoint of koser, or a model is given that it does not need.
     EncoderError
-        If its encoder cannot be loaded, or is another one.
+        If a model that it needs cannot be loaded, or is another one.
     """
     checkpoint = Checkpoint.read(find_checkpoint(Path(model)))
-    if encoder is not None:
-        checkpoint = checkpoint.with_encoder(encoder)
+    for part, name in {"encoder": encoder, "whisper": whisper, "text": text_model}.items():
+        if name is not None:
+            checkpoint = checkpoint.with_model(part, name)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     return Recognizer(system, checkpoint.origin)

@@ -17,6 +17,12 @@ from koser.errors import CheckpointError
 from koser.files import replacing
 
 FORMAT = "koser-1"
+# Pretrained models that a checkpoint may need, and the options that say where they are.
+_MODELS = {
+    "encoder": ("pretrained encoder", "--encoder"),
+    "whisper": ("Whisper", "--whisper"),
+    "text": ("text model", "--text-model"),
+}
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,30 @@ class Checkpoint:
         CheckpointError
             If it has none.
         """
-        if "encoder" not in self.config:
+        return self.with_model("encoder", name)
+
+    def with_model(self, part: str, name: str) -> Checkpoint:
+        """The same checkpoint, with a pretrained model that it needs at another place.
+
+        Parameters
+        ----------
+        part : {'encoder', 'whisper', 'text'}
+            Which one, as its configuration calls it.
+        name : str
+            A hub id or a folder.
+
+        Raises
+        ------
+        CheckpointError
+            If it needs none of that kind.
+        """
+        if part not in self.config:
+            what, flag = _MODELS[part]
             raise CheckpointError(
-                f"A checkpoint of '{self.system}' has no pretrained encoder. Leave --encoder out."
+                f"A checkpoint of '{self.system}' has no {what}. Leave {flag} out."
             )
-        encoder = {**self.config["encoder"], "name": name}
-        return replace(self, config={**self.config, "encoder": encoder})
+        moved = {**self.config[part], "name": name}
+        return replace(self, config={**self.config, part: moved})
 
     @classmethod
     def read(cls, path: Path) -> Checkpoint:

@@ -132,7 +132,10 @@ class StateStandardizer(nn.Module):
         self.register_buffer("scale", torch.ones(shape))
 
     def fit(self, observations: Iterable[np.ndarray]) -> None:
-        """Measure blocks of observations [shape=(n, *shape)], one pass, none kept."""
+        """Measure blocks of observations [shape=(n, *shape)], one pass, none kept.
+
+        Without any, values stay as they are.
+        """
         n = 0
         sums = np.zeros(self.mean.shape)
         squares = np.zeros(self.mean.shape)
@@ -141,6 +144,8 @@ class StateStandardizer(nn.Module):
             n += len(values)
             sums += values.sum(axis=0)
             squares += np.square(values).sum(axis=0)
+        if n == 0:
+            return
         mean = sums / n
         deviation = np.sqrt(np.maximum(squares / n - mean**2, 0.0))
         self.mean.copy_(torch.from_numpy(mean))

@@ -15,7 +15,8 @@ from pathlib import Path
 import polars as pl
 
 from koser.errors import ComparisonError
-from koser.evaluation.comparison import Answers, Comparison, compare_all
+from koser.evaluation.comparison import Comparison, compare_all
+from koser.evaluation.pairing import Answers
 from koser.reporting.runs import RunFolder
 
 

@@ -133,9 +133,7 @@ def _uar_forest(comparison: RunComparison, language: Language) -> str:
         rows.append(ForestRow(row.title, metrics["uar"], low, high, text, style))
     description = "; ".join(f"{row.name} {row.text}" for row in rows)
     chance = comparison.baseline.run.metrics["chance_uar"]
-    return forest(
-        t["compare.uar_forest"], description, rows, Axis(0, 1, "UAR"), reference=chance
-    )
+    return forest(t["compare.uar_forest"], description, rows, Axis(0, 1, "UAR"), reference=chance)
 
 
 def _difference_forest(comparison: RunComparison, language: Language) -> str:

@@ -30,10 +30,11 @@ def result_table(comparison: RunComparison, t: Phrases) -> Table | None:
     table = make_table([t[f"compare.{name}"] for name in heads], rows, n_text=2)
     if table is None or not comparison.is_mixed:
         return table
-    bases = [protocol_line(row.run.metrics, t) for row in comparison.rows]
     return Table(
         (*table.head, (t["compare.basis"], False)),
-        tuple((*cells, basis) for cells, basis in zip(table.rows, bases, strict=True)),
+        tuple(
+            (*cells, _basis(row, t)) for cells, row in zip(table.rows, comparison.rows, strict=True)
+        ),
     )
 
 
@@ -47,7 +48,7 @@ def cost_table(comparison: RunComparison, t: Phrases) -> Table | None:
         rows.append(
             [
                 row.title,
-                figures.magnitude(cost.get("n_parameters")),
+                figures.parameters(cost),
                 figures.magnitude(cost.get("n_trained_parameters")),
                 figures.span(cost.get("train_seconds")),
                 figures.MISSING if factor is None else f"{factor:.4f}",
@@ -83,7 +84,9 @@ def pairs_basis(comparison: RunComparison, t: Phrases) -> str:
     if not tested:
         return str(t["compare.no_tests"])
     kind = t.named("clusters", tested[0].cluster_kind or "speaker")
-    text: str = t["compare.pairs_basis"].format(kind=kind, n=len(comparison.pairs))
+    methods = [pair.interval_method for pair in tested if pair.interval_method]
+    method = t.named("methods", methods[0]) if methods else t["compare.no_intervals"]
+    text: str = t["compare.pairs_basis"].format(kind=kind, n=len(comparison.pairs), method=method)
     return text
 
 
@@ -139,11 +142,20 @@ def _scores(row: ComparedRun) -> list[str]:
     ]
 
 
+def _basis(row: ComparedRun, t: Phrases) -> str:
+    """What a row's scores rest on, and why it stands apart, if it does."""
+    basis = protocol_line(row.run.metrics, t)
+    if not row.why_apart:
+        return basis
+    ((why, _),) = t.notes([row.why_apart])
+    return f"{t['compare.apart'].format(why=why)} — {basis}"
+
+
 def _against_baseline(row: ComparedRun, t: Phrases) -> list[str]:
     if row.is_baseline:
         return [t["compare.baseline"], figures.MISSING]
     if row.against_baseline is None:
-        return [t["compare.apart"].format(why=row.why_apart), figures.MISSING]
+        return [figures.MISSING, figures.MISSING]
     accuracy = row.against_baseline.differences["accuracy"]
     return [
         figures.points(accuracy.value, accuracy.bounds),

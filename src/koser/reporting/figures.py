@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 MISSING = "–"
 
@@ -107,6 +108,18 @@ def magnitude(value: float | None) -> str:
     if value >= 1e6:
         return f"{value / 1e6:.1f} M"
     return f"{value / 1e3:.0f} k" if value >= 1e4 else f"{value:,.0f}"
+
+
+def parameters(cost: Mapping[str, Any]) -> str:
+    """The parameters of a system, and what could not be counted.
+
+    Examples
+    --------
+    >>> parameters({"n_parameters": 118_500_000, "parameters_beside": "Whisper small"})
+    '118.5 M + Whisper small'
+    """
+    beside = cost.get("parameters_beside")
+    return magnitude(cost.get("n_parameters")) + (f" + {beside}" if beside else "")
 
 
 def megabytes(value: float | None) -> str:

@@ -34,7 +34,8 @@ For research on speech emotion recognition, and as a start for systems that are 
 own data before they are used. What it gives are probabilities of how acted or conversational
 speech would be labelled by listeners of this corpus, not what somebody feels. It is not meant
 for decisions about people: not in hiring, schools, policing or medicine. In the European Union
-the AI Act forbids inferring emotions at work and in education."""
+the AI Act forbids inferring emotions at work and in education, but for medical or safety
+reasons."""
 
 _LICENSE = """\
 A trained model falls under the terms of the corpus it was trained on, and those of AI Hub and
@@ -194,7 +195,9 @@ def _recall_table(metrics: Mapping[str, Any]) -> str:
 
 
 def _fact_list(rows: list[tuple[str, str]]) -> str:
-    return "\n".join(f"- {markdown.escaped(name)}: {markdown.escaped(value)}" for name, value in rows)
+    return "\n".join(
+        f"- {markdown.escaped(name)}: {markdown.escaped(value)}" for name, value in rows
+    )
 
 
 def _json(value: Any) -> str:

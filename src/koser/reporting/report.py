@@ -10,10 +10,11 @@ from typing import Any
 
 from koser.errors import RunError
 from koser.files import write_atomically
+from koser.reporting.audit_page import audit_context
 from koser.reporting.language import Language, Phrases, load_phrases
 from koser.reporting.pages import render_page
 from koser.reporting.runs import RunFolder
-from koser.reporting.sections import data, mistakes, scores, training, trust
+from koser.reporting.sections import data, mistakes, quality, scores, training, trust
 from koser.reporting.wording import SYNTHETIC
 
 
@@ -97,12 +98,43 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "data_notes": t.notes(card["notes"]) if card else [],
         "mistakes": mistakes.worst_mistakes(run.predictions, t, n_clips=options.n_clips),
         "n_clips": options.n_clips,
+        "ablations": scores.ablation_table(metrics, t),
+        "probes": quality.probe_table(metrics, t),
+        **_quality(metrics, t),
+        **_audit(run, t),
         "cost_rows": training.cost_rows(metrics, t),
         "command": shlex.join(run.description["command"]),
         "config": _config(run.folder),
         "features": data.flat_rows(metrics.get("features", {})),
         "environment": data.flat_rows(run.description["environment"]),
     }
+
+
+def _quality(metrics: Mapping[str, Any], t: Phrases) -> dict[str, Any]:
+    """Calibration, selective answers, subgroups and raters; what a run lacks is empty."""
+    calibration, selective = metrics.get("calibration"), metrics.get("selective")
+    subgroups = metrics.get("subgroups", {})
+    return {
+        "reliability_plots": quality.reliability_plots(calibration, t) if calibration else [],
+        "calibration_table": quality.calibration_table(calibration, t) if calibration else None,
+        "temperature": quality.temperature_line(calibration, t) if calibration else "",
+        "calibration_notes": t.notes(calibration["notes"]) if calibration else [],
+        "coverage_plot": quality.coverage_plot(selective, metrics, t) if selective else "",
+        "thresholds": quality.threshold_table(selective, t) if selective else None,
+        "subgroups": quality.subgroup_tables(subgroups, t),
+        "raters": quality.rater_rows(metrics.get("raters"), t),
+    }
+
+
+def _audit(run: RunFolder, t: Phrases) -> dict[str, Any]:
+    """The audit of the data, and the canaries of the pipeline, where there are any."""
+    audit, canaries = run.optional_json("audit.json"), run.optional_json("canaries.json")
+    context: dict[str, Any] = {"has_audit": audit is not None}
+    if audit is not None:
+        found = audit_context(audit, t)
+        context.update({key: value for key, value in found.items() if key.startswith("audit_")})
+    context["canaries"] = trust.canary_checks(canaries, t) if canaries else []
+    return context
 
 
 def _interval_basis(metrics: Mapping[str, Any], t: Phrases) -> str:

@@ -128,7 +128,7 @@ class RunFolder:
 
 
 # Sections of a system's configuration that name a pretrained model.
-_PRETRAINED = ("encoder", "whisper", "stt", "text", "text_encoder", "transcriber")
+_PRETRAINED = ("encoder", "whisper", "text")
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from html import escape
 
 WIDTH, HEIGHT = 480, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 14, 12, 44  # margins
+_LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 12, 44  # margins
 _WANTED_TICKS = 5
 _ROW = 26  # height of a row of a forest plot
 
@@ -103,7 +103,9 @@ class Plot:
         parts = []
         for tick in self.y.ticks():
             y = self._y(tick)
-            parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>')
+            parts.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{y:.1f}" y2="{y:.1f}"/>'
+            )
             parts.append(_text(_LEFT - 6, y + 4, self.y.text(tick), "end"))
         for tick in self.x.ticks():
             parts.append(_text(self._x(tick), bottom + 18, self.x.text(tick), "middle"))

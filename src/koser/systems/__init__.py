@@ -9,7 +9,7 @@ from koser.errors import ConfigError
 if TYPE_CHECKING:
     from koser.systems.system import System
 
-SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft")
+SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal")
 
 
 def system_class(name: str) -> type[System]:
@@ -33,4 +33,8 @@ def system_class(name: str) -> type[System]:
         from koser.systems.wav2vec2ft import Wav2Vec2FtSystem
 
         return Wav2Vec2FtSystem
+    if name == "multimodal":
+        from koser.systems.multimodal import MultimodalSystem
+
+        return MultimodalSystem
     raise ConfigError(f"No system is called '{name}'. Systems: {', '.join(SYSTEM_NAMES)}.")

@@ -20,16 +20,15 @@ from koser.systems.system import ParameterCount, System
 from koser.systems.variants import StoredVariants
 from koser.training.batches import Batch
 from koser.training.devices import is_bf16
-from koser.training.options import Precision, TrainOptions
+from koser.training.options import Precision, TrainedConfig, TrainOptions
 
 logger = logging.getLogger(__name__)
 
 
-class SpeechConfig(Config):
+class SpeechConfig(TrainedConfig):
     """Settings that both systems have."""
 
     encoder: EncoderOptions = EncoderOptions()
-    train: TrainOptions
 
 
 class HeadTrain(TrainOptions):
@@ -43,7 +42,7 @@ class HeadTrain(TrainOptions):
     batch_size: int = Field(32, gt=0)  # utterances
 
 
-ConfigT = TypeVar("ConfigT", bound=SpeechConfig)
+ConfigT = TypeVar("ConfigT", bound=TrainedConfig)
 
 
 @dataclass(frozen=True)

@@ -46,17 +46,23 @@ class ParameterCount:
         Parameters that training sets.
     total : int
         All that a recognition runs through, those of pretrained models included.
+    beside : str
+        A model whose parameters cannot be counted, such as a converted Whisper; empty if
+        there is none.
     """
 
     trained: int
     total: int
+    beside: str = ""
 
     @classmethod
-    def of(cls, trained: torch.nn.Module, *frozen: torch.nn.Module) -> ParameterCount:
+    def of(
+        cls, trained: torch.nn.Module, *frozen: torch.nn.Module, beside: str = ""
+    ) -> ParameterCount:
         """Count the parameters of networks; one that two of them share counts once."""
         learned = {id(p): p.numel() for p in trained.parameters() if p.requires_grad}
         every = {id(p): p.numel() for each in (trained, *frozen) for p in each.parameters()}
-        return cls(sum(learned.values()), sum(every.values()))
+        return cls(sum(learned.values()), sum(every.values()), beside)
 
 
 class System(ABC):
@@ -125,6 +131,30 @@ class System(ABC):
             configuration says it all.
         """
         return {}
+
+    @classmethod
+    def ablations(cls, config: Any, data: Any) -> dict[str, tuple[Any, Any]]:
+        """What is trained and tested beside the system, for its result to be read by.
+
+        Parameters
+        ----------
+        config : Config
+            The system's.
+        data : object
+            What `extract` returned.
+
+        Returns
+        -------
+        dict
+            A configuration and data by name, such as of the system without its text; both
+            as `fit` takes them.
+        """
+        return {}
+
+    @classmethod
+    def write_extras(cls, manifest: Manifest, data: Any, folder: Path) -> None:
+        """Leave in the run folder what belongs to this system beside every run's files."""
+        return  # nothing, for most
 
     @abstractmethod
     def fit(

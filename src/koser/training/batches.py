@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,11 +49,12 @@ class Table(Protocol):
         """Lengths of utterances, whole and unaugmented, in the table's unit; integers."""
         ...
 
-    def read(self, row: int, rng: np.random.Generator | None) -> np.ndarray:
+    # Any: an array, or where there are two of an utterance, both; the table's own.
+    def read(self, row: int, rng: np.random.Generator | None) -> Any:
         """The array of one utterance; with `rng`, as it is heard in training."""
         ...
 
-    def collate(self, arrays: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
+    def collate(self, arrays: Sequence[Any], /) -> tuple[torch.Tensor, ...]:
         """Put what was read side by side, as the network takes it."""
         ...
 

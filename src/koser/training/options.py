@@ -34,6 +34,12 @@ class TrainOptions(Config):
     n_threads: int = Field(1, ge=0)
 
 
+class TrainedConfig(Config):
+    """Settings of a system, of which training is a part."""
+
+    train: TrainOptions
+
+
 def learning_rate_at(progress: float, options: TrainOptions) -> float:
     """Learning rate after a share of all steps: a linear rise, then half a cosine to zero.
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from koser.reporting import figures
+from koser.reporting.ablations import ablation_rows
 from koser.reporting.language import Phrases
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, ForestRow, forest
@@ -52,6 +53,15 @@ def score_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
     if not over_seeds:
         rows, names = [row[:3] for row in rows], names[:3]
     return make_table(names, rows)
+
+
+def ablation_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
+    """The system without each of its parts; None where it names none."""
+    rows = []
+    for name, *texts in ablation_rows(metrics):
+        rows.append([t.named("ablations.values", name), *texts])
+    heads = ("what", "uar", "accuracy", "difference")
+    return make_table([t[f"ablations.{head}"] for head in heads], rows)
 
 
 def recall_plot(metrics: Mapping[str, Any], t: Phrases) -> str:

@@ -54,7 +54,7 @@ def cost_rows(metrics: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
         (
             t["cost.parameters"],
             t["cost.of_which"].format(
-                n=figures.magnitude(cost["n_parameters"]),
+                n=figures.parameters(cost),
                 trained=figures.magnitude(cost["n_trained_parameters"]),
             ),
         ),
@@ -90,9 +90,7 @@ def _curves(
     trainings: Sequence[Sequence[Mapping[str, Any]]], names: Sequence[str]
 ) -> dict[str, list[list[float | None]]]:
     """Values of each training by name; those of a missing val part are left out."""
-    curves = {
-        name: [[record[name] for record in epochs] for epochs in trainings] for name in names
-    }
+    curves = {name: [[record[name] for record in epochs] for epochs in trainings] for name in names}
     return {
         name: each
         for name, each in curves.items()
@@ -133,7 +131,7 @@ def _draw(plot: Plot, trainings: Sequence[Sequence[float | None]], style: str) -
         plot.line(epochs, trainings[0], style)
         return
     by_epoch = [
-        [values[at] for values in trainings if at < len(values) and values[at] is not None]
+        [value for values in trainings for value in values[at : at + 1] if value is not None]
         for at in range(longest)
     ]
     known = [(epoch, values) for epoch, values in zip(epochs, by_epoch, strict=True) if values]
@@ -143,14 +141,14 @@ def _draw(plot: Plot, trainings: Sequence[Sequence[float | None]], style: str) -
     else:
         plot.band(
             [epoch for epoch, _ in known],
-            [min(values) for _, values in known],  # type: ignore[type-var]  # no None is left
-            [max(values) for _, values in known],  # type: ignore[type-var]
+            [min(values) for _, values in known],
+            [max(values) for _, values in known],
             style,
         )
     # Of fewer than half, the mean would say who is left, not how training goes.
     kept = [(epoch, values) for epoch, values in known if 2 * len(values) >= len(trainings)]
     plot.line(
         [epoch for epoch, _ in kept],
-        [fmean(values) for _, values in kept],  # type: ignore[type-var]
+        [fmean(values) for _, values in kept],
         style,
     )

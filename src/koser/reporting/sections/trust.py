@@ -48,6 +48,24 @@ def checks(metrics: Mapping[str, Any], t: Phrases) -> list[Check]:
     ]
 
 
+def canary_checks(canaries: Mapping[str, Any], t: Phrases) -> list[Check]:
+    """What the canaries told, one line each.
+
+    Parameters
+    ----------
+    canaries : Mapping
+        The content of ``canaries.json``.
+    t : Phrases
+        The language.
+    """
+    found = []
+    for canary in canaries["canaries"]:
+        status: Status = "unknown" if canary["verdict"] == "not_run" else canary["verdict"]
+        ((summary, _),) = t.notes([canary["summary"]])
+        found.append(Check(status, f"{t['canaries'][canary['name']]}: {summary}"))
+    return found
+
+
 def _above_chance(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
     bounds, chance = metrics["ci95"]["uar"], metrics["chance_uar"]
     if bounds is None:
@@ -65,8 +83,11 @@ def _above_baselines(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
         if probe["uar"] is None or bounds is None:
             continue
         status: Status = "pass" if bounds[0] > probe["uar"] else "warn"
-        numbers = {"low": bounds[0], "high": bounds[1], "uar": probe["uar"]}
-        values = {key: f"{value:.3f}" for key, value in numbers.items()}
+        values = {
+            "low": f"{bounds[0]:.3f}",
+            "high": f"{bounds[1]:.3f}",
+            "uar": f"{probe['uar']:.3f}",
+        }
         name = t["audit.probes"][probe["name"]]
         yield Check(status, t[f"trust.baseline_{status}"].format(name=name, **values))
 

@@ -1,0 +1,361 @@
+"""A finished run tested on other data: another corpus, another microphone, other labels.
+
+What is left is a folder like that of a run, so that it is reported and compared like one.
+Its split has a single part, test.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koser.data.card import data_card
+from koser.data.leakage import Leak
+from koser.data.manifest import LeftOut, Manifest
+from koser.data.splits import SCHEMA, Split, SplitOptions
+from koser.errors import AudioError, LabelError, RunError
+from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
+from koser.experiment.cost import measure_model
+from koser.experiment.environment import describe_environment
+from koser.experiment.results import PROBABILITY_PREFIX
+from koser.features.extraction import clips_of
+from koser.files import replacing, write_json
+from koser.inference.recognizer import Failure, Recognizer, load_recognizer
+from koser.models.checkpoint import find_checkpoint
+from koser.reporting.plots import plot_confusion_matrix
+from koser.reporting.report import ReportOptions, write_report
+from koser.reporting.runs import RunFolder, read_json
+from koser.reporting.wording import headline
+
+PROTOCOL = "other_data"
+_UNKNOWN_LABEL = "a label that the run lacks"
+
+OnClip = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """What is to be tested on what.
+
+    Attributes
+    ----------
+    run : Path
+        Folder of a finished run; its kept model is tested.
+    manifest : Path
+        The utterances.
+    encoder : str, optional
+        Where the model's pretrained encoder is now, if it was moved.
+    restrict : bool
+        Let the model answer only labels that the data has: the probabilities of the
+        others go to these, in proportion.
+    command : tuple[str, ...]
+        The command line, for the record.
+    report : ReportOptions
+        How the report is written.
+    """
+
+    run: Path
+    manifest: Path
+    encoder: str | None = None
+    restrict: bool = False
+    command: tuple[str, ...] = ()
+    report: ReportOptions = field(default_factory=ReportOptions)
+
+    @property
+    def name(self) -> str:
+        """What the result is called."""
+        return f"{self.run.resolve().name}_on_{self.manifest.stem}"
+
+
+def evaluate_run(
+    request: EvaluateRequest, out: Path, *, on_clip: OnClip | None = None
+) -> dict[str, Any]:
+    """Recognise every utterance of a manifest with a run's model, and score the answers.
+
+    Utterances whose label the run lacks cannot be recognised. They are left out of the
+    scores and reported, by label. Labels that only the run has stay possible answers,
+    always wrong ones, unless `restrict` takes them away.
+
+    Parameters
+    ----------
+    request : EvaluateRequest
+        What to test.
+    out : Path
+        Folder of the result; new or empty.
+    on_clip : Callable, optional
+        Told how many utterances are done, and of how many.
+
+    Returns
+    -------
+    dict
+        The content of ``metrics.json``.
+
+    Raises
+    ------
+    RunError
+        If the run is none, or `out` is taken.
+    LabelError
+        If no utterance carries a label of the run.
+    AudioError
+        If files cannot be read.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise RunError(f"'{out}' is not empty. Give another folder with --out.")
+    run = RunFolder.read(request.run)
+    recognizer = load_recognizer(request.run, **_encoder(request))
+    whole = Manifest.read(request.manifest)
+    manifest = _known_rows(whole, recognizer.labels)
+    probabilities = _recognise(recognizer, manifest, on_clip)
+    if request.restrict:
+        probabilities = _restricted(probabilities, manifest)
+    split = _as_split(manifest)
+    predictions = _predictions(manifest, probabilities, run, recognizer)
+    column = manifest.grouping_column
+    evaluation = evaluate(
+        manifest.table["label"].to_numpy(),
+        probabilities,
+        labels=manifest.labels,
+        clusters=None if column is None else manifest.table[column].to_numpy(),
+        cluster_kind=manifest.provenance.grouping,
+    )
+    notes = _notes(request, run, whole, manifest, recognizer)
+    metrics = _metrics(evaluation, run, manifest, split, notes)
+    metrics["cost"] = measure_model(
+        find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    _write(request, run, out, predictions=predictions, metrics=metrics)
+    split.write(out / "split.parquet")
+    write_json(data_card(manifest, split), out / "data.json")
+    _write_description(request, run, manifest, split, out)
+    write_report(out, request.report)
+    return metrics
+
+
+def _encoder(request: EvaluateRequest) -> dict[str, str]:
+    return {} if request.encoder is None else {"encoder": request.encoder}
+
+
+def _known_rows(manifest: Manifest, labels: Sequence[str]) -> Manifest:
+    """The rows that the run can get right; the others are left out, and named."""
+    is_known = manifest.table["label"].is_in(list(labels))
+    unknown = manifest.table.filter(~is_known)
+    if not is_known.any():
+        raise LabelError(
+            f"None of the {len(manifest)} utterances carries a label of the run: it knows "
+            f"{', '.join(labels)}, the data {', '.join(manifest.labels)}."
+        )
+    left_out = tuple(
+        LeftOut(name, _UNKNOWN_LABEL, label)
+        for name, label in unknown.select("id", "label").iter_rows()
+    )
+    provenance = manifest.provenance
+    # Shares of other labels would be no distribution over these.
+    table = manifest.table.filter(is_known).with_columns(
+        pl.lit(None, manifest.table.schema["distribution"]).alias("distribution")
+    )
+    return Manifest(
+        table,
+        replace(provenance, labels=tuple(labels), left_out=(*provenance.left_out, *left_out)),
+    ).validate()
+
+
+def _recognise(recognizer: Recognizer, manifest: Manifest, on_clip: OnClip | None) -> np.ndarray:
+    """Probabilities [n_utterances, n_labels], in the order of the rows."""
+    probabilities = np.zeros((len(manifest), len(recognizer.labels)))
+    failures = []
+    for row, result in enumerate(recognizer.iter_clips(clips_of(manifest.table))):
+        if isinstance(result, Failure):
+            failures.append(result.error)
+        else:
+            probabilities[row] = [result.probabilities[label] for label in recognizer.labels]
+        if on_clip is not None:
+            on_clip(row + 1, len(manifest))
+    if failures:
+        raise AudioError(
+            f"{len(failures)} of {len(manifest)} audio files cannot be read. Repair them or run "
+            f"`koser prepare` again, which leaves them out and says so. "
+            f"The first: {' | '.join(failures[:5])}"
+        )
+    return probabilities
+
+
+def _restricted(probabilities: np.ndarray, manifest: Manifest) -> np.ndarray:
+    present = set(manifest.table["label"].unique())
+    is_kept = np.array([label in present for label in manifest.labels])
+    # So small a floor decides only where a model gave all it has to labels that are not there.
+    kept: np.ndarray = (probabilities + 1e-12) * is_kept
+    shares: np.ndarray = kept / kept.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _as_split(manifest: Manifest) -> Split:
+    rows = {"id": manifest.table["id"], "fold": 0, "part": "test"}
+    table = pl.DataFrame(rows, schema=SCHEMA)
+    return Split(table, PROTOCOL, "corpus", SplitOptions())
+
+
+def _predictions(
+    manifest: Manifest, probabilities: np.ndarray, run: RunFolder, recognizer: Recognizer
+) -> pl.DataFrame:
+    column = manifest.grouping_column
+    cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
+    best = probabilities.argmax(axis=1)
+    return manifest.table.select(
+        pl.lit(recognizer.origin.get("seed", run.metrics["seeds"][0]), pl.Int64).alias("seed"),
+        pl.lit(0, pl.Int32).alias("fold"),
+        "id",
+        cluster.alias("cluster"),
+        *("path", "start", "end", "duration", "label"),
+        pl.Series("predicted", [manifest.labels[place] for place in best]),
+        *(
+            pl.Series(f"{PROBABILITY_PREFIX}{label}", probabilities[:, place])
+            for place, label in enumerate(manifest.labels)
+        ),
+    )
+
+
+def _metrics(
+    evaluation: Evaluation, run: RunFolder, manifest: Manifest, split: Split, notes: list[str]
+) -> dict[str, Any]:
+    learnt = _learnt_ids(run)
+    protocol = {**split.describe(), "options": {}, "seed": None, "notes": notes}
+    scores = evaluation.scores
+    trained_on = read_json(run.folder / "data.json")
+    leaks = _leaks(manifest, learnt, same_corpus=_is_same_corpus(manifest, trained_on))
+    y_train = [
+        label
+        for part in trained_on["parts"]
+        if part["part"] == "train"
+        for label, n in part["per_label"].items()
+        for _ in range(round(n))
+    ]
+    return {
+        **evaluation.to_dict(),
+        "majority_accuracy": majority_accuracy(y_train, manifest.table["label"].to_numpy()),
+        "best_val_accuracy": run.metrics["best_val_accuracy"],
+        "seeds": run.metrics["seeds"][:1],
+        "over_seeds": {
+            name: {"mean": scores[name].value, "sd": None}
+            for name in ("accuracy", "uar", "macro_f1")
+        },
+        "folds": [],
+        "protocol": protocol,
+        "shared": {f"{leak.kind}s": leak.describe() for leak in leaks},
+        "leaks": [asdict(leak) for leak in leaks],
+        "features": run.metrics["features"],
+        "is_synthetic": manifest.provenance.is_synthetic or run.metrics["is_synthetic"],
+    }
+
+
+def _learnt_ids(run: RunFolder) -> set[str]:
+    table = Split.read(run.folder / "split.parquet").table
+    return set(table.filter(pl.col("part").is_in(["train", "val"]))["id"])
+
+
+def _is_same_corpus(manifest: Manifest, trained_on: dict[str, Any]) -> bool:
+    return bool(set(manifest.table["corpus"].unique()) & set(trained_on["corpora"]))
+
+
+def _leaks(manifest: Manifest, learnt: set[str], *, same_corpus: bool) -> list[Leak]:
+    """What was learnt from too, where the data are of the run's own corpus.
+
+    Equal ids in two corpora say nothing. Whether two corpora share a person or a sentence
+    is not known here.
+    """
+    kinds = ("utterance", "speaker", "group", "script")
+    if not same_corpus:
+        return [Leak("utterance", 0), *(Leak(kind, None) for kind in kinds[1:])]
+    is_learnt = manifest.table["id"].is_in(list(learnt))
+    leaks = [Leak("utterance", int(is_learnt.sum()), int(is_learnt.sum()))]
+    for kind, column in (("speaker", "speaker"), ("group", "group"), ("script", "text")):
+        values = manifest.table[column]
+        if values.null_count() == len(values):
+            leaks.append(Leak(kind, None))
+            continue
+        shared = values.filter(is_learnt).drop_nulls().unique()
+        n_tested = int(values.is_in(shared.to_list()).sum())
+        leaks.append(Leak(kind, len(shared), n_tested))
+    return leaks
+
+
+def _notes(
+    request: EvaluateRequest,
+    run: RunFolder,
+    whole: Manifest,
+    manifest: Manifest,
+    recognizer: Recognizer,
+) -> list[str]:
+    corpora = ", ".join(read_json(run.folder / "data.json")["corpora"])
+    trained = run.metrics["protocol"]
+    notes = [
+        f"The model was trained on {corpora} under the protocol {trained['protocol']} "
+        f"(split {trained['hash'][:8]})."
+    ]
+    n_trainings = len(run.metrics["folds"])
+    if n_trainings > 1:
+        fold, seed = recognizer.origin.get("fold"), recognizer.origin.get("seed")
+        notes.append(
+            f"It is one of {n_trainings} trainings, the best on its val part: fold {fold}, "
+            f"seed {seed}."
+        )
+    unknown = Counter(
+        row.detail for row in manifest.provenance.left_out if row.reason == _UNKNOWN_LABEL
+    )
+    if unknown:
+        counts = ", ".join(f"{label} {n}" for label, n in unknown.most_common())
+        notes.append(
+            f"{sum(unknown.values())} of {len(whole)} utterances carry labels that the run lacks, "
+            f"and are not scored: {counts}."
+        )
+    if request.restrict:
+        notes.append("The model was allowed to answer only labels that the data has.")
+    return notes
+
+
+def _write(
+    request: EvaluateRequest,
+    run: RunFolder,
+    out: Path,
+    *,
+    predictions: pl.DataFrame,
+    metrics: dict[str, Any],
+) -> None:
+    with replacing(out / "predictions.parquet") as partial:
+        predictions.write_parquet(partial)
+    write_json(metrics, out / "metrics.json")
+    shutil.copyfile(run.folder / "config.toml", out / "config.toml")
+    plot_confusion_matrix(
+        np.array(metrics["confusion"]),
+        out / f"confusion_matrix_{run.model}_{PROTOCOL}.png",
+        labels=metrics["labels"],
+        title=request.name,
+        subtitle="\n".join([headline(metrics), *metrics["protocol"]["notes"]]),
+        is_synthetic=metrics["is_synthetic"],
+    )
+
+
+def _write_description(
+    request: EvaluateRequest, run: RunFolder, manifest: Manifest, split: Split, out: Path
+) -> None:
+    trained = run.description["experiment"]
+    description = {
+        "name": request.name,
+        "experiment": {
+            **trained,
+            "split": split.describe(),
+            "trained": {"run": run.folder.resolve().name, "split": trained["split"]},
+        },
+        "manifest": json.loads(manifest.provenance.to_json()),
+        "command": list(request.command),
+        "environment": describe_environment(),
+    }
+    write_json(description, out / "run.json")

@@ -1,0 +1,77 @@
+"""Both languages say everything, with the same values in it."""
+
+import re
+import tomllib
+from importlib import resources
+
+import pytest
+
+from koser.errors import ConfigError
+from koser.reporting.language import LANGUAGES, load_phrases
+
+# Sections that name values of data; what they lack is shown as it is.
+OPEN = (
+    "audit.columns.", "audit.values.", "subgroups.values.", "parts.", "clusters.", "methods.",
+    "ablations.values.", "protocols.",
+)  # fmt: skip
+
+
+def phrases_of(language):
+    def flat(values, prefix=""):
+        for key, value in values.items():
+            if isinstance(value, dict):
+                yield from flat(value, f"{prefix}{key}.")
+            else:
+                yield f"{prefix}{key}", value
+
+    file = resources.files("koser.reporting") / "phrases" / f"{language}.toml"
+    values = tomllib.loads(file.read_text(encoding="utf-8"))
+    values.pop("sentences", None)
+    return {key: text for key, text in flat(values) if not key.startswith(OPEN)}
+
+
+def test_every_phrase_is_in_every_language_with_the_same_places_for_values():
+    korean, english = phrases_of("ko"), phrases_of("en")
+    assert korean.keys() == english.keys()
+    for key, text in english.items():
+        places = [sorted(set(re.findall(r"{\w*}", each))) for each in (text, korean[key])]
+        assert places[0] == places[1], key
+
+
+def test_korean_phrases_are_korean():
+    same = {key for key, text in phrases_of("ko").items() if text == phrases_of("en")[key]}
+    # Names of scores and signs are the same in both.
+    assert all(len(phrases_of("en")[key]) < 26 for key in same), same
+
+
+@pytest.mark.parametrize(
+    ("english", "korean"),
+    [
+        (
+            "UAR over 6 of 7 labels: no test utterance is 'fear' (macro-F1 likewise).",
+            "UAR은 라벨 7개 중 6개의 평균입니다: 'fear'인 시험 발화가 없습니다 (매크로 F1도 같음).",
+        ),
+        (
+            "Counts are over 2 seeds: each of the 36 utterances was tested 2 times.",
+            "발화 수는 시드 2개를 합한 값입니다: 발화 36개를 각각 2번 시험했습니다.",
+        ),
+    ],
+)
+def test_sentences_of_results_are_translated_with_their_values(english, korean):
+    assert load_phrases("ko").notes([english]) == [(korean, "")]
+    assert load_phrases("en").notes([english]) == [(english, "")]
+
+
+def test_a_sentence_that_nobody_translated_stays_and_is_marked():
+    assert load_phrases("ko").notes(["A new note."]) == [("A new note.", "en")]
+
+
+def test_labels_have_korean_names_where_there_are_any():
+    assert load_phrases("ko").label("sadness") == "슬픔 (sadness)"
+    assert load_phrases("ko").label("당황") == "당황"
+    assert load_phrases("en").label("sadness") == "sadness"
+
+
+def test_another_language_is_refused():
+    with pytest.raises(ConfigError, match=f"Languages: {', '.join(LANGUAGES)}"):
+        load_phrases("ja")
