@@ -147,6 +147,7 @@ def test_a_run_keeps_its_audit_and_shows_probes_beside_its_score(koser, tone_cor
     assert audit["about"]["protocol"]["hash"] == metrics["protocol"]["hash"]
     canaries = json.loads((tmp_path / "run" / "canaries.json").read_text("utf-8"))
     assert canaries["verdict"] == "pass"
+    assert "알아볼 것이 없는 데서" in (tmp_path / "run" / "report.html").read_text("utf-8")
     assert [each["name"] for each in canaries["canaries"]] == [
         "permuted_labels", "noise", "invariance",
     ]  # fmt: skip

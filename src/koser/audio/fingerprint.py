@@ -211,8 +211,9 @@ def _is_alike_nearby(clips: _Clips, first: IntArray, second: IntArray) -> npt.ND
     errors = np.zeros(len(first))
     n_frames = np.zeros(len(first))
     for offset in _LOOKED_AT:
-        a, b = (np.clip(each + offset, 0, len(clips.words) - 1) for each in (first, second))
-        a, b = clips.words[a], clips.words[b]
+        a, b = (
+            clips.words[np.clip(each + offset, 0, len(clips.words) - 1)] for each in (first, second)
+        )
         is_speech = (a != SILENT) & (b != SILENT)
         n_frames += is_speech
         errors += np.where(is_speech, np.bitwise_count(a ^ b), 0)

@@ -163,7 +163,9 @@ class HashedTexts:
             axis=1,
         )
         # what a single text has says nothing about others
-        n_texts_with = np.bincount(self.grams[per_text.any(axis=1)[self.owners]], None, _N_HASHES)
+        n_texts_with = np.bincount(
+            self.grams[(per_text.sum(axis=1) > 0)[self.owners]], None, _N_HASHES
+        )
         counts[n_texts_with < _MIN_TEXTS] = 0.0
         shares = _shares(counts, prior=_PRIOR * np.count_nonzero(counts.sum(axis=1)))
         is_known = counts.sum(axis=1) > 0
