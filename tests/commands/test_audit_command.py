@@ -6,6 +6,7 @@ import soundfile
 
 from fixtures.aihub263 import invent_rows, write_corpus
 from fixtures.audits import clean_rows
+from fixtures.commands import train
 from fixtures.manifests import manifest
 from koser.data.splits import SplitOptions, make_split
 
@@ -168,3 +169,19 @@ def test_a_failed_canary_ends_the_command_with_status_1(koser, tone_corpus, monk
     assert status == 1
     assert "FAIL" in out
     assert "the pipeline knows the answers" in " ".join(out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("model", ["wav2vec2", "wav2vec2ft"])
+def test_systems_on_an_encoder_pass_their_canaries(
+    model, koser, tone_corpus, encoder_folder, tmp_path
+):
+    koser("prepare", "folder", tone_corpus(), "--speaker-pattern", r"(s\d)_", "--out", "m.parquet")
+    status, out, err = koser(*train(model, encoder_folder("wav2vec2"), "--canaries"))
+    assert status == 0, out + err
+    values = json.loads((tmp_path / "run" / "canaries.json").read_text("utf-8"))
+    assert [each["verdict"] for each in values["canaries"]] == ["pass"] * 3
+    invariance = values["canaries"][2]["facts"]
+    # half precision rounds what is stored; what is computed is the same
+    assert invariance["probability_difference"] < 1e-3
+    if model == "wav2vec2":
+        assert invariance["feature_difference"] is not None
