@@ -42,6 +42,11 @@ def audits():
     grouped = manifest(groups, "group(age×gender)")
     yield audit_manifest(grouped, make_split(grouped, "speaker"))
     yield audit_manifest(grouped, make_split(grouped, "random"))
+    older = [{**row, "age": 20 + int(row["group"][1:]), "gender": "female"} for row in groups]
+    yearly = manifest(older, "group(age×gender)")
+    yield audit_manifest(yearly, make_split(yearly, "speaker"))
+    nowhere = manifest([{**row, "release": None} for row in groups], "group(age×gender)")
+    yield audit_manifest(nowhere, make_split(nowhere, "speaker"))
 
 
 AUDITS = [audit.to_dict() for audit in audits()]
@@ -55,6 +60,7 @@ def test_all_kinds_of_findings_are_among_the_audits_of_this_test():
         ("scripts", "shared_without_use"), ("recording_times", "near"),
         ("recording_times", "apart"), ("recording_times", "no_times"),
         ("same_person", "birthdays"), ("same_person", "needs_encoder"),
+        ("same_person", "no_birthdays"), ("same_person", "unknown"),
         ("unreadable", "unreadable"), ("unreadable", "all_read"), ("same_audio", "crossing"),
         ("same_audio", "within"), ("copied_audio", "crossing"), ("label_conflicts", "no_copies"),
     } <= found  # fmt: skip

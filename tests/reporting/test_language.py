@@ -39,9 +39,10 @@ def test_every_phrase_is_in_every_language_with_the_same_places_for_values():
 
 
 def test_korean_phrases_are_korean():
-    same = {key for key, text in phrases_of("ko").items() if text == phrases_of("en")[key]}
+    english, korean = phrases_of("en"), phrases_of("ko")
+    same = {key for key, text in korean.items() if text == english[key]}
     # Names of scores and signs are the same in both.
-    assert all(len(phrases_of("en")[key]) < 26 for key in same), same
+    assert all(len(english[key]) < 26 for key in same), same
 
 
 @pytest.mark.parametrize(

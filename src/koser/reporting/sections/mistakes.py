@@ -18,7 +18,7 @@ from koser.reporting.language import Phrases
 N_SHOWN = 12
 # A report has to fit into a mail: a clip is cut, and all together have a limit.
 MAX_CLIP_SECONDS = 6.0
-MAX_TOTAL_BYTES = 3_000_000
+MAX_TOTAL_BYTES = 2_000_000
 
 
 @dataclass(frozen=True)

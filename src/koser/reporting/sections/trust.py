@@ -96,6 +96,9 @@ def _apart(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
     leaks = {leak["kind"]: leak for leak in metrics.get("leaks", ())}
     # Who stands for a speaker: the groups, where nobody knows the speakers.
     who = "group" if (metrics["cluster_kind"] or "speaker") != "speaker" else "speaker"
+    learnt = leaks.get("utterance", {"n_shared": 0})["n_shared"]
+    if learnt:
+        yield Check("fail", t["trust.utterance_fail"].format(n=f"{learnt:,}"))
     for kind in (who, "session", "script"):
         leak = leaks.get(kind)
         if leak is None or (leak["n_shared"] is None and kind == "session"):

@@ -1,0 +1,65 @@
+"""What a run costs: counted against torch, memory against what was allocated."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from koser.experiment.cost import forget_peak, measure_model, peak_memory
+from koser.features.extraction import Clip
+from koser.models.checkpoint import Checkpoint, save_tensors
+from koser.systems.mfcc import MfccConfig, MfccSystem
+from koser.systems.system import ParameterCount
+
+
+def test_the_peak_is_that_since_it_was_forgotten():
+    block = np.ones(100_000_000 // 8)  # 100 MB, touched
+    high = peak_memory().process
+    del block
+    forget_peak()
+    low = peak_memory().process
+    assert high - low > 80
+    block = np.ones(60_000_000 // 8)
+    assert 40 < peak_memory().process - low < 90
+    assert block.sum() > 0
+
+
+def test_a_parameter_that_two_networks_share_counts_once():
+    shared = torch.nn.Linear(3, 4)
+    frozen = torch.nn.Sequential(shared, torch.nn.Linear(4, 5)).requires_grad_(False)
+    head = torch.nn.Sequential(shared, torch.nn.Linear(4, 2))
+    shared.requires_grad_(True)
+    counted = ParameterCount.of(head, frozen)
+    assert counted.trained == (3 * 4 + 4) + (4 * 2 + 2)
+    assert counted.total == (3 * 4 + 4) + (4 * 2 + 2) + (4 * 5 + 5)
+
+
+@pytest.fixture
+def model_file(tmp_path):
+    system = MfccSystem(["angry", "neutral"], MfccConfig())
+    values = system.to_checkpoint({}).__dict__
+    save_tensors(
+        {"format": "koser-1", **values, "labels": list(values["labels"])}, tmp_path / "m.pth"
+    )
+    assert Checkpoint.read(tmp_path / "m.pth").system == "mfcc"
+    return tmp_path / "m.pth"
+
+
+def test_speed_is_measured_on_the_first_clips_and_says_on_what(model_file, tmp_path, write_wav):
+    clips = [
+        Clip(str(write_wav(tmp_path / f"{number}.wav", seconds=0.5 + number)))
+        for number in range(3)
+    ]
+    cost = measure_model(model_file, clips)
+    measured = cost["prediction"]
+    assert measured["n_clips"] == 3
+    assert measured["audio_seconds"] == pytest.approx(0.5 + 1.5 + 2.5)
+    assert cost["real_time_factor"] == pytest.approx(
+        measured["seconds"] / measured["audio_seconds"]
+    )
+    assert 0 < cost["real_time_factor"] < 5
+    state = Checkpoint.read(model_file).state
+    assert 0 < cost["n_parameters"] == cost["n_trained_parameters"]
+    assert cost["n_parameters"] <= sum(tensor.numel() for tensor in state.values())
+    json.dumps(cost)

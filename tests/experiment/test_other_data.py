@@ -1,0 +1,137 @@
+"""A finished run on other data: answers, labels that one side lacks, what was learnt from."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import polars as pl
+import pytest
+import sklearn.metrics
+
+from koser.data.corpora.folder import prepare
+from koser.data.manifest import Manifest
+from koser.data.splits import Split
+from koser.errors import AudioError, LabelError, RunError
+from koser.experiment.other_data import EvaluateRequest, evaluate_run
+from koser.experiment.request import TrainRequest
+from koser.experiment.run import run_experiment
+from koser.inference.recognizer import load_recognizer
+from koser.reporting.comparison import compare_runs
+from koser.reporting.language import load_phrases
+from koser.reporting.sections.trust import checks
+
+QUICK = ("train.epochs=2", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
+
+
+@pytest.fixture
+def manifest(tone_corpus, tmp_path):
+    made = prepare(tone_corpus(n_speakers=4, n_each=1), speaker_pattern=r"(s\d)_")
+    made.write(tmp_path / "m.parquet")
+    return made
+
+
+@pytest.fixture
+def run(manifest, tmp_path):
+    request = TrainRequest("mfcc", "speaker", manifest=tmp_path / "m.parquet", overrides=QUICK)
+    run_experiment(request.resolve(), tmp_path / "run", store_root=tmp_path / "store")
+    return tmp_path / "run"
+
+
+def elsewhere(manifest, path, labels=None):
+    """The same sound as another corpus, with labels renamed."""
+    names = labels or {}
+    table = manifest.table.with_columns(
+        pl.col("label").replace(names), pl.lit("elsewhere").alias("corpus")
+    )
+    kept = tuple(dict.fromkeys(names.get(label, label) for label in manifest.labels))
+    changed = Manifest(table, replace(manifest.provenance, labels=kept)).validate()
+    changed.write(path)
+    return path
+
+
+def test_answers_are_the_recognizers_and_scores_are_scikit_learns(run, manifest, tmp_path):
+    other = elsewhere(manifest, tmp_path / "o.parquet")
+    metrics = evaluate_run(EvaluateRequest(run, other), tmp_path / "out")
+    table = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    recognizer = load_recognizer(run)
+    for row in table.head(4).iter_rows(named=True):
+        expected = recognizer.predict_file(row["path"]).probabilities
+        for label, probability in expected.items():
+            assert row[f"p_{label}"] == pytest.approx(probability, abs=1e-5)
+    assert metrics["n"] == table.height == len(manifest)
+    assert metrics["uar"] == pytest.approx(
+        sklearn.metrics.balanced_accuracy_score(table["label"], table["predicted"])
+    )
+    assert metrics["protocol"]["protocol"] == "other_data"
+    assert (tmp_path / "out" / "report.html").is_file()
+    # Two runs on the same other data may be compared.
+    evaluate_run(EvaluateRequest(run, other, restrict=True), tmp_path / "again")
+    comparison = compare_runs([tmp_path / "out", tmp_path / "again"])
+    assert comparison.rows[1].against_baseline.differences["accuracy"].value == 0
+
+
+def test_labels_that_the_run_lacks_are_left_out_and_counted(run, manifest, tmp_path):
+    other = elsewhere(manifest, tmp_path / "o.parquet", {"sadness": "calm"})
+    metrics = evaluate_run(EvaluateRequest(run, other), tmp_path / "out")
+    n_calm = (manifest.table["label"] == "sadness").sum()
+    assert metrics["n"] == len(manifest) - n_calm
+    assert f"{n_calm} of {len(manifest)} utterances carry labels that the run lacks" in " ".join(
+        metrics["protocol"]["notes"]
+    )
+    assert metrics["labels"] == list(manifest.labels)
+    assert metrics["labels_absent"] == ["sadness"]
+    card = json.loads((tmp_path / "out" / "data.json").read_text(encoding="utf-8"))
+    assert card["n_rows_in"] == card["n_utterances"] + sum(card["left_out"].values())
+    assert card["left_out"] == {"a label that the run lacks": n_calm}
+
+
+def test_a_restricted_model_answers_only_labels_of_the_data(run, manifest, tmp_path):
+    other = elsewhere(manifest, tmp_path / "o.parquet", {"sadness": "calm"})
+    tables = []
+    for restrict in (False, True):
+        out = tmp_path / f"out{restrict}"
+        evaluate_run(EvaluateRequest(run, other, restrict=restrict), out)
+        tables.append(pl.read_parquet(out / "predictions.parquet"))
+    free, restricted = tables
+    assert (restricted["p_sadness"] == 0).all()
+    kept = free.select("p_angry", "p_neutral").to_numpy()
+    np.testing.assert_allclose(
+        restricted.select("p_angry", "p_neutral").to_numpy(),
+        kept / kept.sum(axis=1, keepdims=True),
+        atol=1e-9,
+    )
+
+
+def test_utterances_and_speakers_that_were_learnt_from_are_found(run, manifest, tmp_path):
+    metrics = evaluate_run(EvaluateRequest(run, tmp_path / "m.parquet"), tmp_path / "out")
+    split = Split.read(run / "split.parquet")
+    learnt = {*split.ids(0, "train"), *split.ids(0, "val")}
+    leaks = {leak["kind"]: leak for leak in metrics["leaks"]}
+    assert leaks["utterance"]["n_shared"] == len(learnt)
+    speakers = manifest.table.filter(pl.col("id").is_in(list(learnt)))["speaker"].n_unique()
+    assert leaks["speaker"]["n_shared"] == speakers
+    found = {each.status for each in checks(metrics, load_phrases("en")) if "learnt" in each.text}
+    assert "fail" in found
+    other = evaluate_run(
+        EvaluateRequest(run, elsewhere(manifest, tmp_path / "o.parquet")), tmp_path / "other"
+    )
+    assert {leak["kind"]: leak["n_shared"] for leak in other["leaks"]} == {
+        "utterance": 0, "speaker": None, "group": None, "script": None,
+    }  # fmt: skip
+
+
+def test_refusals(run, manifest, tmp_path):
+    foreign = elsewhere(manifest, tmp_path / "o.parquet", dict.fromkeys(manifest.labels, "calm"))
+    with pytest.raises(LabelError, match="None of the 12 utterances carries a label of the run"):
+        evaluate_run(EvaluateRequest(run, foreign), tmp_path / "out")
+    with pytest.raises(RunError, match="is not empty"):
+        evaluate_run(EvaluateRequest(run, tmp_path / "m.parquet"), run)
+    with pytest.raises(RunError, match=r"no run\.json"):
+        evaluate_run(EvaluateRequest(tmp_path, tmp_path / "m.parquet"), tmp_path / "out")
+    gone = manifest.table.with_columns(
+        pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("/no.wav")).otherwise("path").alias("path")
+    )
+    Manifest(gone, manifest.provenance).write(tmp_path / "gone.parquet")
+    with pytest.raises(AudioError, match=r"1 of 12 audio files cannot be read.*no\.wav"):
+        evaluate_run(EvaluateRequest(run, tmp_path / "gone.parquet"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
