@@ -51,24 +51,19 @@ def test_speech_is_found_in_every_clip(clips):
 
 @pytest.mark.parametrize(
     ("encoder", "variant"),
-    [
-        ("wav2vec2-base-random", "statistics"),
-        ("wav2vec2-base-random", "last layers"),
-        ("whisper-base-hf", "statistics"),
-        ("whisper-base-hf", "last layers"),
-    ],
+    [("wav2vec2-base-random", "last layers"), ("whisper-base-hf", "statistics")],
 )
 def test_full_size_encoders_are_inside_the_file(clips, encoder, variant, tmp_path, monkeypatch):
     folder = (MODELS / encoder).resolve()
     assert (folder / "config.json").is_file(), f"No model in '{folder}'."
     monkeypatch.setattr(export_module, "PROBE_SECONDS", (0.02, 3.0))
-    system = speech_system(variant, folder, window_seconds=20)
+    system = speech_system(variant, folder, window_seconds=15)
     system.to_checkpoint({}).write(tmp_path / "a.pth")
     made = export_model(tmp_path / "a.pth", tmp_path / "a.onnx")
     assert made.largest_difference < TOLERANCE
     exported = load_recognizer(tmp_path / "a.onnx")
-    long = np.concatenate(clips)[: 30 * SAMPLING_RATE]
-    for piece in (long[:320], clips[0], clips[150], long):
+    long = np.concatenate(clips)[: 24 * SAMPLING_RATE]  # two windows
+    for piece in (long[:320], clips[100], long):
         expected = system.predict_waveforms([piece])
         np.testing.assert_allclose(exported.predict_waveforms([piece]), expected, atol=TOLERANCE)
     small = export_model(tmp_path / "a.pth", tmp_path / "b.onnx", int8=True)
