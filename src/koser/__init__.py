@@ -13,10 +13,38 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
-    from koser.inference.prediction import Prediction
+    from koser.inference.prediction import Failure, Prediction
     from koser.inference.recognizer import Recognizer, load_recognizer
+    from koser.inference.segments import Segment, TimelineOptions
+    from koser.inference.stream import EmotionStream, StreamResult
+    from koser.inference.timeline import Timeline, make_timeline
 
-__all__ = ["Prediction", "Recognizer", "__version__", "load_recognizer"]
+__all__ = [
+    "EmotionStream",
+    "Failure",
+    "Prediction",
+    "Recognizer",
+    "Segment",
+    "StreamResult",
+    "Timeline",
+    "TimelineOptions",
+    "__version__",
+    "load_recognizer",
+    "make_timeline",
+]
+# Name -> the module of `koser.inference` that defines it.
+_HOMES = {
+    "EmotionStream": "stream",
+    "Failure": "prediction",
+    "Prediction": "prediction",
+    "Recognizer": "recognizer",
+    "Segment": "segments",
+    "StreamResult": "stream",
+    "Timeline": "timeline",
+    "TimelineOptions": "segments",
+    "load_recognizer": "recognizer",
+    "make_timeline": "timeline",
+}
 
 
 def __getattr__(name: str) -> object:
@@ -25,8 +53,8 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("koser")
-    if name in __all__:
-        from koser.inference import recognizer
+    if name in _HOMES:
+        from importlib import import_module
 
-        return getattr(recognizer, name)
+        return getattr(import_module(f"koser.inference.{_HOMES[name]}"), name)
     raise AttributeError(f"module 'koser' has no attribute '{name}'")

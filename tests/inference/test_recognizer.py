@@ -215,6 +215,7 @@ def test_the_names_of_the_package_are_loaded_when_they_are_used():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )
     assert output.stdout.strip()[0].isdigit()
+    assert all(getattr(koser, name) is not None for name in koser.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         koser.nonsense  # noqa: B018
 

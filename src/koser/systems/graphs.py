@@ -33,9 +33,9 @@ def write_graph(
     """Write a graph as ONNX: a waveform of any length in, calibrated probabilities out.
 
     torch has a newer exporter (``dynamo=True``). It cannot express attention over a number of
-    frames that the graph itself computes, and takes half a minute where this one takes one
-    second. This one records what happens to one waveform, so nothing in a graph may branch
-    on a length; whoever exports compares the result with the system (`inference.export`).
+    frames that the graph itself computes, and takes much longer. This one records what
+    happens to one waveform, so nothing in a graph may branch on a length; whoever exports
+    compares the result with the system (`inference.export`).
 
     Parameters
     ----------
@@ -48,8 +48,8 @@ def write_graph(
     input_name, output_name : str
         What the graph's input [shape=(n_samples,)] and output [shape=(n_labels,)] are called.
     """
-    # Long enough for several windows.
-    example = 0.1 * torch.randn(65 * SAMPLING_RATE, generator=torch.Generator().manual_seed(0))
+    # Two windows of the longest kind: of one, sizes of 1 might be taken for constants.
+    example = torch.randn(32 * SAMPLING_RATE, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings(), torch.inference_mode():
         warnings.simplefilter("ignore")  # that it is older, and of every branch it does not see
         torch.onnx.export(
