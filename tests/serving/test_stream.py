@@ -3,7 +3,9 @@
 import asyncio
 import base64
 import json
+import socket
 import time
+from contextlib import suppress
 from itertools import pairwise
 
 import numpy as np
@@ -218,9 +220,12 @@ def test_a_key_comes_as_a_header_or_as_a_subprotocol(serve):
 def test_a_client_that_vanishes_frees_its_place(serve, speech):
     with serve(max_streams=1) as server:
         for _ in range(5):
-            stream = open_stream(server)
-            stream.send(speech.tobytes()[:50_000])
-            stream.socket.close()
+            with (
+                suppress(OSError, websockets.ConnectionClosed),
+                open_stream(server) as stream,
+            ):
+                stream.send(speech.tobytes()[:50_000])
+                stream.socket.shutdown(socket.SHUT_RDWR)
             wait_until(lambda: server.service.n_streams == 0)
 
 
