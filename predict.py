@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from koser.cli import Format, predict, run_app
+from koser.cli import run_app
+from koser.cli_inference import Format, predict
 
 
 def main(

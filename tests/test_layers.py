@@ -21,7 +21,10 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment"},
-    {"terminal", "terminal_corpora", "cli", "cli_corpora", "cli_training", "__main__"},
+    {
+        *("terminal", "terminal_corpora", "cli", "cli_corpora", "cli_inference", "cli_training"),
+        "__main__",
+    },
 ]
 HEIGHT = {name: height for height, layer in enumerate(LAYERS) for name in layer}
 # A third party with one home (STYLE: each heavy one has exactly one).
@@ -31,12 +34,13 @@ HOMES = {
     "jinja2": {"reporting"},
     "soundfile": {"audio"},
     "soxr": {"audio"},
-    "typer": {"cli", "cli_corpora", "cli_training"},
+    "typer": {"cli", "cli_corpora", "cli_inference", "cli_training"},
     "rich": {"terminal", "terminal_corpora"},
     "transformers": {"features"},
     "peft": {"models"},
     "torch": {"features", "models", "training", "systems", "experiment"},
-    "onnxruntime": {"runtime"},
+    "onnxruntime": {"runtime", "inference"},  # where it runs models, and where it shrinks them
+    "onnx": {"inference"},
 }
 # Within a layer, these may use those.
 WITHIN = {
@@ -49,6 +53,7 @@ WITHIN = {
     ("cli", "cli_corpora"),
     ("cli", "terminal"),
     ("cli", "cli_training"),
+    ("cli", "cli_inference"),
     ("__main__", "cli"),
 }
 

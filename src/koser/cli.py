@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
-from enum import StrEnum
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from koser import cli_corpora, cli_training
+from koser import cli_corpora, cli_inference, cli_training
 from koser.cli_training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
 from koser.errors import one_line_errors
 
@@ -25,14 +24,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-
-
-class Format(StrEnum):
-    """How predictions are written."""
-
-    table = "table"
-    json = "json"
-    csv = "csv"
 
 
 ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
@@ -90,49 +81,8 @@ app.command()(cli_training.train)
 app.command()(cli_training.extract)
 
 
-@app.command()
-def predict(
-    model: Annotated[Path, typer.Argument(help="Run folder, or a .pth from one.")],
-    paths: Annotated[
-        list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
-    ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
-    encoder: Annotated[
-        str | None,
-        typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
-    ] = None,
-    format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
-    out: Annotated[Path | None, typer.Option(help="File to write to instead of printing.")] = None,
-) -> None:
-    """Recognise emotions in files or folders, with all probabilities."""
-    from koser.inference.output import find_clips, iter_lines, text_file
-    from koser.inference.prediction import Failure
-    from koser.inference.recognizer import load_recognizer
-
-    clips = find_clips(paths or [], manifest)
-    recognizer = load_recognizer(model) if not encoder else load_recognizer(model, encoder=encoder)
-    n_failed = 0
-
-    def results() -> Iterator[Any]:
-        nonlocal n_failed
-        for result in recognizer.iter_clips(clips):
-            if isinstance(result, Failure):
-                n_failed += 1
-                typer.echo(f"Error: {result.error}", err=True)
-            yield result
-
-    lines = iter_lines(results(), format.value, recognizer.labels)
-    if out is None:
-        for line in lines:
-            typer.echo(line)
-    else:
-        with text_file(out) as file:
-            file.writelines(f"{line}\n" for line in lines)
-    if n_failed:
-        typer.echo(f"{n_failed} of {len(clips)} could not be recognised.", err=True)
-        raise typer.Exit(1)
-
-
+app.command()(cli_inference.predict)
+app.command()(cli_inference.export)
 app.command()(cli_training.demo)
 
 

@@ -39,8 +39,6 @@ def open_session(model: Path | bytes, *, name: str, n_threads: int = 1) -> Any:
     options.intra_op_num_threads = n_threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors: its warnings are about its own optimisations
-    # An arena keeps the memory of the longest sound there ever was.
-    options.enable_cpu_mem_arena = False
     try:
         return onnxruntime.InferenceSession(
             model if isinstance(model, bytes) else str(model),
@@ -58,3 +56,20 @@ def open_session(model: Path | bytes, *, name: str, n_threads: int = 1) -> Any:
             f"'{name}' is no ONNX model that onnxruntime {onnxruntime.__version__} can run "
             f"({str(error).strip().splitlines()[0]}). Export it again with koser export."
         ) from error
+
+
+def shrinking_options() -> Any:
+    """Options of one `run` that gives back what memory it took beyond the usual.
+
+    The runtime keeps the memory of its largest run for the next ones. That is quick, and
+    leaves no holes; it would also keep that of one very long sound for good.
+
+    Returns
+    -------
+    onnxruntime.RunOptions
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
+    return options

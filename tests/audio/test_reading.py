@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koser.audio import reading
-from koser.audio.reading import SAMPLING_RATE, load, probe
+from koser.audio.reading import SAMPLING_RATE, iter_blocks, load, probe
 from koser.errors import AudioError
 
 LOSSLESS = [
@@ -270,6 +270,29 @@ def test_every_length_rate_and_channel_count_obeys_the_length_law(
 ):
     path = write(tmp_path / "a.wav", np.zeros((n_samples, n_channels)), rate, "WAV", "PCM_16")
     assert len(load(path)) == math.ceil(n_samples * SAMPLING_RATE / rate)
+
+
+@pytest.mark.parametrize("sampling_rate", [16_000, 44_100])
+@pytest.mark.parametrize("seconds", [0.0001, 0.013, 0.5, 100.0])
+def test_blocks_joined_are_the_whole(tmp_path, sampling_rate, seconds):
+    rng = np.random.default_rng(0)
+    stereo = rng.uniform(-0.5, 0.5, size=(70_001 if seconds > 0.001 else 2_001, 2))
+    soundfile.write(tmp_path / "a.wav", stereo, sampling_rate, subtype="FLOAT")
+    blocks = list(iter_blocks(tmp_path / "a.wav", seconds=seconds))
+    np.testing.assert_array_equal(np.concatenate(blocks), load(tmp_path / "a.wav"))
+    length = max(1, round(seconds * 16_000))
+    assert {len(block) for block in blocks[:-1]} <= {length}
+    assert 0 < len(blocks[-1]) <= length
+
+
+def test_a_fault_shows_when_its_block_is_reached(tmp_path):
+    samples = np.zeros(48_000, np.float32)
+    samples[40_000] = np.nan
+    soundfile.write(tmp_path / "a.wav", samples, 16_000, subtype="FLOAT")
+    blocks = iter_blocks(tmp_path / "a.wav", seconds=0.25)
+    assert len(next(blocks)) == 4_000
+    with pytest.raises(AudioError, match=r"holds nan at 2\.5"):
+        list(blocks)
 
 
 @pytest.mark.parametrize("rate", [16_000, 48_000])

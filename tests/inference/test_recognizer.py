@@ -1,18 +1,21 @@
+import io
 import subprocess
 import sys
 from itertools import chain
 
 import numpy as np
+import polars as pl
 import pytest
 import soundfile
 
 import koser
+from fixtures.recognizers import LoudnessModel, mfcc_checkpoint, speech
 from koser.audio.reading import Clip, load
 from koser.config import resolve_config
-from koser.errors import AudioError, CheckpointError, ConfigError
-from koser.inference.output import find_clips, iter_lines
+from koser.errors import AudioError, CheckpointError, ConfigError, LabelError
+from koser.inference.output import find_clips, iter_lines, write_parquet
 from koser.inference.prediction import Failure, Prediction
-from koser.inference.recognizer import load_recognizer
+from koser.inference.recognizer import Recognizer, load_recognizer
 from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ("angry", "neutral", "calm")
@@ -214,3 +217,74 @@ def test_the_names_of_the_package_are_loaded_when_they_are_used():
     assert output.stdout.strip()[0].isdigit()
     with pytest.raises(AttributeError, match="no attribute 'nonsense'"):
         koser.nonsense  # noqa: B018
+
+
+def test_probabilities_are_calibrated_by_the_checkpoints_temperature(tmp_path, files):
+    probabilities = {}
+    for temperature in (1.0, 2.5):
+        mfcc_checkpoint(temperature=temperature).write(tmp_path / "a.pth")
+        prediction = load_recognizer(tmp_path / "a.pth").predict_file(files[0])
+        probabilities[temperature] = np.array(list(prediction.probabilities.values()))
+    logits = np.log(probabilities[1.0])
+    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum()
+    np.testing.assert_allclose(probabilities[2.5], expected, atol=1e-6)
+    assert np.abs(probabilities[2.5] - probabilities[1.0]).max() > 0.01
+
+
+def test_below_the_threshold_it_abstains_and_says_what_it_would_have_said():
+    sounds = [speech(2, seed=seed) for seed in range(20)]
+    sure = Recognizer(LoudnessModel())
+    unsure = sure.configured(threshold=0.5)
+    answers = [(sure.predict_array(x, 16_000), unsure.predict_array(x, 16_000)) for x in sounds]
+    assert {other.label is None for _, other in answers} == {True, False}
+    for one, other in answers:
+        assert one.label == one.best == other.best
+        assert one.probabilities == other.probabilities
+        assert other.label == (one.label if one.confidence >= 0.5 else None)
+        assert (one.threshold, other.threshold) == (0.0, 0.5)
+
+
+def test_a_subset_of_labels_is_brought_to_one_and_says_so():
+    sound = speech(2)
+    whole = Recognizer(LoudnessModel()).predict_array(sound, 16_000)
+    subset = Recognizer(LoudnessModel(), labels=["calm", "angry"])
+    assert subset.labels == ("angry", "calm")  # the model's order
+    part = subset.predict_array(sound, 16_000)
+    share = whole.probabilities["angry"] + whole.probabilities["calm"]
+    assert (part.share, whole.share) == (pytest.approx(share), 1.0)
+    for label in subset.labels:
+        assert part.probabilities[label] == pytest.approx(whole.probabilities[label] / share)
+
+
+def test_a_subset_that_the_model_rules_out_is_even():
+    class Certain(LoudnessModel):
+        def predict_waveforms(self, waveforms):
+            return np.tile([0.0, 1.0, 0.0], (len(waveforms), 1))
+
+    prediction = Recognizer(Certain(), labels=["angry", "calm"]).predict_array(speech(1), 16_000)
+    assert prediction.probabilities == {"angry": 0.5, "calm": 0.5}
+    assert prediction.share == 0.0
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"labels": ["angry", "joy"]}, LabelError, "does not know 'joy'. It knows: angry, neutral"),
+        ({"labels": ["angry"]}, ConfigError, "give two or more"),
+        ({"labels": ["angry", "angry", "calm"]}, ConfigError, "each once"),
+        ({"threshold": 1.5}, ConfigError, "between 0 and 1"),
+        ({"threshold": float("nan")}, ConfigError, "between 0 and 1"),
+    ],
+)
+def test_impossible_choices_are_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        Recognizer(LoudnessModel(), **options)
+
+
+def test_a_parquet_table_has_the_columns_of_the_csv(tmp_path):
+    write_parquet(results_for_output(), ("angry", "neutral"), tmp_path / "a.parquet")
+    table = pl.read_parquet(tmp_path / "a.parquet")
+    lines = iter_lines(results_for_output(), "csv", ("angry", "neutral"))
+    expected = pl.read_csv(io.StringIO("\n".join(lines)), schema=table.schema)
+    assert table.equals(expected)
+    assert table["angry"].to_list() == [0.7, None, 0.4]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from pydantic import Field, model_validator
@@ -64,6 +64,18 @@ class Extent:
     start: int
     end: int
     is_closed: bool
+
+
+class FrameScorer(Protocol):
+    """Speech scores of a waveform that arrives in pieces."""
+
+    def feed(self, samples: np.ndarray) -> np.ndarray:
+        """Take the next samples; return the scores of the frames that they complete."""
+        ...
+
+    def finish(self) -> np.ndarray:
+        """Score of the last frame, if one was begun."""
+        ...
 
 
 class SpeechFrames:
@@ -134,11 +146,13 @@ class SpeechRegions:
     ----------
     options : ActivityOptions
         What counts as speech.
+    frames : FrameScorer, optional
+        What scores frames; Silero's detector by default.
     """
 
-    def __init__(self, options: ActivityOptions) -> None:
+    def __init__(self, options: ActivityOptions, frames: FrameScorer | None = None) -> None:
         self._is_off = options.kind == "off"
-        self._frames = None if self._is_off else SpeechFrames()
+        self._frames = None if self._is_off else frames or SpeechFrames()
         self._onset = options.threshold
         self._offset = max(options.threshold - _HYSTERESIS, options.threshold / 2)
         self._hangover = _samples(options.hangover)

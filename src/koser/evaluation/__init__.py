@@ -1,6 +1,7 @@
 """How good predictions are: metrics, calibration and intervals. NumPy only."""
 
 from koser.evaluation.calibration import expected_calibration_error, negative_log_likelihood
+from koser.evaluation.diarization import DiarizationError, emotion_diarization_error
 from koser.evaluation.folds import (
     FoldScore,
     FoldSummary,
@@ -19,6 +20,7 @@ from koser.evaluation.metrics import (
 from koser.evaluation.scoring import Evaluation, Score, evaluate, majority_accuracy
 
 __all__ = [
+    "DiarizationError",
     "Evaluation",
     "FoldScore",
     "FoldSummary",
@@ -28,6 +30,7 @@ __all__ = [
     "Side",
     "accuracy",
     "confusion_matrix",
+    "emotion_diarization_error",
     "evaluate",
     "evaluate_gap",
     "expected_calibration_error",

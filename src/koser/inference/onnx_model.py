@@ -13,7 +13,7 @@ import numpy as np
 from koser.audio.reading import SAMPLING_RATE
 from koser.engines.local import available_cores
 from koser.errors import CheckpointError
-from koser.runtime import open_session
+from koser.runtime import open_session, shrinking_options
 
 # The graph's one input [shape=(n_samples,)] and one output [shape=(n_labels,)], and the key of
 # its metadata that holds everything else, as JSON.
@@ -21,6 +21,8 @@ INPUT_NAME = "waveform"
 OUTPUT_NAME = "probabilities"
 METADATA_KEY = "koser"
 FORMAT = "koser-onnx-1"
+# Seconds from which on the memory of a run is given back after it.
+_LONG = 30
 
 
 class OnnxModel:
@@ -44,6 +46,7 @@ class OnnxModel:
 
     def __init__(self, path: Path) -> None:
         self._session = open_session(path, name=str(path))
+        self._shrinking = shrinking_options()
         metadata = _read_metadata(self._session, path)
         self.labels: tuple[str, ...] = tuple(metadata["labels"])
         self.origin: dict[str, object] = metadata["origin"]
@@ -61,7 +64,8 @@ class OnnxModel:
 
     def _run(self, waveform: np.ndarray) -> np.ndarray:
         inputs = {INPUT_NAME: np.ascontiguousarray(waveform, np.float32)}
-        row: np.ndarray = self._session.run([OUTPUT_NAME], inputs)[0]
+        options = self._shrinking if len(waveform) > _LONG * SAMPLING_RATE else None
+        row: np.ndarray = self._session.run([OUTPUT_NAME], inputs, options)[0]
         # float32 sums to 1 but for its last digits.
         probabilities: np.ndarray = row.astype(np.float64) / row.sum(dtype=np.float64)
         return probabilities

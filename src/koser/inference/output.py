@@ -12,11 +12,14 @@ from typing import TextIO
 
 from koser.audio.listing import audio_files
 from koser.audio.reading import Clip
-from koser.data.manifest import Manifest
 from koser.errors import ConfigError
-from koser.features.extraction import clips_of
 from koser.files import replacing
 from koser.inference.prediction import Failure, Prediction
+from koser.inference.writers import UNSURE
+
+# Of lines of text, and those that only a file can hold.
+LINE_FORMATS = ("table", "json", "csv")
+FORMATS = (*LINE_FORMATS, "parquet")
 
 
 def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
@@ -37,6 +40,10 @@ def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
         else:
             clips.append(Clip(str(path)))
     if manifest is not None:
+        # Here and not above: whoever gives a file does not wait for polars.
+        from koser.data.manifest import Manifest
+        from koser.features.extraction import clips_of
+
         clips += clips_of(Manifest.read(manifest).table)
     if not clips:
         raise ConfigError("Nothing to recognise. Give files, folders or --manifest M.parquet.")
@@ -59,10 +66,32 @@ def iter_lines(
     labels : Sequence[str]
         The recognizer's labels.
     """
-    formats = {"table": _table_lines, "json": _json_lines, "csv": _csv_lines}
-    if format not in formats:
-        raise ConfigError(f"No format '{format}'. Formats: {', '.join(formats)}.")
-    yield from formats[format](results, labels)
+    if format not in LINE_FORMATS:
+        raise ConfigError(f"No format '{format}'. Formats: {', '.join(LINE_FORMATS)}.")
+    lines = {"table": _table_lines, "json": _json_lines, "csv": _csv_lines}
+    yield from lines[format](results, labels)
+
+
+def write_parquet(
+    results: Iterable[Prediction | Failure], labels: Sequence[str], path: Path
+) -> None:
+    """Write results as a table with the columns of ``csv``, failures included.
+
+    Raises
+    ------
+    ConfigError
+        If `path` cannot be written.
+    """
+    import polars as pl
+
+    rows = [_cells(result, labels) for result in results]
+    numbers = ("start", "duration", "confidence", *labels)
+    schema = {name: pl.Float64 if name in numbers else pl.String for name in _column_names(labels)}
+    try:
+        with replacing(path) as partial:
+            pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)
+    except OSError as error:
+        raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 
 
 @contextmanager
@@ -76,13 +105,14 @@ def text_file(path: Path) -> Iterator[TextIO]:
 
 
 def _table_lines(results: Iterable[Prediction | Failure], labels: Sequence[str]) -> Iterator[str]:
-    width = max(len(label) for label in labels)
+    width = max(len(label) for label in (*labels, UNSURE))
     yield "  ".join([f"{'label':<{width}}", *(f"{label:>9.9}" for label in labels), "file"])
     for result in results:
         if isinstance(result, Prediction):
             shares = (f"{result.probabilities[label]:9.3f}" for label in labels)
             where = "" if result.start is None else f" from {result.start:.2f} s"
-            yield "  ".join([f"{result.label:<{width}}", *shares, f"{result.path}{where}"])
+            name = UNSURE if result.label is None else result.label
+            yield "  ".join([f"{name:<{width}}", *shares, f"{result.path}{where}"])
 
 
 def _json_lines(results: Iterable[Prediction | Failure], _labels: Sequence[str]) -> Iterator[str]:
@@ -92,35 +122,29 @@ def _json_lines(results: Iterable[Prediction | Failure], _labels: Sequence[str])
     for result in results:
         if before is not None:
             yield f"  {before},"
-        before = json.dumps(_as_json(result), ensure_ascii=False)
+        before = json.dumps(result.to_dict(), ensure_ascii=False)
     if before is not None:
         yield f"  {before}"
     yield "]"
 
 
-def _as_json(result: Prediction | Failure) -> dict[str, object]:
-    if isinstance(result, Failure):
-        return {"path": result.path, "error": result.error}
-    return {
-        "path": result.path,
-        "start": result.start,
-        "duration": result.duration,
-        "label": result.label,
-        "confidence": result.confidence,
-        "probabilities": dict(result.probabilities),
-    }
-
-
 def _csv_lines(results: Iterable[Prediction | Failure], labels: Sequence[str]) -> Iterator[str]:
-    yield _csv_line(["path", "start", "duration", "label", "confidence", *labels, "error"])
+    yield _csv_line(_column_names(labels))
     for result in results:
-        if isinstance(result, Failure):
-            yield _csv_line([result.path, *[""] * (len(labels) + 4), result.error])
-        else:
-            shares = [result.probabilities[label] for label in labels]
-            start = "" if result.start is None else result.start
-            cells = [result.path, start, result.duration, result.label, result.confidence]
-            yield _csv_line([*cells, *shares, ""])
+        yield _csv_line(["" if cell is None else cell for cell in _cells(result, labels)])
+
+
+def _column_names(labels: Sequence[str]) -> list[str]:
+    return ["path", "start", "duration", "label", "confidence", *labels, "error"]
+
+
+def _cells(result: Prediction | Failure, labels: Sequence[str]) -> list[object]:
+    """One result in the order of `_column_names`; None for what it does not have."""
+    if isinstance(result, Failure):
+        return [result.path, *[None] * (len(labels) + 4), result.error]
+    shares = [result.probabilities[label] for label in labels]
+    cells = [result.path, result.start, result.duration, result.label, result.confidence]
+    return [*cells, *shares, None]
 
 
 def _csv_line(cells: Sequence[object]) -> str:

@@ -13,6 +13,9 @@ from koser.inference.recognizer import Recognizer
 from koser.inference.segments import Segment, TimelineOptions
 from koser.inference.tracking import EmotionTracker, Found
 
+# Read at a time: its windows are recognised together.
+_BLOCK_SECONDS = 10.0
+
 
 @dataclass(frozen=True)
 class Timeline:
@@ -80,7 +83,9 @@ def make_timeline(
     """
     tracker = EmotionTracker(recognizer, options or TimelineOptions())
     is_file = isinstance(source, (str, Path))
-    blocks = iter_blocks(source) if isinstance(source, (str, Path)) else source
+    blocks = (
+        iter_blocks(source, seconds=_BLOCK_SECONDS) if isinstance(source, (str, Path)) else source
+    )
     cells: list[Segment] = []
     segments: list[Segment] = []
     speech: list[tuple[float, float]] = []

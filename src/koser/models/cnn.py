@@ -243,10 +243,9 @@ def mean_and_deviation(hidden: torch.Tensor, is_real: torch.Tensor) -> torch.Ten
 
 def halve_frames(hidden: torch.Tensor, is_real: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Mean of neighbouring frames, over the real ones of each pair."""
-    if hidden.shape[-1] % 2:
-        hidden, is_real = functional.pad(hidden, (0, 1)), functional.pad(is_real, (0, 1))
-    n_real = is_real[:, ::2] + is_real[:, 1::2]
-    pairs = hidden[..., ::2] + hidden[..., 1::2]  # padded frames are zero
+    # An odd last frame is paired with padding: always added, as a graph has no branches.
+    n_real = is_real[:, ::2] + functional.pad(is_real, (0, 1))[:, 1::2]
+    pairs = hidden[..., ::2] + functional.pad(hidden, (0, 1))[..., 1::2]  # padded frames are zero
     return pairs / _as_factor(n_real.clamp_min(1.0), hidden.dim()), (n_real > 0).float()
 
 

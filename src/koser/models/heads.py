@@ -172,7 +172,7 @@ class FramePooling(nn.Module):
     def __init__(self, width: int, kind: str) -> None:
         super().__init__()
         self.n_outputs = 2 * width if kind == "mean+std" else width
-        self._kind = kind
+        self._width, self._kind = width, kind
         self.score = (
             nn.Sequential(
                 nn.Linear(width, _ATTENTION_SIZE), nn.Tanh(), nn.Linear(_ATTENTION_SIZE, 1)
@@ -186,7 +186,7 @@ class FramePooling(nn.Module):
         is_real = frame_mask(n_frames, frames.shape[1])[:, :, None]
         if self.score is not None:
             # Some encoders' states are in the hundreds, where the score would saturate.
-            scores = self.score(functional.layer_norm(frames, frames.shape[2:]))
+            scores = self.score(functional.layer_norm(frames, (self._width,)))
             scores = scores.masked_fill(~is_real, float("-inf"))
             pooled: torch.Tensor = (frames.masked_fill(~is_real, 0.0) * scores.softmax(1)).sum(1)
             return pooled

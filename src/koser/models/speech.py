@@ -185,10 +185,10 @@ class FineTunedEncoder(nn.Module):
         self.final_norm = None if self._is_whole else encoder.final_norm
         self._set_trained(encoder)
         states = trained_states(head, tune, encoder.n_layers)
-        self._states = [state - self.first for state in states]
+        self.states = [state - self.first for state in states]  # counted from `first`
         self.pooling = FramePooling(encoder.width, head.pooling)
         n_values = self.pooling.n_outputs
-        self.classifier = StateClassifier(len(self._states), n_values, n_labels, head)
+        self.classifier = StateClassifier(len(self.states), n_values, n_labels, head)
 
     @property
     def encoder(self) -> SpeechEncoder:
@@ -226,7 +226,7 @@ class FineTunedEncoder(nn.Module):
             hidden, n_frames = sound.transpose(1, 2), lengths
         states = [hidden, *self.encoder.run(hidden, n_frames, self.first)]
         pooled = []
-        for index in self._states:
+        for index in self.states:
             joined, n_joined = join_windows(states[index].float(), n_frames, owners)
             pooled.append(self.pooling(joined, n_joined))
         return torch.stack(pooled, 1)

@@ -22,6 +22,7 @@ from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
+from koser.systems.graphs import MfccGraph
 from koser.systems.system import Part, System, target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
 from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
@@ -146,6 +147,10 @@ class MfccSystem(System):
             logits = compute_logits(self._network, inputs, self.config.train.precision)
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
+
+    def to_graph(self) -> torch.nn.Module:
+        """From waveform to logits in operations that ONNX has."""
+        return MfccGraph(self.config.mfcc, self._network).eval()
 
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
         """The trained system as a checkpoint."""

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
+import torch
 
 from koser.config import Config
 from koser.data.manifest import Manifest
+from koser.errors import ConfigError
 from koser.features.extraction import Progress
 from koser.models.checkpoint import Checkpoint
 from koser.training.loop import Fit, OnEpoch
@@ -110,6 +112,24 @@ class System(ABC):
     @abstractmethod
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+
+    def to_graph(self) -> torch.nn.Module:
+        """The trained system as one computation that ONNX can express.
+
+        Returns
+        -------
+        torch.nn.Module
+            Maps a waveform (16 kHz mono) [shape=(n_samples,)] to logits [shape=(1, n_labels)].
+
+        Raises
+        ------
+        ConfigError
+            If the system needs more than a waveform, or has parts that ONNX lacks.
+        """
+        raise ConfigError(
+            f"A model of '{self.name}' cannot be exported to one ONNX file: it needs more than "
+            f"the waveform."
+        )
 
     @abstractmethod
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -27,6 +27,7 @@ from koser.features.speech.loading import LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, load_trained_state
 from koser.models.heads import HeadOptions
 from koser.models.speech import FramesHead, StatisticsHead
+from koser.systems.graphs import FramesGraph, StatisticsGraph
 from koser.systems.speech import (
     HeadTrain,
     SpeechConfig,
@@ -135,6 +136,16 @@ class Wav2Vec2System(SpeechSystem):
             logits = compute_logits(network, inputs, self.config.train.precision)
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
+
+    def to_graph(self) -> torch.nn.Module:
+        """From waveform to logits in operations that ONNX has."""
+        loaded, head = self._load(self.config.encoder), self._trained().cpu()
+        encoder, seconds = loaded.encoder.cpu().exportable(), self.config.encoder.window_seconds
+        keep = torch.float16 if self.config.keep == "float16" else torch.float32
+        if isinstance(head, FramesHead):
+            states = self.config.head.states(encoder.n_layers)
+            return FramesGraph(encoder, head, seconds, keep, states).eval()
+        return StatisticsGraph(encoder, cast(StatisticsHead, head), seconds, keep).eval()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2System:

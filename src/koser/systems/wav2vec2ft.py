@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -43,6 +43,7 @@ from koser.models.speech import (
     average_with,
     trained_states,
 )
+from koser.systems.graphs import FineTunedGraph
 from koser.systems.memory import check_memory
 from koser.systems.speech import (
     HeadTrain,
@@ -250,6 +251,13 @@ class Wav2Vec2FtSystem(SpeechSystem):
             logits = compute_logits(network, pad_windows(arrays), self.config.train.precision)
         result: np.ndarray = logits.double().softmax(1).cpu().numpy()
         return result
+
+    def to_graph(self) -> torch.nn.Module:
+        """From waveform to logits in operations that ONNX has."""
+        self._load(self.config.encoder).encoder.cpu()
+        network = cast(FineTunedEncoder, self._trained().cpu())
+        keep = torch.float16 if self.config.keep == "float16" else torch.float32
+        return FineTunedGraph(network, self.config.encoder.window_seconds, keep).eval()
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2FtSystem:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from koser.features.speech.encoder import SpeechEncoder, frame_mask
+from koser.features.speech.encoder import SpeechEncoder, frame_mask, larger
 
 
 class ConvolutionalEncoder(SpeechEncoder):
@@ -81,33 +81,35 @@ class ConvolutionalEncoder(SpeechEncoder):
             size = (size - 1) * stride + kernel
         return size
 
-    def embed(
-        self, waveforms: torch.Tensor, n_samples: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def embed_windows(
+        self, waveforms: torch.Tensor, n_samples: torch.Tensor | None
+    ) -> torch.Tensor:
         """State 0 of windows side by side; see `SpeechEncoder.embed`."""
-        n_frames = self.count_frames(n_samples)
         if self._normalize:
             waveforms = _standardize(waveforms, n_samples)
         # A click shorter than one frame is heard with silence after it.
-        waveforms = functional.pad(
-            waveforms, (0, max(self.receptive_field - waveforms.shape[1], 0))
-        )
-        hidden = self._convolve(waveforms, n_samples.clamp_min(self.receptive_field))
+        n_missing = larger(self.receptive_field - waveforms.shape[1], 0)
+        waveforms = functional.pad(waveforms, (0, n_missing))
+        n_heard = None if n_samples is None else n_samples.clamp_min(self.receptive_field)
+        hidden = self._convolve(waveforms, n_heard)
         hidden = self.projection(hidden.transpose(1, 2))
         hidden = hidden[0] if isinstance(hidden, tuple) else hidden
-        is_real = frame_mask(n_frames, hidden.shape[1])[:, :, None]
-        # Where the sound has ended, a convolution must see what it sees at the end of a
-        # window that is alone: zeros.
-        hidden = hidden * is_real
+        is_real = None
+        if n_samples is not None:
+            is_real = frame_mask(self.count_frames(n_samples), hidden.shape[1])[:, :, None]
+            # Where the sound has ended, a convolution must see what it sees at the end of a
+            # window that is alone: zeros.
+            hidden = hidden * is_real
         hidden = hidden + self._position(hidden, is_real)
-        if self.embedding_norm is not None:
-            hidden = self.embedding_norm(hidden)
-        return hidden, n_frames
+        result: torch.Tensor = hidden
+        return result if self.embedding_norm is None else self.embedding_norm(result)
 
-    def _convolve(self, waveforms: torch.Tensor, n_samples: torch.Tensor) -> torch.Tensor:
+    def _convolve(self, waveforms: torch.Tensor, n_samples: torch.Tensor | None) -> torch.Tensor:
         hidden = waveforms[:, None]
         for index, layer in enumerate(self.convolutions):
-            if isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
+            if n_samples is None:
+                hidden = layer(hidden)
+            elif isinstance(getattr(layer, "layer_norm", None), nn.GroupNorm):
                 kernel, stride = self._geometry[index]
                 n_samples = torch.div(n_samples - kernel, stride, rounding_mode="floor") + 1
                 hidden = _over_real_frames(layer, hidden, n_samples)
@@ -115,20 +117,21 @@ class ConvolutionalEncoder(SpeechEncoder):
                 hidden = layer(hidden)
         return hidden
 
-    def _position(self, hidden: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:
+    def _position(self, hidden: torch.Tensor, is_real: torch.Tensor | None) -> torch.Tensor:
         # data2vec stacks several convolutions; each must see zeros after the end.
+        keep = 1.0 if is_real is None else is_real.transpose(1, 2)
         convolutions = getattr(self.positions, "layers", None)
         if convolutions is not None:
             positions = hidden.transpose(1, 2)
             for convolution in convolutions:
-                positions = convolution(positions) * is_real.transpose(1, 2)
+                positions = convolution(positions) * keep
             return positions.transpose(1, 2)
         norm = getattr(self.positions, "batch_norm", None)
         if norm is None:
             result: torch.Tensor = self.positions(hidden)
             return result
         # Batch normalisation (some HuBERTs) makes something of the zeros.
-        positions = norm(hidden.transpose(1, 2)) * is_real.transpose(1, 2)
+        positions = norm(hidden.transpose(1, 2)) * keep
         positions = self.positions.padding(self.positions.conv(positions))
         result = self.positions.activation(positions).transpose(1, 2)
         return result
@@ -160,8 +163,11 @@ class WavLmEncoder(ConvolutionalEncoder):
         return result
 
 
-def _standardize(waveforms: torch.Tensor, n_samples: torch.Tensor) -> torch.Tensor:
+def _standardize(waveforms: torch.Tensor, n_samples: torch.Tensor | None) -> torch.Tensor:
     """Zero mean and unit variance over each window's own samples, as the models were trained."""
+    if n_samples is None:
+        centred = waveforms - waveforms.mean(1, keepdim=True)
+        return centred / torch.sqrt(centred.square().mean(1, keepdim=True) + 1e-7)
     is_real = frame_mask(n_samples, waveforms.shape[1])
     n = n_samples[:, None]
     mean = waveforms.sum(1, keepdim=True) / n

@@ -7,12 +7,15 @@ architectures, and pads Whisper to 30 s.
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.utils import parametrize
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.features.speech.windows import split_windows
@@ -53,7 +56,6 @@ class SpeechEncoder(nn.Module, ABC):
     def count_frames(self, n_samples: torch.Tensor) -> torch.Tensor:
         """Real frames of windows of `n_samples` each [both shape=(n_windows,)]."""
 
-    @abstractmethod
     def embed(
         self, waveforms: torch.Tensor, n_samples: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -73,9 +75,29 @@ class SpeechEncoder(nn.Module, ABC):
         n_frames : torch.Tensor [shape=(n_windows,)]
             Real frames of each.
         """
+        return self.embed_windows(waveforms, n_samples), self.count_frames(n_samples)
+
+    @abstractmethod
+    def embed_windows(
+        self, waveforms: torch.Tensor, n_samples: torch.Tensor | None
+    ) -> torch.Tensor:
+        """State 0 as `embed` gives it; `n_samples` is None where no window is padded."""
+
+    def exportable(self) -> Self:
+        """A copy, in evaluation mode, made of operations that ONNX has."""
+        copied = copy.deepcopy(self).eval()
+        for parent in list(copied.modules()):
+            for name, module in list(parent.named_children()):
+                if isinstance(module, nn.Conv1d) and parametrize.is_parametrized(module):
+                    setattr(parent, name, _without_parametrization(module))
+        return copied
 
     def run(
-        self, hidden: torch.Tensor, n_frames: torch.Tensor, first: int = 0, last: int | None = None
+        self,
+        hidden: torch.Tensor,
+        n_frames: torch.Tensor | None,
+        first: int = 0,
+        last: int | None = None,
     ) -> list[torch.Tensor]:
         """States `first` + 1 to `last` from state `first`.
 
@@ -83,8 +105,8 @@ class SpeechEncoder(nn.Module, ABC):
         ----------
         hidden : torch.Tensor [shape=(n_windows, max_frames, width)]
             State `first`.
-        n_frames : torch.Tensor [shape=(n_windows,)]
-            Real frames of each window; the others are not attended to.
+        n_frames : torch.Tensor [shape=(n_windows,)] or None
+            Real frames of each window; the others are not attended to. None where all are real.
         first, last : int
             Which states; `last` is `n_layers` unless given.
 
@@ -94,8 +116,9 @@ class SpeechEncoder(nn.Module, ABC):
             One per state, in order.
         """
         last = self.n_layers if last is None else last
-        is_real = frame_mask(n_frames, hidden.shape[1])
-        context = self._context(hidden, None if bool(is_real.all()) else is_real)
+        is_real = None if n_frames is None else frame_mask(n_frames, hidden.shape[1])
+        has_padding = is_real is not None and not bool(is_real.all())
+        context = self._context(hidden, is_real if has_padding else None)
         states = []
         for index in range(first, last):
             hidden = self._run_layer(self.layers[index], hidden, context)
@@ -119,9 +142,31 @@ class SpeechEncoder(nn.Module, ABC):
         return result
 
 
+def larger(one: int, other: int) -> int:
+    """The larger of two sizes; unlike `max`, in an exported graph too, where sizes are tensors."""
+    return one.clamp_min(other) if isinstance(one, torch.Tensor) else max(one, other)
+
+
 def frame_mask(n_frames: torch.Tensor, max_frames: int) -> torch.Tensor:
     """Which frames are real [shape=(n_windows, max_frames), dtype=bool]."""
     return torch.arange(max_frames, device=n_frames.device) < n_frames[:, None]
+
+
+def _without_parametrization(convolution: Any) -> nn.Conv1d:  # Any: its sizes are tuples
+    # torch's own way changes the class, which a copy shares with what it was copied from.
+    plain = nn.Conv1d(
+        convolution.in_channels,
+        convolution.out_channels,
+        convolution.kernel_size,
+        convolution.stride,
+        convolution.padding,
+        convolution.dilation,
+        convolution.groups,
+        bias=convolution.bias is not None,
+    )
+    plain.weight = nn.Parameter(convolution.weight.detach().clone())
+    plain.bias = convolution.bias
+    return plain.requires_grad_(False).eval()
 
 
 def pad_waveforms(waveforms: Sequence[np.ndarray]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -12,13 +12,14 @@ References
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 from torch.nn import functional
 
-from koser.features.speech.encoder import SpeechEncoder
+from koser.features.spectrum import MatmulSpectrum
+from koser.features.speech.encoder import SpeechEncoder, larger
 
 _N_FFT = 400
 _HOP_LENGTH = 160
@@ -52,6 +53,7 @@ class WhisperEncoder(SpeechEncoder):
         filters = torch.as_tensor(np.ascontiguousarray(mel_filters.T), dtype=torch.float32)
         self.register_buffer("mel_filters", filters, persistent=False)
         self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
+        self._spectrum: MatmulSpectrum | None = None  # in place of torch's; see `exportable`
 
     def count_frames(self, n_samples: torch.Tensor) -> torch.Tensor:
         """Real frames: 50 a second, the last one perhaps not full."""
@@ -59,16 +61,24 @@ class WhisperEncoder(SpeechEncoder):
             n_samples + _SAMPLES_PER_FRAME - 1, _SAMPLES_PER_FRAME, rounding_mode="floor"
         )
 
-    def embed(
-        self, waveforms: torch.Tensor, n_samples: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def exportable(self) -> Self:
+        """A copy whose spectrum is made of operations that ONNX has."""
+        copied = super().exportable()
+        copied._spectrum = MatmulSpectrum(_N_FFT, _HOP_LENGTH, self.window.numpy())
+        return copied
+
+    def embed_windows(
+        self, waveforms: torch.Tensor, n_samples: torch.Tensor | None
+    ) -> torch.Tensor:
         """State 0 of windows side by side; see `SpeechEncoder.embed`."""
-        n_frames = self.count_frames(n_samples)
-        max_frames = int(n_frames.max())
+        if n_samples is None:
+            max_frames = (waveforms.shape[1] + _SAMPLES_PER_FRAME - 1) // _SAMPLES_PER_FRAME
+        else:
+            max_frames = int(self.count_frames(n_samples).max())
         mel = self._log_mel(waveforms, max_frames)
         hidden = functional.gelu(self.conv1(mel))
         hidden = functional.gelu(self.conv2(hidden))[:, :, :max_frames].transpose(1, 2)
-        return hidden + self.positions[:max_frames], n_frames
+        return hidden + self.positions[:max_frames]
 
     def _log_mel(self, waveforms: torch.Tensor, max_frames: int) -> torch.Tensor:
         """The log-Mel spectrogram, with one frame's worth of silence after the longest window.
@@ -77,13 +87,22 @@ class WhisperEncoder(SpeechEncoder):
         after it whether a window is alone or padded: silence, as in the original. Where
         the original ends, after 30 s, this does too.
         """
-        n_mel_frames = min(max_frames + 1, len(self.positions)) * _STRIDE
+        n_mel_frames = -larger(-(max_frames + 1), -len(self.positions)) * _STRIDE
         n_needed = n_mel_frames * _HOP_LENGTH
         padded = functional.pad(waveforms.float(), (0, n_needed - waveforms.shape[1]))
-        # At either end the transform mirrors the sound: at this one silence, but for a full 30 s.
-        spectrum = torch.stft(padded, _N_FFT, _HOP_LENGTH, window=self.window, return_complex=True)[
-            ..., :n_mel_frames
-        ]
-        mel = (self.mel_filters @ spectrum.abs().square()).clamp_min(1e-10).log10()
+        power = self._power(padded)[..., :n_mel_frames]
+        mel = (self.mel_filters @ power).clamp_min(1e-10).log10()
         loudest = mel.amax(dim=(1, 2), keepdim=True)
         return (torch.maximum(mel, loudest - 8.0) + 4.0) / 4.0
+
+    def _power(self, padded: torch.Tensor) -> torch.Tensor:
+        # At either end the transform mirrors the sound: at this one silence, but for a full 30 s.
+        if self._spectrum is not None:
+            mirrored = functional.pad(padded, (_N_FFT // 2, _N_FFT // 2), mode="reflect")
+            power: torch.Tensor = self._spectrum(mirrored).transpose(1, 2)
+            return power
+        return (
+            torch.stft(padded, _N_FFT, _HOP_LENGTH, window=self.window, return_complex=True)
+            .abs()
+            .square()
+        )

@@ -1,0 +1,216 @@
+"""The commands that use a trained model. Each handler parses, calls, prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from koser.errors import AudioError, ConfigError
+
+if TYPE_CHECKING:
+    from koser.audio.reading import Clip
+    from koser.inference.prediction import Failure, Prediction
+    from koser.inference.recognizer import Recognizer
+    from koser.inference.timeline import Timeline
+
+# Nothing that loads torch or polars is imported before it is needed: a prediction from an
+# ONNX model needs neither.
+
+
+class Format(StrEnum):
+    """How results are written; of whole files, or with --timeline."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
+    rttm = "rttm"
+    srt = "srt"
+    vtt = "vtt"
+    audacity = "audacity"
+    textgrid = "textgrid"
+
+
+Encoder = Annotated[
+    str | None,
+    typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),
+]
+
+
+def predict(
+    model: Annotated[Path, typer.Argument(help="Run folder, a .pth from one, or a .onnx.")],
+    paths: Annotated[
+        list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
+    ] = None,
+    manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
+    encoder: Encoder = None,
+    timeline: Annotated[
+        bool, typer.Option("--timeline", help="Emotions over time, of recordings of any length.")
+    ] = False,
+    format: Annotated[
+        Format,
+        typer.Option(
+            help="table, json, csv or parquet; with --timeline also rttm, srt, vtt, audacity "
+            "or textgrid."
+        ),
+    ] = Format.table,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="File to write to instead of printing; with --timeline also a folder."),
+    ] = None,
+    threshold: Annotated[
+        float, typer.Option(help="Probability that a label needs; below it: unsure.")
+    ] = 0.0,
+    labels: Annotated[
+        str | None, typer.Option(help="Choose from these only: angry,neutral,sadness.")
+    ] = None,
+    set: Annotated[
+        list[str] | None,
+        typer.Option(help="With --timeline: window=3, hop=0.5, activity.hangover=0.6 ..."),
+    ] = None,
+    picture: Annotated[
+        Path | None, typer.Option(help="With --timeline: a PNG of waveform and emotions.")
+    ] = None,
+) -> None:
+    """Recognise emotions in files or folders, with all probabilities."""
+    from koser.inference.output import find_clips
+    from koser.inference.recognizer import load_recognizer
+
+    if timeline and manifest is not None:
+        raise ConfigError("--timeline takes recordings, not a manifest. Give files or folders.")
+    if not timeline and (set or picture is not None):
+        raise ConfigError("--set and --picture are of timelines. Add --timeline.")
+    clips = find_clips(paths or [], manifest)
+    recognizer = load_recognizer(
+        model,
+        encoder=encoder,
+        threshold=threshold,
+        labels=None if labels is None else _names(labels),
+    )
+    if timeline:
+        failed = _predict_timelines(recognizer, clips, set or [], (format.value, out, picture))
+    else:
+        failed = _predict_files(recognizer, clips, format.value, out)
+    if failed:
+        typer.echo(f"{failed} of {len(clips)} could not be recognised.", err=True)
+        raise typer.Exit(1)
+
+
+def export(
+    model: Annotated[Path, typer.Argument(help="Run folder, or a .pth from one.")],
+    out: Annotated[Path, typer.Option(help="The .onnx to write.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Weights as 8-bit integers: smaller, not the same.")
+    ] = False,
+    encoder: Encoder = None,
+) -> None:
+    """Write a model as one ONNX file, from waveform to probabilities, and compare the two."""
+    from koser.inference.export import PROBE_SECONDS, export_model
+
+    made = export_model(model, out, int8=int8, encoder=encoder)
+    spread = f"{PROBE_SECONDS[0]:g} to {PROBE_SECONDS[-1]:g} s"
+    typer.echo(f"{made.path}  {made.n_bytes / 1e6:.1f} MB")
+    typer.echo(
+        f"Probabilities of speech of {spread} differ by at most {made.largest_difference:.1e} "
+        f"from the run's."
+    )
+    if int8:
+        typer.echo(
+            "What 8-bit weights cost in accuracy depends on the data: predict labelled speech "
+            "with both files, and compare."
+        )
+
+
+def _names(labels: str) -> list[str]:
+    return [label.strip() for label in labels.split(",") if label.strip()]
+
+
+def _predict_files(
+    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: Path | None
+) -> int:
+    from koser.inference.output import FORMATS, iter_lines, text_file, write_parquet
+
+    if format not in FORMATS:
+        raise ConfigError(f"'{format}' is a format of timelines. Add --timeline, or give "
+                          f"{', '.join(FORMATS)}.")  # fmt: skip
+    results = _Counted(recognizer.iter_clips(clips))
+    if format == "parquet":
+        if out is None:
+            raise ConfigError("A Parquet file is not printed. Give --out FILE.parquet.")
+        write_parquet(results, recognizer.labels, out)
+        return results.n_failed
+    lines = iter_lines(results, format, recognizer.labels)
+    if out is None:
+        for line in lines:
+            typer.echo(line)
+    else:
+        with text_file(out) as file:
+            file.writelines(f"{line}\n" for line in lines)
+    return results.n_failed
+
+
+class _Counted:
+    """Results as they come, with failures told and counted."""
+
+    def __init__(self, results: Iterable[Prediction | Failure]) -> None:
+        self._results = results
+        self.n_failed = 0
+
+    def __iter__(self) -> Iterator[Prediction | Failure]:
+        from koser.inference.prediction import Failure
+
+        for result in self._results:
+            if isinstance(result, Failure):
+                self.n_failed += 1
+                typer.echo(f"Error: {result.error}", err=True)
+            yield result
+
+
+def _predict_timelines(
+    recognizer: Recognizer,
+    clips: Sequence[Clip],
+    overrides: Sequence[str],
+    output: tuple[str, Path | None, Path | None],
+) -> int:
+    from koser.config import resolve_config
+    from koser.inference.segments import TimelineOptions
+    from koser.inference.timeline import make_timeline
+    from koser.inference.writers import check_format
+
+    format, out, picture = output
+    check_format(format, n_recordings=len(clips), is_folder=out is not None and out.is_dir())
+    if picture is not None and len(clips) != 1:
+        raise ConfigError(f"--picture is of one recording, not of {len(clips)}.")
+    options = resolve_config(TimelineOptions, overrides=overrides)
+    made: list[Timeline] = []
+    for clip in clips:
+        try:
+            made.append(make_timeline(recognizer, clip.path, options))
+        except AudioError as error:
+            typer.echo(f"Error: {error}", err=True)
+    if made:
+        _write_timelines(made, format, out)
+    if made and picture is not None:
+        from koser.reporting.timeline import plot_timeline
+
+        plot_timeline(made[0], picture)
+    return len(clips) - len(made)
+
+
+def _write_timelines(timelines: Sequence[Timeline], format: str, out: Path | None) -> None:
+    from koser.inference.output import text_file
+    from koser.inference.writers import file_names, render_timelines
+
+    if out is None:
+        typer.echo(render_timelines(timelines, format), nl=False)
+    elif out.is_dir():
+        for timeline, name in zip(timelines, file_names(timelines, format), strict=True):
+            with text_file(out / name) as file:
+                file.write(render_timelines([timeline], format))
+    else:
+        with text_file(out) as file:
+            file.write(render_timelines(timelines, format))
