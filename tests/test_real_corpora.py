@@ -78,4 +78,4 @@ def test_a_copy_at_hand_is_taken_recognised_and_prepared(koser, name, n_rows):
     assert "a copy of a folder, not compared with anything" in printed
     printed = koser("prepare", "auto", f"corpora/{name}", "--out", "m.parquet")
     assert f"looks like {name}" in printed
-    assert f"rows read {n_rows} kept {n_rows}" in printed
+    assert f"rows read {n_rows:,} kept {n_rows:,}" in printed
