@@ -68,3 +68,14 @@ def test_ravdess_on_its_published_folds_is_better_than_chance_after_little_train
     assert (metrics["n"], metrics["n_speakers"], len(metrics["folds"])) == (1440, 24, 6)
     low, _ = metrics["ci95"]["uar"]
     assert low > 1 / 8
+
+
+@pytest.mark.parametrize(("name", "n_rows"), [("emotiontts", 200), ("ravdess", 1440)])
+def test_a_copy_at_hand_is_taken_recognised_and_prepared(koser, name, n_rows):
+    folder = {"emotiontts": "emotiontts_open_db"}.get(name, name)
+    printed = koser("get", name, "--from", CORPORA / folder, "--accept-licence")
+    assert "CC BY-NC-SA 4.0" in printed
+    assert "a copy of a folder, not compared with anything" in printed
+    printed = koser("prepare", "auto", f"corpora/{name}", "--out", "m.parquet")
+    assert f"looks like {name}" in printed
+    assert f"rows read {n_rows:,} kept {n_rows:,}" in printed

@@ -189,6 +189,19 @@ def test_an_id_that_names_no_person_is_reported_with_its_line(tmp_path):
     assert left_out(manifest, "no segment id") == ["summary"]
 
 
+@pytest.mark.parametrize(
+    ("text", "bare", "n_tags"),
+    [
+        ("/o그래서 갔어n/", "그래서 갔어", 2),
+        ("A/S 센터에 3/4쯤 갔어", "A/S 센터에 3/4쯤 갔어", 0),
+        ("\\c \\n", None, 2),
+        ("", None, 0),
+    ],
+)
+def test_marks_stand_at_words_but_fractions_and_abbreviations_are_none(text, bare, n_tags):
+    assert without_tags(text) == (bare, n_tags)
+
+
 @given(words=st.lists(st.text("가나다라마바사아 abcxyz12,.?!", min_size=1, max_size=6), max_size=6))
 def test_plain_words_are_never_taken_for_marks(words):
     text = " ".join(" ".join(words).split())

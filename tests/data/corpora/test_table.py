@@ -1,11 +1,15 @@
 import unicodedata
 
+import numpy as np
 import polars as pl
 import pytest
 
 from fixtures.aihub263 import wav_bytes
+from fixtures.sound import write_sound
+from koser.audio.reading import load
 from koser.data.corpora.table import prepare
 from koser.errors import ConfigError, CorpusError
+from koser.features.extraction import clips_of
 
 COLUMNS = {"path": "wav", "label": "감정"}
 
@@ -146,3 +150,25 @@ def test_a_table_that_is_not_there_is_refused(tmp_path):
     for name in ("rows.csv", "rows.parquet"):
         with pytest.raises(CorpusError, match="Cannot read"):
             prepare(tmp_path / name)
+
+
+def test_two_speakers_of_a_stereo_call_are_heard_in_their_own_channels(root):
+    write_sound(root / "call.wav", seconds=0.5, levels=(0.3, 0.02))
+    text = (
+        "path,label,speaker,start,end,channel\n"
+        "call.wav,fear,F1,0,0.4,0\ncall.wav,angry,M1,0,0.4,1\n"
+        "call.wav,fear,F1,0,0.4,2\ncall.wav,fear,F1,0,0.4,left\ncall.wav,fear,F1,0,0.4,0.5\n"
+        "a.wav,neutral,M2,,,\n"
+    )
+    manifest = prepare(write(root, text))
+    channels = dict(manifest.table.select("id", "channel").iter_rows())
+    assert channels == {"call@0-0.4#0": 0, "call@0-0.4#1": 1, "a": None}
+    assert manifest.provenance.left_out_by_reason() == {
+        "unusable channel": 2,
+        "no such channel in the audio": 1,
+    }
+    louder, quieter = (
+        np.abs(load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)).mean()
+        for clip in clips_of(manifest.table)[:2]
+    )
+    assert louder / quieter == pytest.approx(15, rel=0.1)

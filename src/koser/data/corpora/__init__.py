@@ -42,6 +42,7 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
     "aihub466": aihub466.prepare,
     "aihub637": aihub637.prepare,
     "aihub71631": aihub71631.prepare,
+    "aihub71632": aihub71631.prepare,  # of youths, laid out as 71631, of adults, is
     "emodb": emodb.prepare,
     "emotiontts": emotiontts.prepare,
     "folder": folder.prepare,
@@ -53,9 +54,6 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
     "ravdess": ravdess.prepare,
     "table": table.prepare,
 }
-
-# 71632, of youths, has the layout of 71631, of adults: one adapter reads both.
-ADAPTERS["aihub71632"] = aihub71631.prepare
 
 AUTO = "auto"  # in place of a name: `recognise` chooses
 

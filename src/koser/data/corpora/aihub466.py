@@ -108,7 +108,7 @@ def prepare(root: Path) -> Manifest:
             path=str(path),
             label=EMOTIONS[name[2]],
             speaker=f"{name[1]}_{name[5]}",
-            release=_release(path),
+            release=_release(path.relative_to(root)),
             gender=canonical_gender(details.get("Gender", "")),
             age=whole_years(details.get("Age", "")),
             text=details.get("text"),

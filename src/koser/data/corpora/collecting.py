@@ -182,6 +182,11 @@ class Collector:
                 detail = f"{start:g}–{end:g} s of {info.duration:g} s"
                 self.leave_out(row["id"], "no such segment in the audio", detail)
                 continue
+            channel = row.get("channel")
+            if channel is not None and not 0 <= channel < info.n_channels:
+                detail = f"channel {channel} of {info.n_channels}, from 0"
+                self.leave_out(row["id"], "no such channel in the audio", detail)
+                continue
             n_clipped += end > info.duration + ROUNDING
             end = min(end, info.duration)
             is_segment = row.get("start") is not None or row.get("end") is not None

@@ -36,7 +36,7 @@ _SEGMENT, _TOTAL = "segment id", "total evaluation"
 _PARTS = ("emotion", "valence", "arousal")
 
 # What transcribers mark besides speech: /o, /l, \c, \n, and the same turned round.
-_TAG = re.compile(r"(?<!\w)[/\\][A-Za-z]\b|\b[A-Za-z][/\\](?!\w)")
+_TAG = re.compile(r"(?<![A-Za-z0-9])(?:[/\\][A-Za-z]|[A-Za-z][/\\])(?![A-Za-z0-9])")
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,6 @@ class Survey:
         names = (name.rpartition("/")[2] for name in self.names)
         return [name for name in names if is_wanted(name)]
 
-    def has_folder(self, *parts: str) -> bool:
-        """Whether the path of some file holds one of `parts` in its folders."""
-        folders = {name.rpartition("/")[0] for name in self.names}
-        return any(part in folder for folder in folders for part in parts)
-
     def heads(self, suffix: str) -> Iterator[str]:
         """Yield the beginnings of the first few files that end in `suffix`, as far as readable."""
         found = (name for name in self.names if name.lower().endswith(suffix))

@@ -16,7 +16,7 @@ from koser.data.manifest import Manifest
 from koser.errors import ConfigError, CorpusError
 from koser.labels import canonical_label
 
-NUMBERS = ("start", "end", "valence", "arousal", "age")
+NUMBERS = ("start", "end", "channel", "valence", "arousal", "age")
 TEXTS = (
     *("id", "path", "label", "situation", "speaker", "group", "session", "release"),
     *("gender", "text", "corpus", "language"),
@@ -45,7 +45,8 @@ def prepare(
     columns : Mapping[str, str], optional
         koser's column -> the file's column, such as ``{"path": "wav", "label": "emotion"}``.
         Other columns are taken where the file calls them as koser does (`COLUMNS`).
-        ``path`` and ``label`` are required; ``start`` and ``end`` are in seconds.
+        ``path`` and ``label`` are required; ``start`` and ``end`` are in seconds,
+        ``channel`` counts from 0.
     audio_root : Path, optional
         Folder that relative paths start from; by default the one of `file`.
     is_synthetic : bool
@@ -55,8 +56,8 @@ def prepare(
     -------
     Manifest
         One row per row of the table. Without an ``id``, it is the path without suffix, and
-        the segment. Rows without path, label, audio or a usable time, or without a speaker
-        where there is such a column, are left out and reported.
+        the segment and channel. Rows without path, label, audio or a usable time or channel,
+        or without a speaker where there is such a column, are left out and reported.
 
     Raises
     ------
@@ -83,9 +84,10 @@ def prepare(
             continue
         numbers = {name: _number(name, cell[name]) for name in NUMBERS if cell.get(name)}
         lost = [name for name, value in numbers.items() if value is None]
-        if times := [name for name in lost if name in ("start", "end")]:
-            detail = ", ".join(f"{name} is '{cell[name]}'" for name in times)
-            collector.leave_out(source, "unusable time", detail)
+        if places := [name for name in lost if name in ("start", "end", "channel")]:
+            detail = ", ".join(f"{name} is '{cell[name]}'" for name in places)
+            what = "channel" if places == ["channel"] else "time"
+            collector.leave_out(source, f"unusable {what}", detail)
             continue
         unusable.update(lost)
         path = _find_audio(cell["path"], audio_root or file.parent)
@@ -168,15 +170,17 @@ def _identifier(cell: Mapping[str, str]) -> str:
     path = PurePosixPath(re.sub(r"[\\/]+", "/", cell["path"]))
     name = str(path.with_suffix("")).removeprefix("./")
     if cell.get("start") or cell.get("end"):
-        return f"{name}@{cell.get('start', '')}-{cell.get('end', '')}"
-    return name
+        name = f"{name}@{cell.get('start', '')}-{cell.get('end', '')}"
+    return f"{name}#{cell['channel']}" if cell.get("channel") else name
 
 
 def _number(name: str, text: str) -> float | int | None:
     number = finite_number(text)
-    if name != "age" or number is None:
+    if number is None or name not in ("age", "channel"):
         return number
-    return round(number) if 0 <= number <= OLDEST else None
+    if name == "age":
+        return round(number) if 0 <= number <= OLDEST else None
+    return int(number) if number >= 0 and number == int(number) else None
 
 
 def _note_columns(
