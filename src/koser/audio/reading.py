@@ -164,6 +164,17 @@ def load(
     return waveform
 
 
+def load_clip(clip: Clip, *, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
+    """Load what a clip is: its part of the file, and its channel; see `load`."""
+    return load(
+        clip.path,
+        sampling_rate=sampling_rate,
+        start=clip.start,
+        end=clip.end,
+        channel=clip.channel,
+    )
+
+
 def iter_blocks(
     path: str | os.PathLike[str],
     *,

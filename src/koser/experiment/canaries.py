@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from koser.audio.reading import load
+from koser.audio.reading import load_clip
 from koser.config import Config
 from koser.data.assignment import TEST, TRAIN, VAL, codes
 from koser.data.manifest import Manifest
@@ -330,6 +330,6 @@ def _distance(first: np.ndarray, second: np.ndarray) -> float:
 def _alone(manifest: Manifest, rows: np.ndarray, trained: System) -> dict[int, np.ndarray]:
     found = {}
     for row, clip in zip(rows.tolist(), clips_of(manifest.table[rows.tolist()]), strict=True):
-        waveform = load(clip.path, start=clip.start, end=clip.end)
+        waveform = load_clip(clip)
         found[row] = trained.predict_waveforms([waveform])[0]
     return found

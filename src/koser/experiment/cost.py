@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from koser.audio.reading import SAMPLING_RATE, Clip, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint
 from koser.systems import system_class
@@ -120,7 +120,7 @@ def _time_clips(system: System, clips: Sequence[Clip]) -> list[tuple[float, floa
     timed: list[tuple[float, float]] = []
     # The first one twice: what is loaded at first use is no part of the speed.
     for clip in (clips[0], *clips[:_MAX_CLIPS]):
-        waveform = load(clip.path, start=clip.start, end=clip.end)
+        waveform = load_clip(clip)
         started = time.perf_counter()
         system.predict_waveforms([waveform])
         timed.append((len(waveform) / SAMPLING_RATE, time.perf_counter() - started))

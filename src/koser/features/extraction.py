@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
-from koser.audio.reading import SAMPLING_RATE, Clip, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.engines.local import iter_ahead, iter_map
 from koser.errors import AudioError
 from koser.features.batching import batches_by_length
@@ -290,9 +290,7 @@ class _BatchWork:
             try:
                 key = clip_key(clip)
                 if key not in self._store:
-                    waveforms[place] = load(
-                        clip.path, start=clip.start, end=clip.end, channel=clip.channel
-                    )
+                    waveforms[place] = load_clip(clip)
                 outcomes.append(_Outcome(key))
             except AudioError as error:
                 outcomes.append(_Outcome(error=str(error)))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from koser.audio.reading import Clip, load, probe
+from koser.audio.reading import Clip, load_clip, probe
 from koser.audio.sound_facts import VERSION, SoundFacts, measure
 from koser.engines.local import iter_map
 from koser.errors import AudioError
@@ -116,7 +116,7 @@ class _Work:
             if key in self._store:
                 return _Outcome(key)
             rate = probe(clip.path).sampling_rate
-            waveform = load(clip.path, sampling_rate=rate, start=clip.start, end=clip.end)
+            waveform = load_clip(clip, sampling_rate=rate)
         except AudioError as error:
             return _Outcome(error=str(error))
         return _Outcome(key, measure(waveform, rate))

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from koser.audio.listing import audio_files
-from koser.audio.reading import SAMPLING_RATE, Clip, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError, LabelError
@@ -129,7 +129,8 @@ class Recognizer:
         AudioError
             If it cannot be read.
         """
-        return self._predict([load(path)], [Clip(str(path))])[0]
+        clip = Clip(str(path))
+        return self._predict([load_clip(clip)], [clip])[0]
 
     def predict_files(self, paths: Iterable[str | Path]) -> list[Prediction | Failure]:
         """Recognise files; one that cannot be read becomes a `Failure` in its place."""
@@ -298,6 +299,6 @@ def _read_batch(clips: Sequence[Clip]) -> list[tuple[Clip, np.ndarray | Failure]
 
 def _read(clip: Clip) -> np.ndarray | Failure:
     try:
-        return load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)
+        return load_clip(clip)
     except AudioError as error:
         return Failure(clip.path, str(error))

@@ -16,7 +16,7 @@ import numpy as np
 import polars as pl
 
 from koser.audio.encoding import encode_flac
-from koser.audio.reading import SAMPLING_RATE, Clip, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.data.assignment import codes
 from koser.data.manifest import Manifest
 from koser.evaluation.chance import permutation_p_value, uar_above_chance
@@ -153,7 +153,7 @@ def _moments(clips: Sequence[Clip]) -> tuple[float, float]:
     n = total = squares = 0.0
     for place in chosen.tolist():
         clip = clips[place]
-        waveform = load(clip.path, start=clip.start, end=clip.end).astype(np.float64)
+        waveform = load_clip(clip).astype(np.float64)
         n, total = n + len(waveform), total + waveform.sum()
         squares += np.square(waveform).sum()
     mean = total / n

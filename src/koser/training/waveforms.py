@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from koser.audio.augmentation import AugmentOptions, augment
-from koser.audio.reading import SAMPLING_RATE, Clip, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.features.speech.windows import split_windows
 from koser.training.batches import pad_windows
 
@@ -54,7 +54,7 @@ class WaveformTable:
             If the file cannot be read.
         """
         clip = self.clips[row]
-        waveform = load(clip.path, start=clip.start, end=clip.end, channel=clip.channel)
+        waveform = load_clip(clip)
         if rng is not None:
             waveform = augment(waveform, self.augmentation, rng)
         return split_windows(waveform, self.window_samples)

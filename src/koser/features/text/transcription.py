@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from koser.audio.reading import Clip, load
+from koser.audio.reading import Clip, load_clip
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError
 from koser.features.extraction import Progress, clip_key
@@ -251,7 +251,7 @@ def _read(batch: list[_Job]) -> tuple[list[_Job], list[np.ndarray | AudioError]]
     waveforms: list[np.ndarray | AudioError] = []
     for job in batch:
         try:
-            waveforms.append(load(job.clip.path, start=job.clip.start, end=job.clip.end))
+            waveforms.append(load_clip(job.clip))
         except AudioError as error:
             waveforms.append(error)
     return batch, waveforms
@@ -273,4 +273,5 @@ def _transcribed(
 
 def _source(clip: Clip) -> str:
     """How a failure names its clip."""
-    return clip.path if clip.start is None else f"{clip.path}|{clip.start!r}|{clip.end!r}"
+    part = "" if clip.start is None else f"|{clip.start!r}|{clip.end!r}"
+    return clip.path + part + ("" if clip.channel is None else f"|channel {clip.channel}")
