@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from koser.audio.reading import load, probe
+from koser.audio.reading import Clip, load_clip, probe
 from koser.errors import AudioError
 
 # Sound measured of each speaker, in seconds: enough for a stable power, little of an hour.
@@ -151,7 +151,7 @@ def _power(path: str, turns: Sequence[Turn], speaker: str) -> list[float]:
         end = min(turn.end, turn.start + left)
         left -= end - turn.start
         for channel in (0, 1):
-            waveform = load(path, start=turn.start, end=end, channel=channel)
+            waveform = load_clip(Clip(path, turn.start, end, channel))
             energy[channel] += float(np.square(waveform, dtype=np.float64).sum())
         n_samples += len(waveform)
     return [each / n_samples + _FLOOR for each in energy]
