@@ -30,10 +30,10 @@ demo: install
 test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 
-# Real corpora, in ../shared/corpora, and real models, in $KOSER_TEST_MODELS (.ci/run builds
-# them); a missing one is a failure.
+# Real corpora, in ../shared/corpora, real models, in $KOSER_TEST_MODELS (.ci/run builds them),
+# and Chromium at /usr/bin/chromium; a missing one is a failure.
 integration: install
-	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m integration
+	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile -m 'integration or browser'
 
 check: install
 	$(BIN)/ruff check
@@ -44,8 +44,10 @@ format: install
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
+bench: SHELL := /bin/bash -o pipefail
 bench: install
-	@for script in benchmarks/[0-9]*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; echo; done
+	@for script in benchmarks/[0-9]*.py; do echo "== $$script"; \
+	  $(BIN)/python $$script | tee benchmarks/output/$$(basename $$script .py).txt || exit 1; echo; done
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
