@@ -282,6 +282,7 @@ def pass_canaries(
     from koser.experiment.canaries import watch_run
     from koser.experiment.series import resolve_series
     from koser.features.store import default_store_root
+    from koser.reporting.report import write_report
     from koser.terminal import notes_shown
     from koser.terminal_audit import print_canaries
 
@@ -294,6 +295,8 @@ def pass_canaries(
                 store_root=how.store or default_store_root(),
                 n_workers=how.workers or available_cores(),
             )
+            # The report was there before the canaries were.
+            write_report(folder, report_options(how.report_language, how.audio_clips))
             print_canaries(experiment.name, values, folder / "canaries.json")
             has_passed = has_passed and values["verdict"] != "fail"
     return has_passed

@@ -6,6 +6,7 @@ import soundfile
 
 from fixtures.aihub263 import invent_rows, write_corpus
 from fixtures.audits import clean_rows
+from fixtures.commands import train
 from fixtures.manifests import manifest
 from koser.data.splits import SplitOptions, make_split
 
@@ -120,7 +121,7 @@ def test_an_ai_hub_folder_is_audited_by_its_groups_and_object_ids(koser, tmp_pat
     checks = {check["name"]: check for check in values["checks"]}
     assert checks["groups"]["verdict"] == "pass"
     assert checks["recording_times"]["finding"] == "apart"
-    assert checks["same_person"]["finding"] == "birthdays"
+    assert checks["same_person"]["finding"] == "no_birthdays"
     tables = {table["name"]: table for table in values["tables"]}
     release = tables["release"]
     happiness = release["counts"][release["labels"].index("happiness")]
@@ -147,6 +148,7 @@ def test_a_run_keeps_its_audit_and_shows_probes_beside_its_score(koser, tone_cor
     assert audit["about"]["protocol"]["hash"] == metrics["protocol"]["hash"]
     canaries = json.loads((tmp_path / "run" / "canaries.json").read_text("utf-8"))
     assert canaries["verdict"] == "pass"
+    assert "알아볼 것이 없는 데서" in (tmp_path / "run" / "report.html").read_text("utf-8")
     assert [each["name"] for each in canaries["canaries"]] == [
         "permuted_labels", "noise", "invariance",
     ]  # fmt: skip
@@ -167,3 +169,19 @@ def test_a_failed_canary_ends_the_command_with_status_1(koser, tone_corpus, monk
     assert status == 1
     assert "FAIL" in out
     assert "the pipeline knows the answers" in " ".join(out.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("model", ["wav2vec2", "wav2vec2ft"])
+def test_systems_on_an_encoder_pass_their_canaries(
+    model, koser, tone_corpus, encoder_folder, tmp_path
+):
+    koser("prepare", "folder", tone_corpus(), "--speaker-pattern", r"(s\d)_", "--out", "m.parquet")
+    status, out, err = koser(*train(model, encoder_folder("wav2vec2"), "--canaries"))
+    assert status == 0, out + err
+    values = json.loads((tmp_path / "run" / "canaries.json").read_text("utf-8"))
+    assert [each["verdict"] for each in values["canaries"]] == ["pass"] * 3
+    invariance = values["canaries"][2]["facts"]
+    # half precision rounds what is stored; what is computed is the same
+    assert invariance["probability_difference"] < 1e-3
+    if model == "wav2vec2":
+        assert invariance["feature_difference"] is not None

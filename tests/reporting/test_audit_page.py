@@ -42,6 +42,11 @@ def audits():
     grouped = manifest(groups, "group(age×gender)")
     yield audit_manifest(grouped, make_split(grouped, "speaker"))
     yield audit_manifest(grouped, make_split(grouped, "random"))
+    older = [{**row, "age": 20 + int(row["group"][1:]), "gender": "female"} for row in groups]
+    yearly = manifest(older, "group(age×gender)")
+    yield audit_manifest(yearly, make_split(yearly, "speaker"))
+    nowhere = manifest([{**row, "release": None} for row in groups], "group(age×gender)")
+    yield audit_manifest(nowhere, make_split(nowhere, "speaker"))
 
 
 AUDITS = [audit.to_dict() for audit in audits()]
@@ -55,6 +60,7 @@ def test_all_kinds_of_findings_are_among_the_audits_of_this_test():
         ("scripts", "shared_without_use"), ("recording_times", "near"),
         ("recording_times", "apart"), ("recording_times", "no_times"),
         ("same_person", "birthdays"), ("same_person", "needs_encoder"),
+        ("same_person", "no_birthdays"), ("same_person", "unknown"),
         ("unreadable", "unreadable"), ("unreadable", "all_read"), ("same_audio", "crossing"),
         ("same_audio", "within"), ("copied_audio", "crossing"), ("label_conflicts", "no_copies"),
     } <= found  # fmt: skip
@@ -71,10 +77,12 @@ def test_every_sentence_of_an_audit_is_said_in_korean_on_a_korean_page(number):
 
 
 def test_hints_of_voices_are_said_in_korean():
-    names, audited = ("a", "b", "c"), Audited(clean_manifest(), None)
-    alike = np.array([[np.nan, 0.9, 0.1], [0.9, np.nan, 0.0], [0.1, 0.0, np.nan]])
+    names, audited = tuple("abcde"), Audited(clean_manifest(), None)
+    alike = np.full((5, 5), 0.1)
+    alike[0, 1] = alike[1, 0] = 0.9
+    np.fill_diagonal(alike, np.nan)
     for within in (0.5, 0.95):
-        check = _judge(audited, Likeness(names, np.full(3, within), alike), "speaker", "x/enc")
+        check = _judge(audited, Likeness(names, np.full(5, within), alike), "speaker", "x/enc")
         ((text, language),) = load_phrases("ko").notes([check.summary])
         assert language == ""
         assert "단서" in text

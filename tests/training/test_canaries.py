@@ -7,6 +7,7 @@ import pytest
 from fixtures.audits import clean_manifest, clean_rows
 from fixtures.manifests import manifest
 from koser.audio.reading import load, probe
+from koser.reporting.language import load_phrases
 from koser.training.canaries import (
     NOISE_SECONDS,
     judge_chance,
@@ -105,6 +106,17 @@ def test_chance_passes_and_knowledge_fails():
     assert canary.verdict == "fail"
     assert canary.facts["p_value"] <= 0.001
     assert canary.facts["uar"] == pytest.approx(0.44, abs=0.08)
+
+
+def test_what_canaries_say_is_said_in_korean_too():
+    labels = np.repeat([0, 1], 40)
+    said = [
+        judge_chance("noise", labels, guess, None, is_within=False, n_labels=2).summary
+        for guess in (labels, np.tile([0, 1], 40))
+    ]
+    said += [judge_invariance(*values, 9).summary for values in ((1e-5, 1e-5), (0.1, 0.5))]
+    said.append(judge_invariance(None, 0.0, 9).summary)
+    assert [language for _, language in load_phrases("ko").notes(said)] == [""] * 5
 
 
 def test_invariance_has_a_tolerance_for_each_kind_of_difference():

@@ -49,6 +49,11 @@ MIN_SHARE = 0.5  # of the shorter one
 
 # Followers in the sorted list that a frame is compared with.
 _N_NEIGHBOURS = 3
+# Frames beside an equal word that decide whether two clips are compared as a whole, and the
+# largest share of their bits that may differ.
+_LOOKED_AT = (-12, -9, -6, 6, 9, 12)
+_MAX_NEARBY = 0.36
+_CANDIDATES_AT_ONCE = 500_000
 _VERIFIED_AT_ONCE = 20_000
 
 
@@ -175,17 +180,45 @@ def _candidates(clips: _Clips) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
     words = clips.words[spoken]
     owner = np.repeat(np.arange(len(clips.sizes)), clips.sizes)[spoken]
     # A sound that is held fills neighbouring frames with one word: the first one will do.
-    is_new = np.append(True, (words[1:] != words[:-1]) | (owner[1:] != owner[:-1]))
-    words, owner = words[is_new[: len(words)]], owner[is_new[: len(owner)]]
-    position = spoken[is_new[: len(spoken)]] - clips.starts[owner]
-    triples = []
+    is_new = np.ones(len(words), bool)
+    is_new[1:] = (words[1:] != words[:-1]) | (owner[1:] != owner[:-1])
+    spoken, words, owner = spoken[is_new], words[is_new], owner[is_new]
+    span = 2 * int(clips.sizes.max(initial=0)) + 1
     for step in range(1, _N_NEIGHBOURS + 1):
-        at = np.flatnonzero(words[step:] == words[:-step])
-        triples.append(np.stack([owner[at], owner[at + step], position[at] - position[at + step]]))
-    distinct = np.unique(np.concatenate(triples, axis=1), axis=1)
-    for begin in range(0, distinct.shape[1], _VERIFIED_AT_ONCE):
-        first, second, lag = distinct[:, begin : begin + _VERIFIED_AT_ONCE]
-        yield first, second, lag
+        places = np.flatnonzero(words[step:] == words[:-step])
+        for begin in range(0, len(places), _CANDIDATES_AT_ONCE):
+            at = places[begin : begin + _CANDIDATES_AT_ONCE]
+            first, second = owner[at], owner[at + step]
+            lag = spoken[at] - clips.starts[first] - (spoken[at + step] - clips.starts[second])
+            # One of the words that give a pair the same lag is enough.
+            _, distinct = np.unique(
+                (first * len(clips.sizes) + second) * span + lag, return_index=True
+            )
+            near = distinct[
+                _is_alike_nearby(clips, spoken[at[distinct]], spoken[at[distinct] + step])
+            ]
+            for part in range(0, len(near), _VERIFIED_AT_ONCE):
+                chosen = near[part : part + _VERIFIED_AT_ONCE]
+                yield first[chosen], second[chosen], lag[chosen]
+
+
+def _is_alike_nearby(clips: _Clips, first: IntArray, second: IntArray) -> npt.NDArray[np.bool_]:
+    """Whether a few frames around two equal words are alike, so that a whole look is worth it.
+
+    Frames overlap, so those beside a word that is equal by chance are alike too; a dozen
+    frames away they are not.
+    """
+    errors = np.zeros(len(first))
+    n_frames = np.zeros(len(first))
+    for offset in _LOOKED_AT:
+        a, b = (
+            clips.words[np.clip(each + offset, 0, len(clips.words) - 1)] for each in (first, second)
+        )
+        is_speech = (a != SILENT) & (b != SILENT)
+        n_frames += is_speech
+        errors += np.where(is_speech, np.bitwise_count(a ^ b), 0)
+    alike: npt.NDArray[np.bool_] = errors <= _MAX_NEARBY * N_BITS * n_frames
+    return alike
 
 
 def _compare(

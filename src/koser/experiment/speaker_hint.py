@@ -24,6 +24,9 @@ from koser.features.store import FeatureStore
 # Utterances of a group that are heard: the mean of more is hardly another one.
 MAX_PER_GROUP = 40
 MIN_PER_GROUP = 8  # four in each half
+# Share of the groups whose halves must be nearer to each other than to any other group: an
+# encoder that hears no voices sees likeness everywhere.
+MIN_RECOGNISED = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +46,12 @@ class Likeness:
     names: tuple[str, ...]
     within: np.ndarray
     across: np.ndarray
+
+    @property
+    def recognised(self) -> float:
+        """Share of groups whose own halves are nearer than any other group, in [0, 1]."""
+        others = np.where(np.isnan(self.across), -2, self.across).max(axis=1)
+        return float(np.mean(self.within > others))
 
     def suspects(self) -> list[tuple[int, int]]:
         """Pairs that are nearest to each other, and as alike as the halves of a usual group."""
@@ -129,8 +138,8 @@ def check_voices(
         n_workers=n_workers, progress=progress,
     )  # fmt: skip
     store = FeatureStore(store_root, extractor.describe(), dtype="float16")
-    # the mean over time of every state, all states alike
-    embeddings = np.stack([store.read(key)[:, 0].astype(np.float64).mean(axis=0) for key in keys])
+    # the mean over time of every state, one after the other
+    embeddings = np.stack([store.read(key)[:, 0].astype(np.float64).ravel() for key in keys])
     groups = np.searchsorted(kept, code[chosen])
     names = tuple(heard[column].gather(np.unique(groups, return_index=True)[1].tolist()))
     return _judge(audited, compare_groups(embeddings, groups, names), column, encoder)
@@ -151,8 +160,19 @@ def _judge(audited: Audited, likeness: Likeness, column: str, encoder: str) -> C
         if _is_across(audited, column, likeness.names[a], likeness.names[b])
     ]
     usual = float(np.median(likeness.within))
-    facts = {"n_pairs": len(suspects), "usual": usual, "n_groups": len(likeness.names)}
-    facts["encoder"] = Path(encoder).name  # type: ignore[assignment]  # facts are JSON values
+    facts = {
+        "n_pairs": len(suspects),
+        "usual": usual,
+        "recognised": likeness.recognised,
+        "n_groups": len(likeness.names),
+        "encoder": Path(encoder).name,
+    }
+    if likeness.recognised < MIN_RECOGNISED:
+        what = (
+            f"The encoder recognises {likeness.recognised:.0%} of the {column}s by their other "
+            f"half: it hears no voices here, so it cannot tell."
+        )
+        return Check("same_person", "not_run", "cannot_tell", what, facts)
     evidence = Evidence.of((column, column, "cosine"), suspects)
     basis = f"as two halves of one ({usual:.2f}, {len(likeness.names)} {column}s)"
     where = "" if audited.split is None else " on both sides"

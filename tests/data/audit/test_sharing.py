@@ -203,6 +203,17 @@ def test_a_birthday_between_releases_makes_two_groups_of_one_person_a_question()
     assert (check.verdict, check.finding) == ("not_run", "birthdays")
     assert set(check.evidence.rows) == {("24-female", "25-female"), ("25-female", "24-female")}
     assert checks["groups"].verdict == "pass"
+    apart = [row for row in rows if row["group"] != "25-female"]
+    check = {each.name: each for each in check_sharing(_grouped(apart))}["same_person"]
+    assert (check.verdict, check.finding) == ("pass", "no_birthdays")
+    unknown = [{**row, "release": None} for row in rows]
+    check = {each.name: each for each in check_sharing(_grouped(unknown))}["same_person"]
+    assert (check.verdict, check.finding) == ("not_run", "unknown")
+
+
+def _grouped(rows):
+    made = manifest(rows, "group(age×gender)")
+    return Audited(made, make_split(made, "leave_one_speaker_out", SplitOptions(val_fraction=0.0)))
 
 
 def test_left_out_utterances_share_nothing():

@@ -90,10 +90,12 @@ class Probed:
         """Learn and test in every fold; all test utterances are scored together."""
         tested, credit = [], []
         for part in self.parts:
-            train, test = np.flatnonzero((part == TRAIN) | (part == VAL)), part == TEST
-            test = np.flatnonzero(test)
+            train = np.flatnonzero((part == TRAIN) | (part == VAL))
+            test = np.flatnonzero(part == TEST)
             if sample is not None:
-                train, test = np.intersect1d(train, sample), np.intersect1d(test, sample)
+                is_sampled = np.zeros(len(self.y), bool)
+                is_sampled[sample] = True
+                train, test = train[is_sampled[train]], test[is_sampled[test]]
             if len(train) and len(test):
                 tested.append(test)
                 credit.append(credits_of(scorer(train, test)))
@@ -296,7 +298,8 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
 
 
 def _varies(values: FloatArray) -> bool:
-    return len(np.unique(values[np.isfinite(values)])) > 1
+    known = values[np.isfinite(values)]
+    return len(known) > 0 and bool(known.min() < known.max())
 
 
 def _as_codes(values: FloatArray) -> IntArray:

@@ -254,7 +254,14 @@ def check_persons(audited: Audited) -> Check:
         return Check(name, "not_run", "needs_encoder", what)
     if audited.parts is None:
         return no_split(name)
+    table = audited.manifest.table
+    if any(table[column].null_count() for column in ("age", "gender", "release")):
+        what = "Who may be one person is not known without age, gender and release."
+        return Check(name, "not_run", "unknown", what)
     pairs = sorted(set(_birthdays(audited)))
+    if not pairs:
+        what = "On both sides: no groups that could be one person a year older."
+        return Check(name, "pass", "no_birthdays", what)
     what = (
         f"On both sides: {counted(len(pairs), 'pair')} of groups that could be one person a year "
         f"older (same gender, next age, another release). Voices could tell: give --encoder."
@@ -271,8 +278,6 @@ def check_persons(audited: Audited) -> Check:
 
 def _birthdays(audited: Audited) -> Iterator[tuple[str, str]]:
     table = audited.manifest.table
-    if table["age"].null_count() or table["gender"].null_count() or table["release"].null_count():
-        return
     for learnt, tested in audited.cross_rows():
         kinds = ("group", "gender", "age", "release")
         of_test = table[tested.tolist()].select(kinds).unique()
