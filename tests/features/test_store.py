@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from koser.errors import StoreError
-from koser.features.store import FeatureStore
+from koser.features.store import FeatureStore, largest_difference
 
 DESCRIPTION = {"extractor": "noise", "width": 3}
 
@@ -92,7 +92,7 @@ def test_a_process_killed_while_writing_leaves_whole_arrays(tmp_path):
     code = f"""
 import sys, numpy as np
 from pathlib import Path
-from koser.features.store import FeatureStore
+from koser.features.store import FeatureStore, largest_difference
 rng = np.random.default_rng(0)
 with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
     for number in range(10**9):
@@ -154,7 +154,7 @@ def test_a_second_writer_waits_for_the_first(tmp_path):
     code = f"""
 from pathlib import Path
 import numpy as np
-from koser.features.store import FeatureStore
+from koser.features.store import FeatureStore, largest_difference
 print("ready", flush=True)
 with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
     writer.append(b"second", np.ones((1, 1), np.float32))
@@ -188,3 +188,31 @@ def test_a_slow_front_end_loses_seconds_of_work_to_a_kill_not_minutes(tmp_path, 
             writer.append(key(number), array(number))
             kept.append(len(FeatureStore(tmp_path, DESCRIPTION)))
     assert kept == [0, 2, 2, 4]
+
+
+def test_two_extractions_are_as_far_apart_as_their_farthest_value(tmp_path):
+    filled(tmp_path / "one", range(6))
+    other = FeatureStore(tmp_path / "two", DESCRIPTION)
+    with other.writer() as writer:
+        for number in (0, 3, 4):
+            writer.append(key(number), array(number) + (0.5 if number == 3 else 0.0))
+    expected = 0.5 / np.abs(array(3)).max()
+    found = largest_difference(tmp_path / "one", tmp_path / "two")
+    assert found == pytest.approx(expected, rel=1e-5)
+    assert largest_difference(tmp_path / "one", tmp_path / "one") == 0.0
+
+
+def test_extractions_without_a_common_array_are_not_compared_and_other_shapes_never_agree(tmp_path):
+    filled(tmp_path / "one", range(3))
+    filled(tmp_path / "two", range(3, 6))
+    assert largest_difference(tmp_path / "one", tmp_path / "two") is None
+    assert largest_difference(tmp_path / "one", tmp_path / "nothing") is None
+    third = FeatureStore(tmp_path / "three", DESCRIPTION)
+    with third.writer() as writer:
+        writer.append(key(1), array(1)[:, :1])
+    assert largest_difference(tmp_path / "one", tmp_path / "three") == float("inf")
+
+
+def test_all_keys_are_those_that_were_appended(tmp_path):
+    store = filled(tmp_path, [5, 2, 9])
+    assert store.all_keys() == sorted(key(number).rstrip(b"\0") for number in (2, 5, 9))

@@ -1,11 +1,14 @@
 import pytest
 
+from koser.reporting.language import load_phrases
+from koser.reporting.sections.trust import _above_baselines
 from koser.reporting.wording import (
     SYNTHETIC,
     gap_line,
     headline,
     protocol_line,
     score_with_interval,
+    without_voice_line,
 )
 
 METRICS = {
@@ -72,3 +75,24 @@ def test_a_gap_is_one_line_with_signs():
 def test_a_gap_without_intervals_says_so():
     unknown = {**GAP, "ci95": {"uar": None, "accuracy": None}, "interval_method": None}
     assert gap_line(unknown) == ("random - speaker: UAR +0.123, accuracy -0.010 (no intervals)")
+
+
+def test_what_needs_no_voice_stands_beside_a_score_where_it_was_probed():
+    probes = [
+        {"name": "metadata", "uar": 0.3851, "low": 0.294, "high": 0.485},
+        {"name": "text", "uar": 1.0, "low": None, "high": None},
+    ]
+    assert without_voice_line({**METRICS, "probes": probes}) == (
+        "Without the voice: metadata alone UAR 0.385 [0.294, 0.485], text alone UAR 1.000"
+    )
+    unknown = {"name": "text", "uar": None, "low": None, "high": None}
+    assert without_voice_line({**METRICS, "probes": [unknown]}) == ""
+    assert without_voice_line(METRICS) == ""
+
+
+@pytest.mark.parametrize(("uar", "status"), [(0.3, "pass"), (0.6, "warn"), (0.9, "warn")])
+def test_a_system_that_does_not_clearly_beat_a_probe_is_no_reason_to_believe(uar, status):
+    probe = {"name": "text", "uar": uar, "low": None, "high": None}
+    checks = list(_above_baselines({**METRICS, "probes": [probe]}, load_phrases("en")))
+    assert [check.status for check in checks] == [status]
+    assert f"{uar:.3f}" in checks[0].text
