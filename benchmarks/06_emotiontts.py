@@ -2,8 +2,8 @@
 
 (a) One speaker left out, ten folds, default settings: recognises the sentence as well, since
 every sentence belongs to one emotion. (b) Speaker and sentence left out, 10 x 5 folds, 40
-epochs without a val part, several seeds: recognises the emotion. Speakers are resampled
-for the intervals.
+epochs without a val part, several seeds: recognises the emotion. Intervals are over
+speakers.
 """
 
 from __future__ import annotations

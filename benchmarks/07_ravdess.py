@@ -1,7 +1,7 @@
 """MFCC + CNN on RAVDESS: 8 emotions, the published speaker-disjoint 6 folds.
 
-Default settings. UA is the UAR over all folds' predictions together; speakers are
-resampled for its interval.
+Default settings. UA is the UAR over all folds' predictions together; its interval is
+over speakers.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Frozen and fine-tuned Whisper-base (REAL weights) on RAVDESS, the published 6 folds.
 
 `--systems wav2vec2ft` for one of them, `--encoder` for another encoder. UA is the UAR
-over all folds' predictions together; speakers are resampled for its interval.
+over all folds' predictions together; its interval is over speakers.
 """
 
 from __future__ import annotations

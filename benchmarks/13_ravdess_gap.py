@@ -1,7 +1,7 @@
 """The gap between a random and a speaker split: frozen Whisper-base (REAL weights) on RAVDESS.
 
-Two runs on the same features, and the difference of their scores with an interval that
-resamples speakers for both sides at once.
+Two runs on the same features, and the difference of their scores with an interval
+over the speakers of both sides at once.
 """
 
 from __future__ import annotations

@@ -13,13 +13,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from koser.evaluation.bootstrap import bootstrap_intervals
-from koser.evaluation.intervals import cluster_intervals
+from koser.evaluation.intervals import balanced_weights, cluster_intervals
 from koser.evaluation.metrics import (
     accuracy_from_confusion,
     f1_from_confusion,
     recalls_from_confusion,
 )
-from koser.evaluation.scoring import balanced_weights
 from measuring import new_parser, print_heading, print_table, print_verdict
 
 N_CLASSES = 4

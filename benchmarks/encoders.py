@@ -28,3 +28,21 @@ def real_whisper_base(given: str | None) -> str:
     """Whisper-base with its real weights: what was given, else a kept copy, else the hub's."""
     kept = _KEPT / "whisper-base-hf"
     return given or (str(kept) if (kept / "config.json").exists() else "openai/whisper-base")
+
+
+def real_whisper_ct2(given: str | None) -> str:
+    """Whisper-base for CTranslate2 with its real weights: given, else kept, else the hub's."""
+    kept = _KEPT / "whisper-base-ct2"
+    return given or (str(kept) if (kept / "model.bin").exists() else "base")
+
+
+def real_text_model(given: str | None) -> tuple[str, ...]:
+    """Settings of multilingual-e5-small with its real weights: given, else kept, else the hub's.
+
+    e5 is trained for the mean over tokens, and for this prefix.
+    """
+    kept = _KEPT / "multilingual-e5-small"
+    name = given or (
+        str(kept) if (kept / "config.json").exists() else "intfloat/multilingual-e5-small"
+    )
+    return (f'text.name="{name}"', "text.pooling=mean", 'text.prefix="query: "')

@@ -120,6 +120,11 @@ def test_the_interval_of_a_share_holds_it_and_stays_between_0_and_1(clusters):
     sums = np.array(clusters, dtype=float)
     low, high = share_interval(sums)
     value = sums[:, 0].sum() / sums[:, 1].sum()
+    shares = sums[:, 0] / sums[:, 1]
+    if np.isnan(low):  # the same in every cluster
+        assert np.ptp(shares) < 1e-9
+        assert 0 < value < 1
+        return
     assert 0 <= low <= value + 1e-12
     assert value - 1e-12 <= high <= 1
 
@@ -133,6 +138,17 @@ def test_without_an_error_the_bound_is_that_of_clusters_without_an_error(n_clust
     assert (low, high) == (pytest.approx(expected), 1)
     sums[:, 0] = 0
     assert share_interval(sums) == (0, pytest.approx(1 - expected))
+
+
+def test_a_share_that_is_the_same_in_every_cluster_has_no_interval():
+    sums = np.array([[1.0, 3.0], [2.0, 6.0], [7.0, 21.0]])
+    for scale in ("share", "loss"):
+        found = cluster_intervals(sums, mean_of, weights=sums[:, 1:], scales=[scale])
+        assert np.isnan([found.low[0], found.high[0]]).all()
+        assert found.is_flat.tolist() == [True]
+    # Between systems no difference is no matter of chance: they answered the same.
+    found = cluster_intervals(sums * [0, 1], mean_of, weights=sums[:, 1:], scales=["difference"])
+    assert (found.low[0], found.high[0], found.is_flat[0]) == (0, 0, False)
 
 
 def test_a_score_that_depends_on_one_cluster_alone_has_no_interval_and_the_others_keep_theirs():

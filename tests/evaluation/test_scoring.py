@@ -177,6 +177,25 @@ def test_without_two_speakers_there_is_no_interval_and_a_note_says_why(clusters,
     assert re.match(match, note)
 
 
+def test_a_recall_that_all_speakers_have_in_common_has_no_interval_and_a_note_says_why():
+    y_true = np.tile(["angry", "neutral", "neutral", "neutral", "angry"], 3)
+    p_angry = np.array([0.9, 0.4, 0.8, 0.3, 0.2, 0.8, 0.7, 0.2, 0.1, 0.3, 0.7, 0.6, 0.9, 0.1, 0.4])
+    speakers = np.repeat(["F1", "F2", "M1"], 5)
+    evaluation = evaluate(
+        y_true,
+        np.column_stack([p_angry, 1 - p_angry]),
+        labels=["angry", "neutral"],
+        clusters=speakers,
+        cluster_kind="speaker",
+    )
+    assert evaluation.recall["angry"] == Score(0.5)  # one of two, of everybody
+    assert evaluation.recall["neutral"].bounds is not None
+    assert evaluation.notes[1] == (
+        "No interval of the recall of 'angry': the same in every cluster (speaker), which says "
+        "nothing about others."
+    )
+
+
 def test_intervals_over_few_speakers_are_announced():
     y_true, probabilities, _ = draw_predictions(8)
     speakers = [f"group {i % 4}" for i in range(len(y_true))]

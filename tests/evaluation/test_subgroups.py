@@ -105,6 +105,27 @@ def test_a_subgroup_that_lacks_a_label_has_an_accuracy_and_no_uar():
     assert "No UAR of 'g1': not every label occurs there." in table.notes
 
 
+def test_a_note_names_a_few_subgroups_and_counts_the_others():
+    answered, groups = draw(11, [0.7] * 9, n_speakers=1, n_each=40)
+    table = evaluate(answered, groups)
+    assert table.notes == ("No gap: 9 of 9 subgroups have fewer than 30 utterances or 2 clusters.",)
+    lacking = answered.select(answered.y_true != "sadness")
+    whole = Answered(*(np.append(getattr(lacking, e), getattr(answered, e)[-40:])
+                       for e in ("ids", "y_true", "y_pred", "clusters")))  # fmt: skip
+    table = evaluate(whole, np.append(groups[answered.y_true != "sadness"], ["z"] * 40))
+    assert table.notes[1] == (
+        "No UAR of 'g0', 'g1', 'g2', 'g3', 'g4' and 4 others: not every label occurs there."
+    )
+
+
+def test_subgroups_without_a_common_label_have_no_gap():
+    answered, groups = draw(10, [0.7, 0.6])
+    kept = np.where(groups == "g0", answered.y_true != "sadness", answered.y_true == "sadness")
+    table = evaluate(answered.select(kept), groups[kept])
+    assert table.gaps == {"uar": None, "accuracy": None}
+    assert table.subgroups[1].scores["accuracy"].value is not None
+
+
 def test_a_label_that_the_whole_lacks_is_missed_in_no_subgroup():
     answered, groups = draw(5, [0.7, 0.6])
     table = evaluate_subgroups(answered, groups, column="gender", labels=[*LABELS, "fear"])

@@ -1,6 +1,7 @@
 """What metrics.json says beside the scores, from answers made by hand and from a run."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -134,6 +135,21 @@ def test_without_enough_of_a_val_part_the_temperature_is_one_and_a_note_says_so(
     assert metrics["selective"]["thresholds"][0]["n_without"] == 1
 
 
+def test_a_temperature_at_the_end_of_its_range_is_announced():
+    table = manifest(list(rows()))
+    made = outcome(table, 1)
+    ids = np.array([LABELS.index(label) for label in table.table["label"]])
+    # Sure, and of the wrong label three times out of four.
+    wrong = np.eye(3)[np.where(np.arange(240) % 4 == 0, ids, (ids + 1) % 3)] * 0.97 + 0.01
+    made = replace(made, val=ValPart.of(ids, wrong))
+    _, metrics = analysed(table, [made])
+    assert metrics["calibration"]["temperature"]["max"] == 20
+    assert metrics["calibration"]["notes"] == [
+        "The temperature is at the end of its range, 20: on val the best probabilities are as "
+        "unsure as it goes."
+    ]
+
+
 def test_every_training_answers_above_its_own_threshold_on_its_own_test_part():
     table = manifest(list(rows()))
     made = [outcome(table, 1, fold=fold, n_folds=2, sharpness=2 + 4 * fold) for fold in (0, 1)]
@@ -176,6 +192,16 @@ def test_subgroups_are_by_every_column_with_several_values():
     }
     assert len(tables["speaker"]["groups"]) == N_SPEAKERS
     assert sum(each["n"] for each in tables["speaker"]["groups"]) == 240
+
+
+def test_the_scripted_situation_is_a_column_unless_it_is_the_label():
+    rng = np.random.default_rng(5)
+    mixed = manifest(list(rows(situation=lambda i: LABELS[rng.integers(2)])))
+    _, metrics = analysed(mixed, [outcome(mixed, 1)])
+    assert len(metrics["subgroups"]["situation"]["groups"]) == 2
+    scripted = manifest([{**row, "situation": row["label"]} for row in rows()])
+    _, metrics = analysed(scripted, [outcome(scripted, 1)])
+    assert "situation" not in metrics["subgroups"]
 
 
 def test_raters_are_scored_on_the_tested_utterances_where_the_manifest_keeps_votes():

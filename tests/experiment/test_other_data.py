@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 import sklearn.metrics
+import soundfile
 
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
@@ -23,18 +24,30 @@ from koser.reporting.sections.trust import checks
 QUICK = ("train.epochs=2", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
 
 
-@pytest.fixture
-def manifest(tone_corpus, tmp_path):
-    made = prepare(tone_corpus(n_speakers=4, n_each=1), speaker_pattern=r"(s\d)_")
-    made.write(tmp_path / "m.parquet")
-    return made
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A folder with ``m.parquet``, tones of four speakers, and a run on it."""
+    folder, rng = tmp_path_factory.mktemp("work"), np.random.default_rng(0)
+    for label, pitch in {"angry": 900.0, "neutral": 300.0, "sadness": 120.0}.items():
+        (folder / "tones" / label).mkdir(parents=True)
+        for speaker in range(4):
+            times = np.arange(round(16_000 * rng.uniform(0.2, 0.3))) / 16_000
+            path = folder / "tones" / label / f"s{speaker}_0.wav"
+            soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * times), 16_000, "PCM_16")
+    prepare(folder / "tones", speaker_pattern=r"(s\d)_").write(folder / "m.parquet")
+    request = TrainRequest("mfcc", "speaker", manifest=folder / "m.parquet", overrides=QUICK)
+    run_experiment(request.resolve(), folder / "run", store_root=folder / "store")
+    return folder
 
 
 @pytest.fixture
-def run(manifest, tmp_path):
-    request = TrainRequest("mfcc", "speaker", manifest=tmp_path / "m.parquet", overrides=QUICK)
-    run_experiment(request.resolve(), tmp_path / "run", store_root=tmp_path / "store")
-    return tmp_path / "run"
+def manifest(work):
+    return Manifest.read(work / "m.parquet")
+
+
+@pytest.fixture
+def run(work):
+    return work / "run"
 
 
 def elsewhere(manifest, path, labels=None):
@@ -103,7 +116,7 @@ def test_a_restricted_model_answers_only_labels_of_the_data(run, manifest, tmp_p
 
 
 def test_utterances_and_speakers_that_were_learnt_from_are_found(run, manifest, tmp_path):
-    metrics = evaluate_run(EvaluateRequest(run, tmp_path / "m.parquet"), tmp_path / "out")
+    metrics = evaluate_run(EvaluateRequest(run, run.parent / "m.parquet"), tmp_path / "out")
     split = Split.read(run / "split.parquet")
     learnt = {*split.ids(0, "train"), *split.ids(0, "val")}
     leaks = {leak["kind"]: leak for leak in metrics["leaks"]}
@@ -125,9 +138,9 @@ def test_refusals(run, manifest, tmp_path):
     with pytest.raises(LabelError, match="None of the 12 utterances carries a label of the run"):
         evaluate_run(EvaluateRequest(run, foreign), tmp_path / "out")
     with pytest.raises(RunError, match="is not empty"):
-        evaluate_run(EvaluateRequest(run, tmp_path / "m.parquet"), run)
+        evaluate_run(EvaluateRequest(run, run.parent / "m.parquet"), run)
     with pytest.raises(RunError, match=r"no run\.json"):
-        evaluate_run(EvaluateRequest(tmp_path, tmp_path / "m.parquet"), tmp_path / "out")
+        evaluate_run(EvaluateRequest(tmp_path, run.parent / "m.parquet"), tmp_path / "out")
     gone = manifest.table.with_columns(
         pl.when(pl.int_range(pl.len()) == 0).then(pl.lit("/no.wav")).otherwise("path").alias("path")
     )

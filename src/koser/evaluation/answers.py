@@ -14,8 +14,15 @@ from numpy.typing import ArrayLike
 
 from koser.errors import UndefinedMetricError
 from koser.evaluation import metrics
-from koser.evaluation.intervals import Intervals, cluster_intervals, find_groups, sums_per_group
-from koser.evaluation.scoring import Score, as_scores, balanced_weights, interval_notes
+from koser.evaluation.intervals import (
+    Intervals,
+    balanced_weights,
+    cluster_intervals,
+    find_groups,
+    sums_per_group,
+)
+from koser.evaluation.noting import flat_notes, interval_notes
+from koser.evaluation.scoring import Score, as_scores
 
 SCORE_NAMES = ("uar", "accuracy")
 
@@ -110,6 +117,7 @@ def score_answers(
         else:
             n_with_label = (n_true > 0).sum(axis=0)
             notes += interval_notes(n_clusters, n_with_label, labels, cluster_kind)
+            notes += flat_notes(intervals, ("UAR", "accuracy"), cluster_kind)
     values = score(sums.sum(axis=0, keepdims=True))[0]
     return AnswerScores(
         scores=dict(zip(SCORE_NAMES, as_scores(values, intervals), strict=True)),

@@ -2,8 +2,8 @@
 
 Both sides have answered the same utterances, so what is compared are pairs: an utterance
 that is easy for one is mostly easy for the other, and cancels out. Utterances of one
-speaker are not independent, so whole speakers are what is resampled, and whole speakers
-are what the permutation test swaps between the systems [1]_ [2]_.
+speaker are not independent, so whole speakers are the units of the intervals, and whole
+speakers are what the permutation test swaps between the systems [1]_ [2]_.
 
 Every score is a function of confusion counts per cluster and side, as in
 `koser.evaluation.gap`; several seeds of a system are several answers to one utterance,
@@ -32,17 +32,17 @@ from koser.evaluation.bootstrap import Percentiles, bootstrap_intervals
 from koser.evaluation.intervals import (
     Groups,
     Intervals,
+    balanced_weights,
     cluster_intervals,
     find_groups,
     sums_per_group,
 )
+from koser.evaluation.noting import interval_notes
 from koser.evaluation.pairing import Answers, OrderedAnswers, pair
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
     Score,
     as_scores,
-    balanced_weights,
-    interval_notes,
 )
 from koser.evaluation.significance import (
     N_PERMUTATIONS,

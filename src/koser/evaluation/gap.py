@@ -27,17 +27,17 @@ from koser.evaluation.intervals import (
     Groups,
     Intervals,
     Scale,
+    balanced_weights,
     cluster_intervals,
     effective_number,
     find_groups,
     sums_per_group,
 )
+from koser.evaluation.noting import interval_notes
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
     Score,
     as_scores,
-    balanced_weights,
-    interval_notes,
 )
 
 SCORE_NAMES = ("uar", "accuracy")

@@ -9,8 +9,8 @@ confusion matrix, sums of losses. Those sums are taken once per cluster, so an i
 costs as little for a million utterances as for a hundred.
 
 `cluster_intervals` is what every score has. `koser.evaluation.bootstrap`, the usual other
-way, is too narrow for as few speakers as speech corpora have: of its 95 % intervals 78 to
-82 % hold the truth with 5 speakers, 88 to 92 % with 24; of these 93 to 98 % do, with any
+way, is too narrow for as few speakers as speech corpora have: of its 95 % intervals 79 to
+83 % hold the truth with 5 speakers, 88 to 94 % with 24; of these 94 to 98 % do, with any
 number (`benchmarks/25_interval_coverage.py`).
 """
 
@@ -27,6 +27,8 @@ from numpy.typing import ArrayLike
 from koser.errors import UndefinedMetricError
 
 CONFIDENCE = 0.95
+# Equal shares of clusters of different size differ in their last digits.
+_ROUNDING = 1e-12
 _LEGENDRE = np.polynomial.legendre.leggauss(64)
 
 # What a score is: a share in [0, 1], a loss above 0, or a difference of two shares.
@@ -43,11 +45,14 @@ class Intervals:
         Bounds; NaN where a score has no interval.
     degrees : np.ndarray [shape=(n_scores,)]
         Degrees of freedom of each.
+    is_flat : np.ndarray [shape=(n_scores,), dtype=bool]
+        Whether a score has no interval because it is the same in every cluster.
     """
 
     low: np.ndarray
     high: np.ndarray
     degrees: np.ndarray
+    is_flat: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -153,9 +158,11 @@ def cluster_intervals(
     That n itself is too many is known [4]_; that this is enough was found by simulation, not
     proven.
 
-    A share of exactly 0 or 1 has no spread to go by. Where all n clusters are without an error,
-    a cluster has one with a probability of ``1 - tail ** (1 / n)`` at most (`tail` being half
-    of ``1 - confidence``), and the bound is as if it then were all wrong.
+    A share or loss that is the same in every cluster has no interval: that few agree by chance
+    says nothing about others. Only a share of exactly 0 or 1 has a bound then. Where all n
+    clusters are without an error, a cluster has one with a probability of
+    ``1 - tail ** (1 / n)`` at most (`tail` being half of ``1 - confidence``), and the bound is
+    as if it then were all wrong.
 
     Parameters
     ----------
@@ -174,7 +181,7 @@ def cluster_intervals(
     Returns
     -------
     Intervals
-        One per score; none for a score that is undefined without one of the clusters.
+        One per score; none for a score that is undefined without one of the clusters, or flat.
 
     Raises
     ------
@@ -209,10 +216,14 @@ def cluster_intervals(
     low, high = _bounds(values, errors * quantiles[places], np.array(scales))
     farthest = tail ** (1 / np.maximum((weights > 0).sum(axis=0), 1))
     is_share = np.array(scales) == "share"
+    # Quotients of equal counts are 1 exactly.
     low = np.where(is_share & (values == 1), farthest, low)
     high = np.where(is_share & (values == 0), 1 - farthest, high)
-    is_defined = np.isfinite(errors) & np.isfinite(low) & np.isfinite(high)
-    return Intervals(np.where(is_defined, low, np.nan), np.where(is_defined, high, np.nan), degrees)
+    is_end = is_share & ((values == 0) | (values == 1))
+    is_flat = (errors <= _ROUNDING * np.abs(values)) & ~is_end & (np.array(scales) != "difference")
+    is_defined = np.isfinite(errors) & np.isfinite(low) & np.isfinite(high) & ~is_flat
+    low, high = (np.where(is_defined, bound, np.nan) for bound in (low, high))
+    return Intervals(low, high, degrees, is_flat)
 
 
 def effective_number(weights: np.ndarray) -> np.ndarray:
@@ -231,6 +242,23 @@ def effective_number(weights: np.ndarray) -> np.ndarray:
     squares = (weights**2).sum(axis=0)
     number: np.ndarray = weights.sum(axis=0) ** 2 / np.where(squares > 0, squares, 1)
     return number
+
+
+def balanced_weights(n_true: np.ndarray) -> np.ndarray:
+    """Weight of each cluster in a mean over classes: its shares of all classes, summed.
+
+    Parameters
+    ----------
+    n_true : np.ndarray [shape=(n_clusters, n_classes)]
+        Reference utterances of each cluster; every class has some.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_clusters,)]
+        As `cluster_intervals` takes them.
+    """
+    weights: np.ndarray = (n_true / n_true.sum(axis=0)).sum(axis=1)
+    return weights
 
 
 def student_t_quantile(probability: float, degrees: float) -> float:

@@ -1,7 +1,7 @@
 """Every score of one set of predictions, with its interval and its caveats.
 
 `evaluate` is where metrics, calibration and intervals meet. It defines no score of its
-own: it decides which labels can be scored, resamples speakers, and writes down, in
+own: it decides which labels can be scored, leaves out speakers, and writes down, in
 `Evaluation.notes`, whatever a reader must know beside the numbers.
 """
 
@@ -22,18 +22,17 @@ from koser.evaluation.intervals import (
     Groups,
     Intervals,
     Scale,
+    balanced_weights,
     cluster_intervals,
     find_groups,
     sums_per_group,
 )
+from koser.evaluation.noting import flat_notes, interval_notes
 
 SCORE_NAMES = ("accuracy", "uar", "macro_f1", "nll", "ece", "adaptive_ece")
+_TITLES = ("accuracy", "UAR", "macro-F1", "NLL", "ECE", "adaptive ECE")
 _SCALES: dict[str, Scale] = {"nll": "loss"}  # all others are shares
 INTERVAL_METHOD = "cluster jackknife, Student's t"
-# Below this many clusters an interval comes with a note. In simulation 95 % intervals cover
-# 93 to 98 % with any number (benchmarks/25_interval_coverage.py), but what is simulated is a
-# population of speakers without exceptions, of which so few could not show any.
-MIN_CLUSTERS = 5
 
 
 @dataclass(frozen=True)
@@ -71,7 +70,7 @@ class Evaluation:
     n_utterances : int
         Number of scored utterances.
     n_clusters : int or None
-        Number of resampled clusters; None where clusters are unknown.
+        Number of clusters; None where clusters are unknown.
     cluster_kind : str or None
         What a cluster is, such as ``"speaker"`` or ``"group(age×gender)"``.
     interval_method : str or None
@@ -187,8 +186,8 @@ def evaluate(
     confusion = confusions.sum(axis=0).astype(np.int64)
     is_present = confusion.sum(axis=1) > 0
 
-    def score(resampled: np.ndarray) -> np.ndarray:
-        return _scores(resampled, is_present)
+    def score(some_sums: np.ndarray) -> np.ndarray:
+        return _scores(some_sums, is_present)
 
     notes = _absence_notes(labels, is_present)
     intervals: Intervals | None = None
@@ -207,6 +206,9 @@ def evaluate(
         else:
             n_with_label = (n_true > 0).sum(axis=0)
             notes += interval_notes(len(groups.names), n_with_label, labels, cluster_kind)
+            present = np.array(labels)[is_present].tolist()
+            names = [*_TITLES, *(f"the recall of '{label}'" for label in present)]
+            notes += flat_notes(intervals, names, cluster_kind)
     scored = as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
@@ -259,61 +261,6 @@ def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
         )
     names, counts = np.unique(trained, return_counts=True)
     return float(np.mean(tested == names[counts.argmax()]))
-
-
-def interval_notes(
-    n_clusters: int, n_with_label: np.ndarray, labels: Sequence[str], cluster_kind: str | None
-) -> list[str]:
-    """What belongs beside intervals: that they rest on few clusters, or why one is missing.
-
-    Parameters
-    ----------
-    n_clusters : int
-        Clusters; of two sides, those of the smaller one.
-    n_with_label : np.ndarray [shape=(n_classes,)]
-        Clusters that have reference utterances of each label; of two sides, the fewer.
-    labels : Sequence[str]
-        The labels they are of.
-    cluster_kind : str or None
-        What a cluster is.
-
-    Returns
-    -------
-    list[str]
-        One sentence each; often none.
-    """
-    notes = []
-    kind = cluster_kind or "cluster"
-    if n_clusters < MIN_CLUSTERS:
-        notes.append(
-            f"Only {n_clusters} clusters ({kind}): the intervals are wide, and hold only if these "
-            f"few are like all others."
-        )
-    places = np.flatnonzero(n_with_label == 1).tolist()
-    lonely = " and ".join(f"'{labels[place]}'" for place in places)
-    if lonely:
-        notes.append(
-            f"No interval of UAR, macro-F1 and the recall of {lonely}: only one cluster ({kind}) "
-            f"has utterances of it."
-        )
-    return notes
-
-
-def balanced_weights(n_true: np.ndarray) -> np.ndarray:
-    """Weight of each cluster in a mean over classes: its shares of all classes, summed.
-
-    Parameters
-    ----------
-    n_true : np.ndarray [shape=(n_clusters, n_classes)]
-        Reference utterances of each cluster; every class has some.
-
-    Returns
-    -------
-    np.ndarray [shape=(n_clusters,)]
-        As `koser.evaluation.intervals.cluster_intervals` takes them.
-    """
-    weights: np.ndarray = (n_true / n_true.sum(axis=0)).sum(axis=1)
-    return weights
 
 
 def _weights(n_true: np.ndarray, is_present: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ Rules
   has; otherwise the UARs of two subgroups would be over different labels.
 - A subgroup with fewer than `MIN_UTTERANCES` utterances or `MIN_CLUSTERS` clusters is shown,
   and takes no part in the gap.
+- Two subgroups without a common label have no gap: they did not do the same task.
 - The gap is between the best and the worst of the others. Among many subgroups two are always far
   apart, so its interval is one that would hold for all pairs at once (Bonferroni's: at
   1 - 0.05 / pairs).
@@ -28,6 +29,7 @@ from koser.evaluation.scoring import Score
 
 MIN_UTTERANCES = 30
 MIN_CLUSTERS = 2
+MAX_LISTED = 5  # names in a note
 
 
 @dataclass(frozen=True, eq=False)
@@ -247,6 +249,8 @@ def _gap(
         Side(name, members[name].y_true, members[name].y_pred, members[name].clusters)
         for name in (best, worst)
     ]
+    if not set(np.asarray(sides[0].y_true).tolist()) & set(np.asarray(sides[1].y_true).tolist()):
+        return None  # an accuracy on one set of labels, and another on another
     gap = evaluate_gap(
         *sides,
         labels=labels,
@@ -258,15 +262,20 @@ def _gap(
 
 def _notes(scored: Sequence[Subgroup], n_unknown: int) -> list[str]:
     notes = []
-    small = [f"'{group.name}'" for group in scored if group.is_small]
+    small = [group.name for group in scored if group.is_small]
     rule = f"fewer than {MIN_UTTERANCES} utterances or {MIN_CLUSTERS} clusters"
     if len(scored) - len(small) < 2:
         notes.append(f"No gap: {len(small)} of {len(scored)} subgroups have {rule}.")
     elif small:
-        notes.append(f"Not in the gap: {', '.join(small)} ({rule}).")
-    lacking = [f"'{group.name}'" for group in scored if group.labels_absent]
+        notes.append(f"Not in the gap: {_listed(small)} ({rule}).")
+    lacking = [group.name for group in scored if group.labels_absent]
     if lacking:
-        notes.append(f"No UAR of {', '.join(lacking)}: not every label occurs there.")
+        notes.append(f"No UAR of {_listed(lacking)}: not every label occurs there.")
     if n_unknown:
         notes.append(f"{n_unknown} utterances have no value.")
     return notes
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = ", ".join(f"'{name}'" for name in names[:MAX_LISTED])
+    return shown if len(names) <= MAX_LISTED else f"{shown} and {len(names) - MAX_LISTED} others"

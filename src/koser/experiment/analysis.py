@@ -21,6 +21,7 @@ from koser.evaluation.reliability import reliability_bins
 from koser.evaluation.scoring import Evaluation, Score, evaluate
 from koser.evaluation.selective import evaluate_selection, risk_coverage
 from koser.evaluation.subgroups import Answered, evaluate_subgroups
+from koser.evaluation.temperature import TEMPERATURE_RANGE
 from koser.experiment.members import Outcome
 
 CALIBRATION_SCORES = ("nll", "ece", "adaptive_ece")
@@ -33,7 +34,7 @@ DURATION_BANDS = {  # upper ends in seconds
     "6 to 10 s": 10.0,
     "over 10 s": np.inf,
 }
-MAX_SUBGROUPS = 100
+MAX_SUBGROUPS = 64  # the groups of AI Hub are 59
 CURVE_COVERAGES = tuple(np.linspace(0.05, 1.0, 20).round(2).tolist())
 
 Json = dict[str, Any]  # Any: what JSON can hold
@@ -142,11 +143,26 @@ def _named(scores: dict[str, Score]) -> Json:
 
 
 def _temperature_notes(outcomes: Sequence[Outcome]) -> list[str]:
-    reasons = [each.val.temperature.reason for each in outcomes if each.val.temperature.reason]
-    if not reasons:
-        return []
-    share = "" if len(outcomes) == 1 else f" of {len(reasons)} of {len(outcomes)} trainings"
-    return [f"Probabilities{share} are as the network gives them, temperature 1: {reasons[0]}."]
+    fitted = [each.val.temperature for each in outcomes]
+
+    def share(count: int) -> str:
+        return "" if len(outcomes) == 1 else f" of {count} of {len(outcomes)} trainings"
+
+    notes = []
+    reasons = [each.reason for each in fitted if each.reason]
+    if reasons:
+        notes.append(
+            f"Probabilities{share(len(reasons))} are as the network gives them, temperature 1: "
+            f"{reasons[0]}."
+        )
+    for end, what in zip(TEMPERATURE_RANGE, ("as sure", "as unsure"), strict=True):
+        n_there = sum(each.value == end for each in fitted)
+        if n_there:
+            notes.append(
+                f"The temperature{share(n_there)} is at the end of its range, {end:g}: on val the "
+                f"best probabilities are {what} as it goes."
+            )
+    return notes
 
 
 def _selective(tested: Tested) -> Json:
@@ -204,6 +220,8 @@ def _subgroups(tested: Tested) -> Json:
     values = predictions.select("id").join(of_id, on="id", how="left", maintain_order="left")
     tables: Json = {}
     for column in of_id.columns[1:]:
+        if column == "situation" and (values[column] == predictions["label"]).all():
+            continue  # the label itself: those are the recalls
         n_values = values[column].drop_nulls().n_unique()
         if n_values > MAX_SUBGROUPS:
             tables[column] = {

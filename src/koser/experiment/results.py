@@ -31,7 +31,7 @@ class Results:
         predicted`` and one probability per label, ``p_<label>``, after the temperature.
     evaluation : Evaluation
         Over all rows. With several seeds every utterance counts once per seed, so a
-        value is the mean over seeds, and the interval still resamples speakers.
+        value is the mean over seeds, and the interval is still over speakers.
     per_seed : dict[int, Evaluation]
         The same for each seed alone, without intervals.
     folds : dict[str, FoldScore]

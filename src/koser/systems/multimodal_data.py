@@ -61,8 +61,9 @@ class ErrorOptions(Config):
 class MultimodalTrain(TrainOptions):
     """How the fusion learns."""
 
-    epochs: int = Field(60, gt=0)
-    patience: int = Field(60, gt=0)
+    epochs: int = Field(100, gt=0)
+    # None is saved: epochs cost a fraction of a second.
+    patience: int = Field(100, gt=0)
     learning_rate: float = Field(1e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(32, gt=0)  # utterances

@@ -24,7 +24,7 @@ class WithheldOptions(Config):
     Never both of one utterance.
     """
 
-    text: float = Field(0.1, ge=0, lt=1)  # share of utterances
+    text: float = Field(0.2, ge=0, lt=1)  # share of utterances
     audio: float = Field(0.1, ge=0, lt=1)
 
 

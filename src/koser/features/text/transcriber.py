@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 FULL_SECONDS = 30
 _HOP_LENGTH = 160
-_CPU_BATCH_SECONDS = 120.0
+_CPU_BATCH_SECONDS = 240.0
 _GPU_BATCH_SECONDS = 480.0
 # Tokens that a text may have however short the clip is; and half of the decoder's
 # positions, the most that CTranslate2 decodes (it takes a limit for twice the text's length).

@@ -45,7 +45,7 @@ class WhisperOptions(Config):
     context: Literal["short", "full"] = "short"
     silence_seconds: float = Field(3.0, ge=1)  # at least; less than 2 makes it loop
     beam_size: int = Field(5, gt=0)  # 1 for greedy decoding
-    # Sound in one batch, silence included. 0: 120 on a CPU, 480 on a GPU.
+    # Sound in one batch, silence included. 0: 240 on a CPU, 480 on a GPU.
     batch_seconds: float = Field(0.0, ge=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     compute_type: str = "auto"  # of CTranslate2; float32 on a CPU, float16 on a GPU

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from koser.evaluation.scoring import MIN_CLUSTERS
+from koser.evaluation.noting import MIN_CLUSTERS
 from koser.reporting.language import Phrases
 
 Status = Literal["pass", "warn", "fail", "unknown"]
