@@ -11,7 +11,7 @@ from fixtures.speech import SAMPLING_RATE, invent_speech
 from koser.data.audit.sharing import Audited
 from koser.data.splits import SplitOptions, make_split
 from koser.experiment.audit import AuditOptions, run_audit
-from koser.experiment.speaker_hint import _judge, check_voices, compare_groups
+from koser.experiment.speaker_hint import Likeness, _judge, check_voices, compare_groups
 from koser.reporting.language import load_phrases
 
 
@@ -49,6 +49,15 @@ def test_an_encoder_that_hears_no_voices_cannot_tell(rows):
 def test_different_voices_are_no_suspects(seed):
     likeness = compare_groups(*embeddings(20, 12, seed=seed), names(20))
     assert likeness.suspects() == []
+
+
+def test_only_groups_that_are_nearest_to_each_other_are_suspects():
+    across = np.full((4, 4), 0.1)
+    across[0, 1] = across[1, 0] = 0.8  # the nearest of the first, but not of the second
+    across[1, 2] = across[2, 1] = 0.9
+    np.fill_diagonal(across, np.nan)
+    assert Likeness(names(4), np.full(4, 0.5), across).suspects() == [(1, 2)]
+    assert Likeness(names(4), np.full(4, 0.95), across).suspects() == []
 
 
 def test_how_loud_a_value_is_does_not_count():
