@@ -116,6 +116,23 @@ def test_timelines_of_several_recordings_have_a_file_each(koser, files):
     assert " --> " in (files / "a.srt").read_text(encoding="utf-8")
 
 
+def test_speakers_of_another_tool_are_named(koser, files):
+    (files / "s.rttm").write_text(
+        "SPEAKER one 1 0 5 <NA> <NA> 상담원 <NA> <NA>\n"
+        "SPEAKER one 1 5 7 <NA> <NA> 고객 <NA> <NA>\n",
+        encoding="utf-8",
+    )
+    status, out, _ = koser(
+        "predict", ".", "one.wav", "--timeline", "--speakers", "s.rttm", "--format", "vtt"
+    )
+    assert status == 0
+    assert "상담원: " in out
+    assert "고객: " in out
+    status, _, err = koser("predict", ".", "둘.wav", "--timeline", "--speakers", "s.rttm")
+    assert status == 1
+    assert "no speaker turns of '둘'" in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

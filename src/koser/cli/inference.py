@@ -84,6 +84,10 @@ def predict(
     picture: Annotated[
         Path | None, typer.Option(help="With --timeline: a PNG of waveform and emotions.")
     ] = None,
+    speakers: Annotated[
+        Path | None,
+        typer.Option(help="With --timeline: who speaks when, an RTTM file of a diarization tool."),
+    ] = None,
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
     from koser.inference.output import find_clips
@@ -91,9 +95,11 @@ def predict(
 
     if timeline and manifest is not None:
         raise ConfigError("--timeline takes recordings, not a manifest. Give files or folders.")
-    if not timeline and (set or picture is not None):
-        raise ConfigError("--set and --picture are of timelines. Add --timeline.")
+    if not timeline and (set or picture is not None or speakers is not None):
+        raise ConfigError("--set, --picture and --speakers are of timelines. Add --timeline.")
     clips = find_clips(paths or [], manifest)
+    if timeline:
+        _check_timelines(clips, format.value, out, picture)
     recognizer = load_recognizer(
         model,
         encoder=encoder,
@@ -103,7 +109,9 @@ def predict(
         labels=None if labels is None else _names(labels),
     )
     if timeline:
-        failed = _predict_timelines(recognizer, clips, set or [], (format.value, out, picture))
+        made = list(_iter_timelines(recognizer, clips, set or [], speakers))
+        _write_timelines(made, format.value, out, picture)
+        failed = len(clips) - len(made)
     else:
         failed = _predict_files(recognizer, clips, format.value, out)
     if failed:
@@ -181,41 +189,47 @@ class _Counted:
             yield result
 
 
-def _predict_timelines(
-    recognizer: Recognizer,
-    clips: Sequence[Clip],
-    overrides: Sequence[str],
-    output: tuple[str, Path | None, Path | None],
-) -> int:
-    from koser.config import resolve_config
-    from koser.inference.segments import TimelineOptions
-    from koser.inference.timeline import make_timeline
+def _check_timelines(
+    clips: Sequence[Clip], format: str, out: Path | None, picture: Path | None
+) -> None:
     from koser.inference.writers import check_format
 
-    format, out, picture = output
     check_format(format, n_recordings=len(clips), is_folder=out is not None and out.is_dir())
     if picture is not None and len(clips) != 1:
         raise ConfigError(f"--picture is of one recording, not of {len(clips)}.")
+
+
+def _iter_timelines(
+    recognizer: Recognizer,
+    clips: Sequence[Clip],
+    overrides: Sequence[str],
+    speakers: Path | None,
+) -> Iterator[Timeline]:
+    """Timelines of what can be read; the rest is told."""
+    from koser.config import resolve_config
+    from koser.inference.segments import TimelineOptions
+    from koser.inference.speakers import read_turns, with_speakers
+    from koser.inference.timeline import make_timeline
+
     options = resolve_config(TimelineOptions, overrides=overrides)
-    made: list[Timeline] = []
+    turns = {clip.path: read_turns(speakers, clip.path) for clip in clips} if speakers else {}
     for clip in clips:
         try:
-            made.append(make_timeline(recognizer, clip.path, options))
+            made = make_timeline(recognizer, clip.path, options)
         except AudioError as error:
             typer.echo(f"Error: {error}", err=True)
-    if made:
-        _write_timelines(made, format, out)
-    if made and picture is not None:
-        from koser.reporting.timeline import plot_timeline
-
-        plot_timeline(made[0], picture)
-    return len(clips) - len(made)
+        else:
+            yield with_speakers(made, turns[clip.path]) if clip.path in turns else made
 
 
-def _write_timelines(timelines: Sequence[Timeline], format: str, out: Path | None) -> None:
+def _write_timelines(
+    timelines: Sequence[Timeline], format: str, out: Path | None, picture: Path | None
+) -> None:
     from koser.inference.output import text_file
     from koser.inference.writers import file_names, render_timelines
 
+    if not timelines:
+        return
     if out is None:
         typer.echo(render_timelines(timelines, format), nl=False)
     elif out.is_dir():
@@ -225,3 +239,7 @@ def _write_timelines(timelines: Sequence[Timeline], format: str, out: Path | Non
     else:
         with text_file(out) as file:
             file.write(render_timelines(timelines, format))
+    if picture is not None:
+        from koser.reporting.timeline import plot_timeline
+
+        plot_timeline(timelines[0], picture)

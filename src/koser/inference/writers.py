@@ -99,6 +99,17 @@ def file_names(timelines: Sequence[Timeline], format: str) -> list[str]:
     return names
 
 
+def recording_name(path: str | None) -> str:
+    """What RTTM calls a recording: its file's name without ending and white space.
+
+    Examples
+    --------
+    >>> recording_name("calls/no 1.wav"), recording_name(None)
+    ('no_1', 'sound')
+    """
+    return _no_space(Path(path).stem if path else "sound")
+
+
 def _table(timelines: Iterable[Timeline]) -> str:
     lines = []
     for timeline in timelines:
@@ -136,7 +147,7 @@ def _rttm(timelines: Iterable[Timeline]) -> str:
     # name, confidence, look-ahead. Fields are separated by white space, so none may hold any.
     lines = []
     for timeline in timelines:
-        file = _no_space(Path(timeline.path).stem if timeline.path else "sound")
+        file = recording_name(timeline.path)
         for segment in timeline.segments:
             lines.append(
                 f"SPEAKER {file} 1 {segment.start:.3f} {segment.duration:.3f} <NA> <NA> "
