@@ -188,20 +188,18 @@ class SpeechRegions:
 
     def _track(self, scores: np.ndarray) -> list[Extent]:
         extents: list[Extent] = []
-        has_grown = False
         for score in scores.tolist():
             start, self._n_scored = self._n_scored, self._n_scored + FRAME_LENGTH
             if self._speech is None:
                 if score >= self._onset:
-                    self._speech, has_grown = (start, self._n_scored), True
+                    self._speech = (start, self._n_scored)
             elif score >= self._offset:
-                self._speech, has_grown = (self._speech[0], self._n_scored), True
+                self._speech = (self._speech[0], self._n_scored)
             elif self._n_scored - self._speech[1] >= self._hangover:
                 extents += self._close()
-                has_grown = False
-        # Silence after speech shows more of its padding, so an open region is told of each time.
-        if self._speech is not None and (has_grown or len(scores)):
-            extents += [] if self._is_short() else [self._extent(is_closed=False)]
+        # Told of again in silence too, which shows more of its padding.
+        if self._speech is not None and len(scores) and not self._is_short():
+            extents.append(self._extent(is_closed=False))
         return extents
 
     def _close(self) -> list[Extent]:

@@ -155,7 +155,7 @@ def _quantize(path: Path, system: str) -> None:
         path,
         path,
         op_types_to_quantize=kinds,
-        # Integers are unsigned: the kernels of processors without VNNI overflow on signed ones.
+        # Unsigned: processors without VNNI saturate on products with signed weights.
         weight_type=QuantType.QUInt8,
         # Front-ends are constants, not learned, and their values span 16 orders of magnitude.
         nodes_to_exclude=[
