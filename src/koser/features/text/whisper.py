@@ -20,6 +20,7 @@ from koser.features.pretrained import (
     check_fingerprint,
     explain,
     load_local_first,
+    silence_libraries,
 )
 from koser.features.store import cache_folder
 from koser.files import replacing_folder
@@ -215,6 +216,7 @@ def _convert(source: Source, folder: Path) -> Path:
     from ctranslate2.converters import TransformersConverter
     from safetensors import SafetensorError
 
+    silence_libraries()  # the converter loads the model with transformers
     logger.info("converting %s for CTranslate2, once", source.name)
     extra = [
         name for name in ("tokenizer.json", "preprocessor_config.json") if (folder / name).is_file()
