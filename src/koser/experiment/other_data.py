@@ -211,7 +211,7 @@ def _predictions(
         pl.lit(0, pl.Int32).alias("fold"),
         "id",
         cluster.alias("cluster"),
-        *("path", "start", "end", "duration", "label"),
+        *("path", "start", "end", "channel", "duration", "label"),
         pl.Series("predicted", [manifest.labels[place] for place in best]),
         *(
             pl.Series(f"{PROBABILITY_PREFIX}{label}", probabilities[:, place])

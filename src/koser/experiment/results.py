@@ -210,7 +210,7 @@ def _prediction_table(manifest: Manifest, outcome: Outcome, calibrated: np.ndarr
         pl.lit(outcome.member.fold, pl.Int32).alias("fold"),
         "id",
         cluster.alias("cluster"),
-        *("path", "start", "end", "duration", "label"),
+        *("path", "start", "end", "channel", "duration", "label"),
         pl.Series("predicted", [manifest.labels[place] for place in best]),
         *(
             pl.Series(f"{PROBABILITY_PREFIX}{label}", calibrated[:, place])

@@ -11,7 +11,7 @@ import numpy as np
 import polars as pl
 
 from koser.audio.encoding import encode_flac
-from koser.audio.reading import SAMPLING_RATE, load
+from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
 from koser.errors import AudioError
 from koser.reporting.language import Phrases
 
@@ -103,7 +103,8 @@ def _mistake(row: Mapping[str, Any], t: Phrases, sound: Mapping[str, str]) -> Mi
 
 def _sound(row: Mapping[str, Any], t: Phrases, *, room: int) -> dict[str, str]:
     try:
-        waveform = load(row["path"], start=row["start"], end=row["end"])
+        # Runs from before manifests had channels do not say any.
+        waveform = load_clip(Clip(row["path"], row["start"], row["end"], row.get("channel")))
     except AudioError as error:  # the corpus may have moved since; the report is still right
         return {"why_silent": str(error)}
     content = encode_flac(waveform[: round(MAX_CLIP_SECONDS * SAMPLING_RATE)], SAMPLING_RATE)
