@@ -54,7 +54,9 @@ def test_features_depend_neither_on_order_nor_on_workers(tmp_path, extractor, cl
 def test_what_the_store_has_is_not_extracted_again(tmp_path, extractor, clips, monkeypatch):
     keys = extract(clips[:7], extractor, tmp_path / "store")
     made = []
-    monkeypatch.setattr(extraction, "load", lambda path, **_: made.append(path) or load(path))
+    monkeypatch.setattr(
+        extraction, "load_clip", lambda clip: made.append(clip.path) or load_clip(clip)
+    )
     again = extract(clips, extractor, tmp_path / "store")
     assert again[:7].tolist() == keys.tolist()
     assert made == [clip.path for clip in clips[7:]]

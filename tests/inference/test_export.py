@@ -222,7 +222,7 @@ def test_what_is_no_exported_model_is_refused(mfcc, tmp_path):
     onnx.save(foreign, tmp_path / "foreign.onnx")
     with pytest.raises(CheckpointError, match="none that koser exported"):
         load_recognizer(tmp_path / "foreign.onnx")
-    with pytest.raises(CheckpointError, match="brings its encoder along"):
+    with pytest.raises(CheckpointError, match="brings its pretrained models along"):
         load_recognizer(folder / "a.onnx", encoder="here")
     with pytest.raises(CheckpointError, match="already"):
         export_model(folder / "a.onnx", tmp_path / "b.onnx")

@@ -4,9 +4,13 @@ import re
 import tomllib
 from importlib import resources
 
+import numpy as np
 import pytest
 
 from koser.errors import ConfigError
+from koser.evaluation.comparison import compare_systems
+from koser.evaluation.pairing import Answers
+from koser.evaluation.scoring import evaluate
 from koser.reporting.language import LANGUAGES, load_phrases
 
 # Sections that name values of data; what they lack is shown as it is.
@@ -76,3 +80,22 @@ def test_labels_have_korean_names_where_there_are_any():
 def test_another_language_is_refused():
     with pytest.raises(ConfigError, match=f"Languages: {', '.join(LANGUAGES)}"):
         load_phrases("ja")
+
+
+def test_what_evaluation_says_beside_its_numbers_is_said_in_korean():
+    """The sentences of the code itself, so that a new wording there is noticed here."""
+    rng = np.random.default_rng(0)
+    probabilities = rng.dirichlet([1, 1, 1], 40)
+    labels = ["angry", "neutral", "sadness"]
+    y_true = np.array(["angry", "neutral"] * 20)
+    said = []
+    for clusters in (None, ["a", "b"] * 20, ["a"] * 40):
+        said += evaluate(y_true, probabilities, labels=labels, clusters=clusters).notes
+    answers = [
+        Answers(name, np.arange(40).astype(str), y_true, rng.permutation(y_true), ["a", "b"] * 20)
+        for name in ("one", "two")
+    ]
+    said += compare_systems(*answers, labels=labels).notes
+    assert len(said) >= 5
+    translated = load_phrases("ko").notes(said)
+    assert {language for _, language in translated} == {""}, translated

@@ -101,7 +101,7 @@ def test_a_batch_says_what_is_there(make_table):
 
 def test_what_a_training_depends_on_is_in_its_description(make_table):
     rows = np.arange(20)
-    made = [make_table(), make_table("audio"), make_table(text=0.2), make_table()]
+    made = [make_table(), make_table("audio"), make_table(text=0.3), make_table()]
     described = [TrainingBatches(t, rows, batch_size=4, seed=0).describe() for t in made]
     assert described[0] == described[3]
     assert len(set(described)) == 3

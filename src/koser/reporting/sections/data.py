@@ -22,7 +22,7 @@ def protocol_rows(metrics: Mapping[str, Any], t: Phrases) -> Rows:
         (t["protocol.protocol"], f"{name}: {meaning}" if meaning else name),
         (t["protocol.kept_apart"], protocol["grouping"]),
         (t["protocol.n_folds"], str(protocol["n_folds"])),
-        (t["protocol.split_seed"], str(protocol["seed"])),
+        (t["protocol.split_seed"], figures.count(protocol["seed"])),
         (t["protocol.hash"], protocol["hash"]),
         (
             t["protocol.options"],
