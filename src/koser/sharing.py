@@ -24,7 +24,7 @@ from koser.models.shared import (
     read_shared,
     write_shared,
 )
-from koser.reporting.wording import SYNTHETIC, protocol_line, score_with_interval
+from koser.reporting.wording import SYNTHETIC, headline
 
 CARD = "README.md"
 _HUB = "hf:"
@@ -258,12 +258,11 @@ def _card(checkpoint: Checkpoint, staged: Path) -> str:
     if (staged / METRICS).is_file():
         metrics = json.loads((staged / METRICS).read_text(encoding="utf-8"))
     if metrics:
-        scores = [f"{name} {score_with_interval(metrics, name)}" for name in ("uar", "accuracy")]
-        lines += [f"{', '.join(scores)} ({protocol_line(metrics)}; 95 % intervals).", ""]
+        lines += [*headline(metrics).splitlines(), "", "Brackets are 95 % intervals.", ""]
     else:
         lines += ["No scores were kept with this model.", ""]
     if origin.get("is_synthetic"):
-        lines += [f"{SYNTHETIC}: these numbers say nothing about real speech.", ""]
+        lines += [f"{SYNTHETIC}: what it says of real speech means nothing.", ""]
     lines += [
         "The licence of the corpus it was trained on decides what it may be used for; "
         "ask before you pass it on.",

@@ -98,7 +98,8 @@ def test_a_card_is_made_with_score_protocol_and_warning(tmp_path, koser, tone_co
     assert out == "Pushed: shared (README.md, config.json, metrics.json, model.safetensors)\n"
     card = (tmp_path / "shared" / "README.md").read_text(encoding="utf-8")
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert f"uar {metrics['uar']:.3f}" in card
+    assert f"UAR {metrics['uar']:.3f}" in card
+    assert f"(chance {metrics['chance_uar']:.3f})" in card
     assert "split speaker, n = " in card
     assert "licence of the corpus" in card
     status, out, _ = koser("pull", "shared", "--out", "mine")
