@@ -27,7 +27,6 @@ EXTRA_OF_MODULE = {
     "prometheus_client": "serve",
     "onnxruntime": "onnx",
     "onnx": "onnx",
-    "onnxscript": "onnx",
     "faster_whisper": "stt",
     "ctranslate2": "stt",
 }

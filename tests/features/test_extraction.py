@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from koser.audio.reading import Clip, load
+from koser.audio.reading import Clip, load, load_clip
 from koser.errors import AudioError
 from koser.features import extraction
 from koser.features.extraction import clip_key, extract, extract_in_batches

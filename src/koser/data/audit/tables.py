@@ -44,7 +44,7 @@ def cramers_v(counts: IntArray) -> float | None:
     Returns
     -------
     float or None
-        In [0, 1]; None where there is one row or one column.
+        In [0, 1]; None where there is one row or one column, or the correction leaves no more.
 
     References
     ----------
@@ -65,6 +65,9 @@ def cramers_v(counts: IntArray) -> float | None:
     phi = float(((used - expected) ** 2 / expected).sum() / n)
     bias = (n_rows - 1) * (n_columns - 1) / (n - 1)
     rows, columns = (size - (size - 1) ** 2 / (n - 1) for size in (n_rows, n_columns))
+    # Where every utterance has a row or a column of its own, nothing is left to compare with.
+    if min(rows, columns) - 1 < 1e-9:
+        return None
     return float(np.sqrt(max(0.0, phi - bias) / (min(rows, columns) - 1)))
 
 
