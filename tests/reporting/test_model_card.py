@@ -24,7 +24,7 @@ def test_the_hub_reads_the_metadata_and_the_results(hostile_run):
     for kind, name in (("recall", "uar"), ("accuracy", "accuracy"), ("f1", "macro_f1")):
         assert found[kind].metric_value == pytest.approx(metrics[name], abs=1e-6)
         # A number never goes without its protocol.
-        for part in ("split speaker", f"n = {metrics['n']}", "seeds 42", "95 %"):
+        for part in ("split speaker", f"n = {metrics['n']}", "seeds 42"):
             assert part in found[kind].metric_name
         assert found[kind].dataset_args["split_hash"] == metrics["protocol"]["hash"]
 
@@ -51,6 +51,16 @@ def test_a_base_model_is_named_only_if_the_hub_has_it(tmp_path, hostile_run):
         card = ModelCard.load(write_model_card(folder))
         assert (card.data.base_model == [name]) if expected else (card.data.base_model is None)
         assert name.split("/")[-1] in card.text
+
+
+def test_a_metric_carries_its_interval(tmp_path):
+    folder = write_run(tmp_path / "run")
+    metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+    card = ModelCard.load(write_model_card(folder))
+    for result in card.data.eval_results:
+        name = {"recall": "uar", "accuracy": "accuracy", "f1": "macro_f1"}[result.metric_type]
+        low, high = metrics["ci95"][name]
+        assert f"95 % [{low:.4f}, {high:.4f}]" in result.metric_name
 
 
 def test_synthetic_data_are_called_so_at_the_top(tmp_path):
