@@ -7,14 +7,13 @@ its `.md` and `.csv` are kept.
 
 from __future__ import annotations
 
-from koser.terminal_results import print_comparison
-
 from encoders import real_whisper_base
 from inputs import add_corpus_option, real_corpus
 from koser.errors import one_line_errors
 from koser.experiment.request import TrainRequest
 from koser.reporting.comparison import compare_runs
 from koser.reporting.comparison_page import SUFFIXES, write_comparison
+from koser.terminal.results import print_comparison
 from measuring import print_heading, print_verdict
 from trials import new_trial_parser, prepare, run_trial, trial_folders
 
