@@ -284,7 +284,7 @@ def test_an_encoder_in_a_folder_is_remembered_by_its_absolute_path(koser, manife
 
 
 @pytest.mark.parametrize(
-    ("option", "expected"), [([], {}), (["--encoder", "moved/here"], {"encoder": "moved/here"})]
+    ("option", "expected"), [([], None), (["--encoder", "moved/here"], "moved/here")]
 )
 def test_a_moved_encoder_is_passed_to_the_recognizer(
     koser, tmp_path, monkeypatch, option, expected
@@ -298,4 +298,5 @@ def test_a_moved_encoder_is_passed_to_the_recognizer(
     monkeypatch.setattr("koser.inference.recognizer.load_recognizer", load)
     (tmp_path / "a.wav").touch()
     assert koser("predict", "run", "a.wav", *option)[0] == 1
-    assert given == expected
+    moved = {"encoder": expected, "whisper": None, "text_model": None}
+    assert given == {**moved, "threshold": 0.0, "labels": None}
