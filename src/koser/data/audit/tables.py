@@ -68,7 +68,8 @@ def cramers_v(counts: IntArray) -> float | None:
     # Where every utterance has a row or a column of its own, nothing is left to compare with.
     if min(rows, columns) - 1 < 1e-9:
         return None
-    return float(np.sqrt(max(0.0, phi - bias) / (min(rows, columns) - 1)))
+    squared = max(0.0, phi - bias) / (min(rows, columns) - 1)
+    return float(np.sqrt(min(squared, 1.0)))  # rounding may exceed 1
 
 
 def _table(manifest: Manifest, name: str, values: pl.Series) -> Table:
