@@ -31,13 +31,16 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         running(koser_serve(write_model(Path(folder) / "run"))) as server,
     ):
-        check(server.port, min(n_examples, 100), arguments.seed + 1)
+        # As many before: buffers and caches have their size, and a leak would go on growing.
+        check(server.port, n_examples, arguments.seed + 1)
         before = server.memory_mb()
         done = check(server.port, n_examples, arguments.seed)
         after = server.memory_mb()
         counted = server.get("/metrics")
     print(re.sub(r"\x1b\[\d+m", "", done.stdout)[-700:].strip())
-    accepted = re.findall(r'route="(/v1/[^"]*)",status="200"\} ([\d.e+]+)', counted)
+    accepted = re.findall(
+        r'koser_requests_total\{route="(/v1/[^"]*)",status="200"\} ([\d.e+]+)', counted
+    )
     print("answered with 200:", ", ".join(f"{route} {float(n):.0f}" for route, n in accepted))
     defects = re.findall(r'koser_requests_total\{route="[^"]*",status="5(?!03)\d\d"\}.*', counted)
     print_verdict(f"schemathesis ends with {done.returncode}", "0", is_met=done.returncode == 0)
