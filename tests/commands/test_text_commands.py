@@ -126,13 +126,15 @@ def test_ablations_have_intervals_and_are_not_trained_again_when_resumed(
     assert status == 0, err
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     assert set(metrics["ablations"]) == {"audio only", "text only"}
-    for scores in metrics["ablations"].values():
-        for part, value in (
-            (scores, scores["uar"]),
-            (scores["difference"], scores["difference"]["uar"]),
-        ):
-            low, high = part["ci95"]["uar"] or (value, value)  # none where all speakers agree
-            assert low <= value <= high
+    intervals = [
+        (part["ci95"][score], part[score])
+        for scores in metrics["ablations"].values()
+        for part in (scores, scores["difference"])
+        for score in ("uar", "accuracy")
+    ]
+    known = [(bounds, value) for bounds, value in intervals if bounds is not None]
+    assert known  # a score that is the same for all speakers has none
+    assert all(low <= value <= high for (low, high), value in known)
     members = list((tmp_path / "run" / "ablations").glob("*/*/outcome.pth"))
     assert len(members) == 4
     times = {member: member.stat().st_mtime_ns for member in members}

@@ -131,6 +131,7 @@ def test_long_files_do_not_pad_short_ones(model, monkeypatch):
         (np.zeros(0), "holds no sound"),
         (np.zeros((2, 2, 2)), "holds no sound"),
         (np.array([0.0, np.nan]), "NaN or infinite"),
+        (np.array([0.0, 3e38]), "absurdly large"),
     ],
 )
 def test_impossible_arrays_are_refused(model, waveform, message):

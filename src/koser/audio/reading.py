@@ -34,7 +34,7 @@ SAMPLING_RATE = 16_000  # Hz, what all of koser works in
 _BLOCK_BYTES = 2**17  # of float32 samples decoded at a time: larger blocks leave the CPU's cache
 # Full scale is 1, or 2^31 where somebody wrote integers as floats. What is far beyond is damage,
 # and its square leaves float32.
-_LOUDEST = 2.0**40
+LOUDEST = 2.0**40
 _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not say
 
 
@@ -378,7 +378,7 @@ def _mono_blocks(
 
 
 def _refuse_damage(mono: np.ndarray, info: AudioInfo, position: int) -> None:
-    is_sound = np.abs(mono) < _LOUDEST  # false for NaN too
+    is_sound = np.abs(mono) < LOUDEST  # false for NaN too
     if not is_sound.all():
         index = int(np.argmin(is_sound))
         seconds = (position + index) / info.sampling_rate

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from koser.audio.listing import audio_files
-from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
+from koser.audio.reading import LOUDEST, SAMPLING_RATE, Clip, load_clip
 from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError, LabelError
@@ -107,7 +107,7 @@ class Recognizer:
         Raises
         ------
         AudioError
-            If it is empty, or holds NaN or infinity.
+            If it is empty, or holds NaN, infinity or absurdly large samples.
         """
         samples = np.asarray(waveform, dtype=np.float32)
         mono = samples.mean(axis=1) if samples.ndim == 2 else samples
@@ -116,8 +116,10 @@ class Recognizer:
                 f"A waveform of shape {samples.shape} holds no sound. "
                 f"Give (n_samples,) or (n_samples, n_channels)."
             )
-        if not np.isfinite(mono).all():
-            raise AudioError("The waveform holds NaN or infinite samples. Clean it first.")
+        if not (np.abs(mono) < LOUDEST).all():  # false for NaN too
+            raise AudioError(
+                "The waveform holds NaN or infinite samples, or absurdly large ones. Clean it first."
+            )
         resampled = resample(np.ascontiguousarray(mono), sampling_rate, SAMPLING_RATE)
         return self._predict([resampled], [None])[0]
 
