@@ -118,7 +118,7 @@ class Recognizer:
             )
         if not (np.abs(mono) < LOUDEST).all():  # false for NaN too
             raise AudioError(
-                "The waveform holds NaN or infinite samples, or absurdly large ones. Clean it first."
+                "The waveform holds NaN or infinite samples, or absurdly large ones. Clean it."
             )
         resampled = resample(np.ascontiguousarray(mono), sampling_rate, SAMPLING_RATE)
         return self._predict([resampled], [None])[0]
