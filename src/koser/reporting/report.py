@@ -102,6 +102,8 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "probes": quality.probe_table(metrics, t),
         **_quality(metrics, t),
         **_audit(run, t),
+        "tuning_table": training.tuning_table(metrics, t),
+        "tuning_caption": training.tuning_caption(metrics, t),
         "cost_rows": training.cost_rows(metrics, t),
         "command": shlex.join(run.description["command"]),
         "config": _config(run.folder),

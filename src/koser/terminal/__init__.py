@@ -30,6 +30,7 @@ from koser.reporting.wording import (
     gap_line,
     protocol_line,
     score_with_interval,
+    tuning_line,
     without_voice_line,
 )
 
@@ -229,8 +230,9 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
-    if line := without_voice_line(metrics):
-        console.print(f"{line}.", markup=False)
+    for line in (tuning_line(metrics), without_voice_line(metrics)):
+        if line:
+            console.print(f"{line}.", markup=False)
     print_ablations(metrics)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")
