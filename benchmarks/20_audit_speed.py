@@ -3,10 +3,10 @@
 The sound pass runs on real 48 kHz WAV files of 4.9 s, a tenth of the utterances, with a
 process per core and an empty store. It runs on a sixth of them, then on the others: two timings
 give the start of the processes, which counts once, and a file, which counts 44,000 times.
-Everything else runs at full size: the search for copies over 44,000 fingerprints whose words are drawn from those of real
-clips, so that many agree by chance, and all checks and probes of a manifest of 44,000 rows
-with 37,000 texts under a speaker split. A second pass over the same files measures what
-remembering saves.
+Everything else runs at full size: the search for copies over 44,000 fingerprints whose words
+are drawn from those of real clips, so that many agree by chance, and all checks and probes of
+a manifest of 44,000 rows with 37,000 texts under a speaker split. A second pass over the same
+files measures what remembering saves.
 """
 
 from __future__ import annotations
