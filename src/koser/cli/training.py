@@ -253,7 +253,7 @@ def train_request(
     from koser.terminal import notes_shown, print_gaps, print_run
 
     how = how or RunOptions()
-    report_options(how.report_language, how.audio_clips)  # refused before the work
+    report = report_options(how.report_language, how.audio_clips)  # refused before the work
     experiments = resolve_series(request, splits)
     folders = choose_folders(experiments, out, resume=how.resume)
     # All of them now: the second should not be refused when the first has been trained.
@@ -267,7 +267,7 @@ def train_request(
     if len(runs) == 1:
         return folders, None
     gap = gap_file(runs, out)
-    print_gaps(write_gaps(runs, gap), gap)
+    print_gaps(write_gaps(runs, gap, report=report), gap)
     return folders, gap
 
 

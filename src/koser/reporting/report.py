@@ -98,6 +98,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "data_notes": t.notes(card["notes"]) if card else [],
         "mistakes": mistakes.worst_mistakes(run.predictions, t, n_clips=options.n_clips),
         "n_clips": options.n_clips,
+        "gap_table": scores.gap_table(run.optional_json("gap.json"), metrics, t),
         "ablations": scores.ablation_table(metrics, t),
         "probes": quality.probe_table(metrics, t),
         **_quality(metrics, t),
