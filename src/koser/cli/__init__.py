@@ -7,7 +7,17 @@ from collections.abc import Callable
 
 import typer
 
-from koser.cli import audit, corpora, inference, results, serving, text, training, tuning
+from koser.cli import (
+    audit,
+    corpora,
+    explaining,
+    inference,
+    results,
+    serving,
+    text,
+    training,
+    tuning,
+)
 from koser.errors import one_line_errors
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
@@ -28,7 +38,14 @@ for command in (
     *(corpora.get, corpora.prepare, corpora.info, corpora.split, audit.audit),
     *(training.train, tuning.tune, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
-    *(inference.predict, inference.export, serving.serve, serving.push, serving.pull),
+    *(
+        inference.predict,
+        explaining.explain,
+        inference.export,
+        serving.serve,
+        serving.push,
+        serving.pull,
+    ),
     training.demo,
 ):
     app.command()(command)
