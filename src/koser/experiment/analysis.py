@@ -14,6 +14,7 @@ import numpy as np
 import polars as pl
 
 from koser.data.manifest import Manifest
+from koser.data.raters import vote_counts
 from koser.errors import UndefinedMetricError
 from koser.evaluation.agreement import evaluate_agreement, human_ceiling
 from koser.evaluation.answers import AnswerScores
@@ -260,14 +261,10 @@ def _raters(tested: Tested) -> Json | None:
     labels = tested.manifest.labels
     ids = tested.predictions.select("id", "label").unique("id", maintain_order=True)
     table = tested.manifest.table.select("id", "votes")
-    rated = ids.join(table, on="id", how="left", maintain_order="left").with_row_index("row")
-    votes = rated.select("row", "votes").explode("votes").unnest("votes").drop_nulls("label")
-    if not votes.height:
+    rated = ids.join(table, on="id", how="left", maintain_order="left")
+    counts = vote_counts(rated["votes"], labels)
+    if not counts.any():
         return None
-    counts = np.zeros((ids.height, len(labels) + 1), np.int64)
-    place = {label: column for column, label in enumerate(labels)}
-    columns = np.array([place.get(label, len(labels)) for label in votes["label"]])
-    np.add.at(counts, (votes["row"].to_numpy(), columns), 1)
     clusters = None
     if tested.clusters is not None:
         first = tested.predictions.select(pl.col("id").is_first_distinct())["id"].to_numpy()
@@ -281,7 +278,7 @@ def _raters(tested: Tested) -> Json | None:
     )
     others = ceiling.against_others
     return {
-        "n_votes": votes.height,
+        "n_votes": int(counts.sum()),
         "agreement": _agreement(counts, clusters),
         "against_others": None if others is None else _answer_scores(others),
         "n_tied": ceiling.n_tied,

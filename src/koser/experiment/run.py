@@ -45,7 +45,7 @@ from koser.features.extraction import Progress
 from koser.files import write_json
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
-from koser.systems.system import Part
+from koser.systems.system import Part, target_distributions
 
 logger = logging.getLogger(__name__)
 
@@ -206,6 +206,7 @@ def run_experiment(
             true_ids=label_ids(
                 experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
             ),
+            shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
@@ -222,6 +223,13 @@ def run_experiment(
         )
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
+
+
+def _shares(experiment: Experiment) -> np.ndarray | None:
+    """The raters' distribution, where the system is trained on it."""
+    train: Any = experiment.config.model_dump().get("train", {})
+    targets = target_distributions(experiment.manifest, train.get("target", "label"))
+    return targets if (targets.max(axis=1) < 1).any() else None
 
 
 def differences(experiment: Experiment, folder: Path) -> list[str]:

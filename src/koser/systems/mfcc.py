@@ -111,7 +111,7 @@ class MfccSystem(System):
             n_workers=n_workers,
             progress=progress,
         )
-        return MfccData(variants, target_distributions(manifest))
+        return MfccData(variants, target_distributions(manifest, config.train.target))
 
     def fit(
         self, data: MfccData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None

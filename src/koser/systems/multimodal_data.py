@@ -181,7 +181,7 @@ def extract_multimodal(
         texts=stored,
         transcript_keys=keys[0],
         manifest_keys=keys[1] if any(own) else np.zeros((0, len(manifest)), keys[0].dtype),
-        targets=target_distributions(manifest),
+        targets=target_distributions(manifest, config.train.target),
         sizes=(config.mfcc.n_mfcc, width),
         whisper=_pinned(config.whisper, transcription, manifest),
         text=text_options,

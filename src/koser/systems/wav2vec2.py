@@ -86,7 +86,7 @@ class Wav2Vec2System(SpeechSystem):
             progress=progress,
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
-        return SpeechData(variants, target_distributions(manifest), loaded.options, facts)
+        return SpeechData(variants, target_distributions(manifest, config.train.target), loaded.options, facts)
 
     def fit(
         self, data: SpeechData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None

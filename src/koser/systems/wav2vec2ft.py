@@ -150,7 +150,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": trained}
         return SpeechData(
             variants,
-            target_distributions(manifest),
+            target_distributions(manifest, config.train.target),
             loaded.options,
             facts,
             clips=tuple(clips_of(manifest.table)),

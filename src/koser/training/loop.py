@@ -33,14 +33,12 @@ from koser.training.devices import (
     explained_memory_errors,
     is_bf16,
 )
+from koser.training.losses import class_weights, cross_entropy, weight_of, weighted_loss
 from koser.training.optimization import (
     Penalized,
-    class_weights,
-    cross_entropy,
     make_optimizer,
     set_learning_rate,
     trained_parameters,
-    weighted_loss,
 )
 from koser.training.options import TrainOptions, learning_rate_at
 from koser.training.scoring import score
@@ -269,7 +267,9 @@ def _train_epoch(
         set_learning_rate(optimizer, learning_rate_at(progress, options))
         optimizer.zero_grad()
         # The mean is over the whole step, so that its gradient is that of one large batch.
-        total = (torch.cat([batch.targets for batch in group]).to(weights.device) @ weights).sum()
+        total = weight_of(
+            torch.cat([batch.targets for batch in group]).to(weights.device), weights
+        ).sum()
         for batch in group:
             targets = batch.targets.to(weights.device)
             logits = compute_logits(network, batch.inputs, options.precision)
