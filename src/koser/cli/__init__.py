@@ -25,13 +25,14 @@ app = typer.Typer(
 
 # In the order of `koser --help`, which is that of the work.
 for command in (
-    *(corpora.get, corpora.prepare, corpora.info, corpora.split, audit.audit),
+    *(corpora.get, corpora.prepare),
+    *(corpora.map_, corpora.info, corpora.split, audit.audit),
     *(training.train, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
     *(inference.predict, inference.export, serving.serve, serving.push, serving.pull),
     training.demo,
 ):
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:

@@ -23,6 +23,7 @@ from koser.data.manifest import LeftOut, Manifest
 from koser.data.splits import SCHEMA, Split, SplitOptions
 from koser.errors import AudioError, LabelError, RunError
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
+from koser.experiment.against_votes import score_against_votes, score_raters
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.results import PROBABILITY_PREFIX
@@ -120,15 +121,18 @@ def evaluate_run(
     split = _as_split(manifest)
     predictions = _predictions(manifest, probabilities, run, recognizer)
     column = manifest.grouping_column
+    clusters = None if column is None else manifest.table[column].to_numpy()
     evaluation = evaluate(
         manifest.table["label"].to_numpy(),
         probabilities,
         labels=manifest.labels,
-        clusters=None if column is None else manifest.table[column].to_numpy(),
+        clusters=clusters,
         cluster_kind=manifest.provenance.grouping,
     )
     notes = _notes(request, run, whole, manifest, recognizer)
     metrics = _metrics(evaluation, run, manifest, split, notes)
+    metrics["raters"] = score_raters(manifest, predictions, clusters=clusters)
+    metrics["votes"] = score_against_votes(manifest, predictions, probabilities, clusters=clusters)
     metrics["cost"] = measure_model(
         find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
     )

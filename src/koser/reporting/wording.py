@@ -6,6 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 SYNTHETIC = "SYNTHETIC DATA · 합성 데이터"
+VOTE_SCORES = {
+    "js": "JS divergence to votes (bits)",
+    "kl": "KL from votes (nats)",
+    "cross_entropy": "cross-entropy to votes (nats)",
+    "top1_in_set": "top-1 among raters' first",
+}
 
 
 def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
@@ -24,6 +30,64 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     if bounds is None:
         return f"{value:.3f}"
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+
+
+def human_reference(metrics: Mapping[str, Any], name: str) -> str:
+    """What a person reaches, beside a score: one rater against the others' plurality.
+
+    Such as ``one rater 0.714 [0.650, 0.770]``; blank where there are no votes to tell.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    name : str
+        ``uar`` or ``accuracy``.
+    """
+    human = (metrics.get("raters") or {}).get("against_others")
+    return f"one rater {score_with_interval(human, name)}" if human else ""
+
+
+def vote_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Scores against the raters' votes, each beside what the train part's votes would score.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        Name, score with interval, and reference; empty where there are no votes.
+    """
+    votes = metrics.get("votes")
+    if not votes:
+        return []
+    prior = votes.get("prior")
+    rows = []
+    for name, title in VOTE_SCORES.items():
+        reference = f"train part's votes {score_with_interval(prior, name)}" if prior else ""
+        rows.append((title, score_with_interval(votes, name), reference))
+    return rows
+
+
+def vote_line(metrics: Mapping[str, Any]) -> str:
+    """How many utterances the scores against votes rest on, and what they leave out.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    votes = metrics.get("votes")
+    if not votes:
+        return ""
+    levels = ", ".join(f"{each['level']} {each['n']}" for each in votes["levels"])
+    return (
+        f"Votes of {votes['n']} utterances ({levels}); {votes['n_without_votes']} have none, "
+        f"{votes['n_votes_outside']} votes are for other labels"
+    )
 
 
 def gap_line(gap: Mapping[str, Any]) -> str:

@@ -43,6 +43,7 @@ from koser.models.fusion import FusionOptions
 from koser.systems.system import target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
 from koser.training.devices import choose_device
+from koser.training.corpora import Origins
 from koser.training.options import TrainedConfig, TrainOptions
 from koser.training.pairs import Modalities, PairTable, WithheldOptions
 
@@ -111,6 +112,8 @@ class MultimodalData:
         What a report should say.
     transcriptions : tuple[str | None, ...]
         What can be believed of each utterance; None where nothing can.
+    origins : Origins
+        Which corpus each utterance is of.
     """
 
     audio: StoredVariants
@@ -123,6 +126,7 @@ class MultimodalData:
     text: TextOptions
     facts: dict[str, Any]
     transcriptions: tuple[str | None, ...]
+    origins: Origins
 
     def table(self, config: MultimodalConfig) -> PairTable:
         """Open the stores, for what `config` lets through."""
@@ -187,6 +191,7 @@ def extract_multimodal(
         text=text_options,
         facts=_facts(config, transcription, text_options, own),
         transcriptions=tuple(transcription.texts),
+        origins=Origins.of(manifest),
     )
 
 

@@ -28,8 +28,11 @@ from koser.reporting.ablations import ablation_rows
 from koser.reporting.wording import (
     SYNTHETIC,
     gap_line,
+    human_reference,
     protocol_line,
     score_with_interval,
+    vote_line,
+    vote_rows,
     without_voice_line,
 )
 
@@ -203,12 +206,22 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
     if metrics["is_synthetic"]:
         console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
     chance, majority = metrics["chance_uar"], metrics["majority_accuracy"]
+
+    def with_human(reference: str, name: str) -> str:
+        human = human_reference(metrics, name)
+        return f"{reference}, {human}" if human else reference
+
     rows = [
-        ("UAR", score_with_interval(metrics, "uar"), f"chance {chance:.3f}"),
-        ("accuracy", score_with_interval(metrics, "accuracy"), f"majority {majority:.3f}"),
+        ("UAR", score_with_interval(metrics, "uar"), with_human(f"chance {chance:.3f}", "uar")),
+        (
+            "accuracy",
+            score_with_interval(metrics, "accuracy"),
+            with_human(f"majority {majority:.3f}", "accuracy"),
+        ),
         ("macro-F1", score_with_interval(metrics, "macro_f1"), ""),
         ("NLL (nats)", score_with_interval(metrics, "nll"), ""),
         ("ECE", score_with_interval(metrics, "ece"), ""),
+        *vote_rows(metrics),
     ]
     for label, value in metrics["recall"].items():
         bounds = metrics["ci95"]["recall"][label]
@@ -230,6 +243,8 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
     if line := without_voice_line(metrics):
+        console.print(f"{line}.", markup=False)
+    if line := vote_line(metrics):
         console.print(f"{line}.", markup=False)
     print_ablations(metrics)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())

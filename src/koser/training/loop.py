@@ -35,6 +35,7 @@ from koser.training.devices import (
 )
 from koser.training.losses import class_weights, cross_entropy, weight_of, weighted_loss
 from koser.training.optimization import (
+    Adversarial,
     Penalized,
     make_optimizer,
     set_learning_rate,
@@ -274,6 +275,9 @@ def _train_epoch(
             targets = batch.targets.to(weights.device)
             logits = compute_logits(network, batch.inputs, options.precision)
             loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
+            if isinstance(network, Adversarial):
+                n_step = sum(len(each.rows) for each in group)
+                loss = loss + network.adversary_loss(batch.rows, progress) / n_step
             if not torch.isfinite(loss):
                 raise RunError(
                     f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -29,6 +30,28 @@ class Penalized(Protocol):
 
     def penalty(self) -> torch.Tensor:
         """Added to the loss of every step, which is a mean over utterances."""
+        ...
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """A network that has to hide something of the utterances that it hears."""
+
+    def adversary_loss(self, rows: np.ndarray, progress: float) -> torch.Tensor:
+        """Added to the loss of a step, as a mean over its utterances.
+
+        Parameters
+        ----------
+        rows : np.ndarray [shape=(batch,)]
+            The utterances of the last forward pass.
+        progress : float in [0, 1]
+            Share of the training that is over.
+
+        Returns
+        -------
+        torch.Tensor
+            Sum over the utterances.
+        """
         ...
 
 

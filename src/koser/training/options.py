@@ -14,6 +14,8 @@ Precision = Literal["auto", "float32", "bf16"]
 # What an utterance should be recognised as: its label; the distribution of its raters' votes;
 # or, "auto", the distribution where the manifest keeps one (koser prepare --labels soft).
 Target = Literal["auto", "label", "votes"]
+# Of what an epoch hears equally much: corpora, or the labels of each corpus.
+Balance = Literal["none", "corpus", "corpus+label"]
 
 
 class TrainOptions(Config):
@@ -31,6 +33,7 @@ class TrainOptions(Config):
     target: Target = "auto"
     # Share of a target, label or distribution, that is spread over all classes.
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    balance: Balance = "none"  # with several corpora: which of them are heard equally often
     class_weights: bool = True  # weigh a class by the inverse of its share of the train part
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "auto"  # of the network's products; sums and loss stay float32
