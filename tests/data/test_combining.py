@@ -9,7 +9,12 @@ from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, make_split
 from koser.errors import ManifestError, SplitError
 
-SENTENCES = ("정말 기분이 좋아", "너무 무서워서 울었어", "오늘은 그냥 집에 있을래", "왜 그렇게 화를 내니")
+SENTENCES = (
+    "정말 기분이 좋아",
+    "너무 무서워서 울었어",
+    "오늘은 그냥 집에 있을래",
+    "왜 그렇게 화를 내니",
+)
 
 
 def corpus(name, labels=("angry", "neutral"), *, n_speakers=6, grouping="speaker", **more):

@@ -18,7 +18,9 @@ RAVDESS = (*EMOTIONS, "calm")
 
 
 def ravdess(n_each=3):
-    return manifest([{"label": label, "speaker": f"S{i % 4}"} for i, label in enumerate(RAVDESS * n_each)])
+    return manifest(
+        [{"label": label, "speaker": f"S{i % 4}"} for i, label in enumerate(RAVDESS * n_each)]
+    )
 
 
 def test_every_dropped_row_is_reported_with_its_label_and_the_reason():
@@ -82,7 +84,10 @@ def test_votes_and_distributions_follow_and_votes_for_what_is_dropped_count_for_
     )
     labels = plain.labels  # angry fear neutral calm
     table = plain.table.with_columns(
-        pl.Series("distribution", [[0, 0, 0.25, 0.75], [0.5, 0.5, 0, 0], [0, 1.0, 0, 0], None])
+        pl.Series(
+            "distribution",
+            [[0.0, 0.0, 0.25, 0.75], [0.5, 0.5, 0.0, 0.0], [0.0, 1.0, 0.0, 0.0], None],
+        )
     )
     votes = [["calm", "neutral", "fear"], ["angry", "fear"], ["fear"], None]
     rated = with_votes(Manifest(table, plain.provenance), votes)

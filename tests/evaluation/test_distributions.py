@@ -49,7 +49,9 @@ def test_equal_distributions_do_not_differ_and_disjoint_ones_differ_wholly():
 def test_any_label_of_a_tie_is_in_the_set():
     shares = np.array([[0.4, 0.4, 0.2], [0.4, 0.4, 0.2], [0.4, 0.4, 0.2]])
     answers = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8]])
-    assert evaluate_distributions(shares, answers).scores["top1_in_set"].value == pytest.approx(2 / 3)
+    assert evaluate_distributions(shares, answers).scores["top1_in_set"].value == pytest.approx(
+        2 / 3
+    )
     assert top_sets(shares).sum(axis=1).tolist() == [2, 2, 2]
 
 

@@ -1,6 +1,4 @@
-import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from koser.errors import RunError

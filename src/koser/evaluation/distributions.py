@@ -11,7 +11,8 @@ Metrics
 ``js``: Jensen-Shannon divergence [1]_, base 2: 0 where both are equal, 1 where they share no label.
 ``kl``: Kullback-Leibler divergence of the system from the raters, in nats; defined where the
 system gives every label that a rater chose more than 0.
-``cross_entropy``: of the probabilities under the shares, in nats: `kl` plus the raters' own entropy.
+``cross_entropy``: of the probabilities under the shares, in nats: `kl` plus the raters' own
+entropy.
 ``top1_in_set``: how often the system's answer is among the raters' most frequent labels.
 
 References
@@ -168,7 +169,9 @@ def evaluate_distributions(
         jensen_shannon(p, q),
         has_kl,
         np.where(has_kl, divergence, 0.0),
-        -(p * np.log(np.clip(q, PROBABILITY_FLOOR, 1))).sum(axis=1),  # as the NLL bounds a probability of 0
+        -(p * np.log(np.clip(q, PROBABILITY_FLOOR, 1))).sum(
+            axis=1
+        ),  # as the NLL bounds a probability of 0
         top_sets(p)[np.arange(len(p)), q.argmax(axis=1)],
     ]
     values = np.column_stack(columns).astype(np.float64)
@@ -232,7 +235,7 @@ def _checked(values: ArrayLike, name: str) -> np.ndarray:
     is_wrong = (array.min(axis=1) < 0) | ~(np.abs(array.sum(axis=1) - 1) <= SUM_TOLERANCE)
     if is_wrong.any():
         raise UndefinedMetricError(
-            f"{int(is_wrong.sum())} of {len(array)} rows of `{name}` are no distribution (negative, "
-            f"or no sum of 1), the first: {array[is_wrong][0].tolist()}."
+            f"{int(is_wrong.sum())} of {len(array)} rows of `{name}` are no distribution "
+            f"(negative, or no sum of 1), the first: {array[is_wrong][0].tolist()}."
         )
     return array

@@ -76,7 +76,7 @@ def score_against_votes(
             of_cluster,
             manifest.labels,
         ),
-        "n": int(len(np.unique(kept))),
+        "n": len(np.unique(kept)),
         "n_tied": int((levels[np.unique(kept, return_index=True)[1]] == "tied").sum()),
         "n_without_votes": int((~shares[tested].any(axis=1)).sum()),
         "n_votes_outside": int(counts[tested, -1].sum()),
@@ -173,7 +173,7 @@ def _by_level(
         )
         accuracy = answers.scores["accuracy"]
         scores["accuracy"], scores["ci95"]["accuracy"] = accuracy.value, accuracy.bounds
-        scores["n"] = int(len(np.unique(rows[of_level])))  # not once per seed
+        scores["n"] = len(np.unique(rows[of_level]))  # not once per seed
         found.append({"level": level, **scores})
     return found
 

@@ -99,9 +99,7 @@ def analyse(tested: Tested, evaluation: Evaluation) -> Json:
         "calibration": _calibration(tested, evaluation),
         "selective": _selective(tested),
         "subgroups": _subgroups(tested),
-        "raters": score_raters(
-            tested.manifest, tested.predictions, clusters=tested.clusters
-        ),
+        "raters": score_raters(tested.manifest, tested.predictions, clusters=tested.clusters),
         "votes": _votes(tested),
     }
 

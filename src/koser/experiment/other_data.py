@@ -115,7 +115,7 @@ def evaluate_run(
     recognizer = load_recognizer(request.run, encoder=request.encoder)
     whole = Manifest.read(request.manifest)
     manifest = _known_rows(whole, recognizer.labels)
-    probabilities = _recognise(recognizer, manifest, on_clip)
+    probabilities = recognise_rows(recognizer, manifest.table, on_clip)
     if request.restrict:
         probabilities = _restricted(probabilities, manifest)
     split = _as_split(manifest)
@@ -169,20 +169,37 @@ def _known_rows(manifest: Manifest, labels: Sequence[str]) -> Manifest:
     ).validate()
 
 
-def _recognise(recognizer: Recognizer, manifest: Manifest, on_clip: OnClip | None) -> np.ndarray:
-    """Probabilities [n_utterances, n_labels], in the order of the rows."""
-    probabilities = np.zeros((len(manifest), len(recognizer.labels)))
+def recognise_rows(
+    recognizer: Recognizer, table: pl.DataFrame, on_clip: OnClip | None
+) -> np.ndarray:
+    """Probabilities of utterances, in the order of the rows [shape=(n_rows, n_labels)].
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+        The model.
+    table : pl.DataFrame
+        Rows of a manifest.
+    on_clip : Callable or None
+        Told how many are done, and of how many.
+
+    Raises
+    ------
+    AudioError
+        If files cannot be read.
+    """
+    probabilities = np.zeros((table.height, len(recognizer.labels)))
     failures = []
-    for row, result in enumerate(recognizer.iter_clips(clips_of(manifest.table))):
+    for row, result in enumerate(recognizer.iter_clips(clips_of(table))):
         if isinstance(result, Failure):
             failures.append(result.error)
         else:
             probabilities[row] = [result.probabilities[label] for label in recognizer.labels]
         if on_clip is not None:
-            on_clip(row + 1, len(manifest))
+            on_clip(row + 1, table.height)
     if failures:
         raise AudioError(
-            f"{len(failures)} of {len(manifest)} audio files cannot be read. Repair them or run "
+            f"{len(failures)} of {table.height} audio files cannot be read. Repair them or run "
             f"`koser prepare` again, which leaves them out and says so. "
             f"The first: {' | '.join(failures[:5])}"
         )
@@ -259,7 +276,11 @@ def _metrics(
 
 def _learnt_ids(run: RunFolder) -> set[str]:
     table = Split.read(run.folder / "split.parquet").table
-    return set(table.filter(pl.col("part").is_in(["train", "val"]))["id"])
+    learnt = set(table.filter(pl.col("part").is_in(["train", "val"]))["id"])
+    corpora = read_json(run.folder / "data.json")["corpora"]
+    if len(corpora) > 1:  # ids then have their corpus in front
+        learnt |= {name.removeprefix(f"{corpus}/") for corpus in corpora for name in learnt}
+    return learnt
 
 
 def _is_same_corpus(manifest: Manifest, trained_on: dict[str, Any]) -> bool:

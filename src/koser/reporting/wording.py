@@ -72,6 +72,23 @@ def vote_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     return rows
 
 
+def corpus_line(metrics: Mapping[str, Any]) -> str:
+    """Each corpus's own UAR beside the pooled one; blank where there is one corpus.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    groups = metrics.get("subgroups", {}).get("corpus", {}).get("groups", ())
+    found = [
+        f"{each['name']} UAR {score_with_interval(each, 'uar')} (n = {each['n']}, "
+        f"{each['n_speakers']} speakers)"
+        for each in groups
+    ]
+    return f"By corpus: {', '.join(found)}" if found else ""
+
+
 def vote_line(metrics: Mapping[str, Any]) -> str:
     """How many utterances the scores against votes rest on, and what they leave out.
 

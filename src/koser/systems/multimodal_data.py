@@ -42,8 +42,8 @@ from koser.files import write_atomically
 from koser.models.fusion import FusionOptions
 from koser.systems.system import target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
-from koser.training.devices import choose_device
 from koser.training.corpora import Origins
+from koser.training.devices import choose_device
 from koser.training.options import TrainedConfig, TrainOptions
 from koser.training.pairs import Modalities, PairTable, WithheldOptions
 

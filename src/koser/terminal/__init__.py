@@ -27,6 +27,7 @@ from koser.data.summary import summarise
 from koser.reporting.ablations import ablation_rows
 from koser.reporting.wording import (
     SYNTHETIC,
+    corpus_line,
     gap_line,
     human_reference,
     protocol_line,
@@ -243,6 +244,8 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
     if line := without_voice_line(metrics):
+        console.print(f"{line}.", markup=False)
+    if line := corpus_line(metrics):
         console.print(f"{line}.", markup=False)
     if line := vote_line(metrics):
         console.print(f"{line}.", markup=False)

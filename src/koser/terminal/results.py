@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from rich.table import Table as RichTable
 
@@ -16,6 +17,7 @@ from koser.reporting.comparison_tables import (
     shared_basis,
 )
 from koser.reporting.language import load_phrases
+from koser.reporting.matrix import basis, cell_notes, matrix_table, protocol_rows
 from koser.reporting.sections.tables import Table
 from koser.reporting.wording import SYNTHETIC
 from koser.terminal import console
@@ -38,6 +40,25 @@ def print_comparison(comparison: RunComparison) -> None:
     console.print(pairs_basis(comparison, t), style="dim", markup=False)
     _print_table(cost_table(comparison, t), t["compare.cost_caption"])
     for note in distinct_notes(comparison):
+        console.print(f"Note: {note}", markup=False)
+
+
+def print_matrix(matrix: Mapping[str, Any]) -> None:
+    """Print a cross-corpus table, the protocol of each run, and what to know.
+
+    Parameters
+    ----------
+    matrix : Mapping
+        The content of ``matrix.json``.
+    """
+    t = load_phrases("en")
+    if matrix["is_synthetic"]:
+        console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
+    _print_table(matrix_table(matrix, t), f"{t['matrix.heading']}: {t['matrix.caption']}")
+    console.print(basis(matrix, t), markup=False)
+    for name, text in protocol_rows(matrix, t):
+        console.print(f"{name}: {text}", style="dim", markup=False)
+    for note in cell_notes(matrix):
         console.print(f"Note: {note}", markup=False)
 
 

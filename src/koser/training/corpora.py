@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-
 from collections.abc import Sequence
 from dataclasses import dataclass
+
 import numpy as np
 import torch
 
