@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from koser.cli import audit, corpora, inference, results, serving, text, training
+from koser.cli import audit, corpora, dimensions, inference, results, serving, text, training
 from koser.errors import one_line_errors
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
@@ -27,7 +27,7 @@ app = typer.Typer(
 for command in (
     *(corpora.get, corpora.prepare),
     *(corpora.map_, corpora.info, corpora.split, audit.audit),
-    *(training.train, training.extract, text.transcribe),
+    *(training.train, dimensions.regress, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
     *(inference.predict, inference.export, serving.serve, serving.push, serving.pull),
     training.demo,

@@ -105,7 +105,6 @@ class StateClassifier(nn.Module):
         """Let the penalty be that of `options`, for a train part of `n_utterances`."""
         self.ridge = 0.0 if options.hidden else options.ridge / n_utterances
 
-    @property
     def representation(self) -> tuple[nn.Module, int]:
         """What comes last, and how many learnt values it is given.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -59,7 +59,7 @@ def align(table: Table, origins: Origins, alignment: Alignment | None) -> Table:
 @contextmanager
 def in_training(
     network: nn.Module,
-    representation: tuple[nn.Module, int],
+    representation: Callable[[], tuple[nn.Module, int]],
     options: CorporaOptions,
     origins: Origins,
     *,
@@ -71,8 +71,9 @@ def in_training(
     ----------
     network : nn.Module
         Maps inputs to logits.
-    representation : tuple[nn.Module, int]
-        The part of it whose input should not betray the corpus, and the values of that.
+    representation : Callable
+        Says, for an adversary, the part of it whose input should not betray the corpus, and
+        how many values that has.
     options : CorporaOptions
         The strength of the adversary.
     origins : Origins
@@ -89,7 +90,7 @@ def in_training(
         yield network
         return
     origins.refuse_one(f"corpora.adversary = {options.adversary:g}")
-    part, width = representation
+    part, width = representation()
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         opposed = AdversarialNetwork(

@@ -26,7 +26,7 @@ from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_train
 from koser.systems.graphs import MfccGraph
 from koser.systems.system import ParameterCount, Part, System, target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
-from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
+from koser.training.batches import Table, TrainingBatches, iter_plain_batches, pad_features
 from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
@@ -124,15 +124,7 @@ class MfccSystem(System):
     ) -> Fit:
         """Train the network; its standardisation is fitted on the train part alone."""
         options, origins = self.config.train, data.origins
-        cropped = data.table(crop_frames=self._crop_frames())
-        self._alignment = fit_alignment(
-            self.config.corpora, cropped, part.train, origins, has_frames=True
-        )
-        table = align(cropped, origins, self._alignment)
-        with torch.random.fork_rng():
-            torch.manual_seed(part.seed)
-            self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
-        self._network.standardizer.fit(table.read(row) for row in part.train.tolist())
+        network, table = self.begin(data, part)
         source = TrainingBatches(
             table,
             part.train,
@@ -140,12 +132,12 @@ class MfccSystem(System):
             seed=part.seed,
             cells=balance_cells(options.balance, origins, data.targets),
         )
-        last = self._network.classifier
+        last = network.classifier
         with in_training(
-            self._network, (last, last.in_features), self.config.corpora, origins, seed=part.seed
-        ) as network:
+            network, lambda: (last, last.in_features), self.config.corpora, origins, seed=part.seed
+        ) as fitted:
             return fit(
-                network,
+                fitted,
                 source,
                 (lambda: iter_plain_batches(table, part.val, batch_size=options.batch_size))
                 if len(part.val)
@@ -156,6 +148,23 @@ class MfccSystem(System):
                 on_epoch=on_epoch,
             )
 
+    def begin(self, data: MfccData, part: Part) -> tuple[MfccCnn, Table]:
+        """A new network that is standardised by the train part, and what it is trained on."""
+        cropped = data.table(crop_frames=self._crop_frames())
+        self._alignment = fit_alignment(
+            self.config.corpora, cropped, part.train, data.origins, has_frames=True
+        )
+        table = align(cropped, data.origins, self._alignment)
+        with torch.random.fork_rng():
+            torch.manual_seed(part.seed)
+            self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
+        self._network.standardizer.fit(table.read(row, None) for row in part.train.tolist())
+        return self._network, table
+
+    def open_table(self, data: MfccData) -> Table:
+        """What a trained network is given: whole utterances, unaugmented."""
+        return align(data.table(), data.origins, self._alignment)
+
     def _crop_frames(self) -> int:
         mfcc = self.config.mfcc
         return round(self.config.crop_seconds * mfcc.sampling_rate / mfcc.hop_length)
@@ -163,8 +172,7 @@ class MfccSystem(System):
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        table = align(data.table(), data.origins, self._alignment)
-        batches = iter_plain_batches(table, rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
         probabilities: np.ndarray = predict(
             self._network, batches, len(data.targets), precision=options.precision
         )[rows]
@@ -172,12 +180,21 @@ class MfccSystem(System):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
+        return probabilities
+
+    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+        """What the network gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
         self._network.eval()
         with torch_threads(self.n_threads), torch.inference_mode():
             inputs = pad_features([self._extractor(each) for each in waveforms])
             logits = compute_logits(self._network, inputs, self.config.train.precision)
-        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
-        return result
+        return logits.double().cpu()
+
+    @property
+    def network(self) -> MfccCnn:
+        """The network, trained or not."""
+        return self._network
 
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""

@@ -40,7 +40,7 @@ from koser.systems.speech import (
 )
 from koser.systems.system import Part, target_distributions
 from koser.systems.variants import all_speeds, extract_variants
-from koser.training.batches import TrainingBatches, iter_plain_batches
+from koser.training.batches import Table, TrainingBatches, iter_plain_batches
 from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
@@ -100,22 +100,9 @@ class Wav2Vec2System(SpeechSystem):
         self, data: SpeechData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
     ) -> Fit:
         """Train the head; its standardisation is fitted on the train part alone."""
-        stored, options, origins = self._table(data), self.config.train, data.origins
-        n_states, width = _sizes(stored, part.train)
-        self._alignment = fit_alignment(
-            self.config.corpora, stored, part.train, origins, has_frames=self._has_frames
-        )
-        table = align(stored, origins, self._alignment)
-        with torch.random.fork_rng():
-            torch.manual_seed(part.seed)
-            network = self._make_network(n_states, width)
+        options, origins = self.config.train, data.origins
+        network, table = self.begin(data, part)
         batches = partial(iter_plain_batches, table, batch_size=options.batch_size)
-        network.classifier.standardizer.fit(
-            pooled for _, pooled in iter_pooled(network, batches(part.train), options.precision)
-        )
-        network.classifier.set_ridge(self.config.head, len(part.train))
-        self._network = network
-        self.config = self.config.model_copy(update={"encoder": data.encoder})
         source = TrainingBatches(
             table,
             part.train,
@@ -125,7 +112,7 @@ class Wav2Vec2System(SpeechSystem):
         )
         with in_training(
             network,
-            network.classifier.representation if self.config.corpora.adversary else (network, 0),
+            network.classifier.representation,
             self.config.corpora,
             origins,
             seed=part.seed,
@@ -142,11 +129,35 @@ class Wav2Vec2System(SpeechSystem):
         log_layer_weights(network.classifier)
         return result
 
+    # Any: one of the two heads.
+    def begin(self, data: SpeechData, part: Part) -> tuple[Any, Table]:
+        """A new head that is standardised by the train part, and what it is trained on."""
+        stored, options = self._table(data), self.config.train
+        n_states, width = _sizes(stored, part.train)
+        self._alignment = fit_alignment(
+            self.config.corpora, stored, part.train, data.origins, has_frames=self._has_frames
+        )
+        table = align(stored, data.origins, self._alignment)
+        with torch.random.fork_rng():
+            torch.manual_seed(part.seed)
+            network = self._make_network(n_states, width)
+        batches = iter_plain_batches(table, part.train, batch_size=options.batch_size)
+        network.classifier.standardizer.fit(
+            pooled for _, pooled in iter_pooled(network, batches, options.precision)
+        )
+        network.classifier.set_ridge(self.config.head, len(part.train))
+        self._network = network
+        self.config = self.config.model_copy(update={"encoder": data.encoder})
+        return network, table
+
+    def open_table(self, data: SpeechData) -> Table:
+        """What a trained head is given."""
+        return align(self._table(data), data.origins, self._alignment)
+
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        table = align(self._table(data), data.origins, self._alignment)
-        batches = iter_plain_batches(table, rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
         network = self._trained()
         result = predict(network, batches, len(data.targets), precision=options.precision)
         chosen: np.ndarray = result[rows]
@@ -154,6 +165,16 @@ class Wav2Vec2System(SpeechSystem):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
+        return probabilities
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The trained head."""
+        return self._trained()
+
+    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+        """What the head gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
         network, loaded = self._trained(), self._load(self.config.encoder)
         network.eval()
         extractor = _extractor(loaded, self.config, 1.0)
@@ -161,8 +182,7 @@ class Wav2Vec2System(SpeechSystem):
         with torch.inference_mode():
             inputs = table.collate(extractor.extract(waveforms))
             logits = compute_logits(network, inputs, self.config.train.precision)
-        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
-        return result
+        return logits.double().cpu()
 
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""
