@@ -1,4 +1,4 @@
-"""Valence and arousal from the command line, on tones whose values follow their pitch (SIMULATED)."""
+"""Valence and arousal from the command line; the values follow the tones' pitch (SIMULATED)."""
 
 import json
 

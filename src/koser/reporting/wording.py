@@ -32,24 +32,30 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
-def human_reference(metrics: Mapping[str, Any], name: str) -> str:
-    """What a person reaches, beside a score: one rater against the others' plurality.
-
-    Such as ``one rater 0.714 [0.650, 0.770]``; blank where there are no votes to tell.
+def human_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What a person reaches, beside the scores: one rater against the others' plurality.
 
     Parameters
     ----------
     metrics : Mapping
         The content of ``metrics.json``.
-    name : str
-        ``uar`` or ``accuracy``.
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        Name, score with interval, and what it is; empty where there are no votes to tell.
     """
     human = (metrics.get("raters") or {}).get("against_others")
-    return f"one rater {score_with_interval(human, name)}" if human else ""
+    if not human:
+        return []
+    return [
+        (f"{title}, one rater", score_with_interval(human, name), "human ceiling")
+        for title, name in (("UAR", "uar"), ("accuracy", "accuracy"))
+    ]
 
 
 def vote_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Scores against the raters' votes, each beside what the train part's votes would score.
+    """Scores against the raters' votes, each beside the prior: the train part's mean votes.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ def vote_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     prior = votes.get("prior")
     rows = []
     for name, title in VOTE_SCORES.items():
-        reference = f"train part's votes {score_with_interval(prior, name)}" if prior else ""
+        reference = f"prior {score_with_interval(prior, name)}" if prior else ""
         rows.append((title, score_with_interval(votes, name), reference))
     return rows
 

@@ -29,7 +29,7 @@ from koser.reporting.wording import (
     SYNTHETIC,
     corpus_line,
     gap_line,
-    human_reference,
+    human_rows,
     protocol_line,
     score_with_interval,
     vote_line,
@@ -207,18 +207,10 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
     if metrics["is_synthetic"]:
         console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
     chance, majority = metrics["chance_uar"], metrics["majority_accuracy"]
-
-    def with_human(reference: str, name: str) -> str:
-        human = human_reference(metrics, name)
-        return f"{reference}, {human}" if human else reference
-
     rows = [
-        ("UAR", score_with_interval(metrics, "uar"), with_human(f"chance {chance:.3f}", "uar")),
-        (
-            "accuracy",
-            score_with_interval(metrics, "accuracy"),
-            with_human(f"majority {majority:.3f}", "accuracy"),
-        ),
+        ("UAR", score_with_interval(metrics, "uar"), f"chance {chance:.3f}"),
+        ("accuracy", score_with_interval(metrics, "accuracy"), f"majority {majority:.3f}"),
+        *human_rows(metrics),
         ("macro-F1", score_with_interval(metrics, "macro_f1"), ""),
         ("NLL (nats)", score_with_interval(metrics, "nll"), ""),
         ("ECE", score_with_interval(metrics, "ece"), ""),

@@ -184,7 +184,7 @@ class TrainingBatches:
         targets = self._table.targets[self._rows]
         if self._cells is None:
             return np.asarray(targets.mean(axis=0))
-        return np.mean([targets[cell].mean(axis=0) for cell in self._cells], axis=0)
+        return np.asarray(np.mean([targets[cell].mean(axis=0) for cell in self._cells], axis=0))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -217,7 +217,8 @@ class TrainingBatches:
             # Whole rounds first: within an epoch no utterance is heard twice more than another.
             rounds = [rng.permutation(cell) for _ in range(-(-quota // len(cell)))]
             drawn.append(np.concatenate([*rounds, cell[:0]])[:quota])
-        return rng.permutation(np.concatenate(drawn))
+        order: np.ndarray = rng.permutation(np.concatenate(drawn))
+        return order
 
 
 def iter_plain_batches(
