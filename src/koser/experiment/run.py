@@ -203,9 +203,7 @@ def run_experiment(
             data=data,
             folder=folder / "parts",
             origin=_origin(experiment),
-            true_ids=label_ids(
-                experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
-            ),
+            true_ids=_true_ids(experiment.manifest),
             shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
         )
@@ -223,6 +221,10 @@ def run_experiment(
         )
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
+
+
+def _true_ids(manifest: Manifest) -> np.ndarray:
+    return label_ids(manifest.table["label"].to_numpy(), labels=manifest.labels)
 
 
 def _shares(experiment: Experiment) -> np.ndarray | None:
