@@ -36,7 +36,8 @@ from koser.models.speech import FineTunedEncoder, TuneOptions
 from koser.systems.memory import training_memory
 from koser.training.batches import pad_windows
 from koser.training.devices import compute_logits
-from koser.training.optimization import cross_entropy, make_optimizer, set_learning_rate
+from koser.training.losses import cross_entropy
+from koser.training.optimization import make_optimizer, set_learning_rate
 from koser.training.options import TrainOptions
 from measuring import (
     in_fresh_process,

@@ -148,3 +148,16 @@ def test_refusals(run, manifest, tmp_path):
     with pytest.raises(AudioError, match=r"1 of 12 audio files cannot be read.*no\.wav"):
         evaluate_run(EvaluateRequest(run, tmp_path / "gone.parquet"), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_run_on_several_corpora_knows_what_it_learnt_of_each(work, manifest, tmp_path):
+    other = elsewhere(manifest, tmp_path / "o.parquet")
+    request = TrainRequest(
+        "mfcc", "speaker", manifest=work / "m.parquet", more_manifests=(other,), overrides=QUICK
+    )
+    run_experiment(request.resolve(), tmp_path / "both", store_root=work / "store")
+    learnt = Split.read(tmp_path / "both" / "split.parquet").table.filter(pl.col("part") != "test")
+    n_learnt = learnt["id"].str.starts_with("tones/").sum()
+    metrics = evaluate_run(EvaluateRequest(tmp_path / "both", work / "m.parquet"), tmp_path / "out")
+    leaks = {leak["kind"]: leak["n_shared"] for leak in metrics["leaks"]}
+    assert leaks["utterance"] == n_learnt > 0

@@ -1,16 +1,11 @@
-import numpy as np
 import pytest
-import torch
 from torch import nn
 
 from koser.errors import RunError
 from koser.training.optimization import (
-    class_weights,
-    cross_entropy,
     make_optimizer,
     set_learning_rate,
     trained_parameters,
-    weighted_loss,
 )
 from koser.training.options import TrainOptions
 
@@ -79,37 +74,3 @@ def test_a_parameter_in_no_group_is_refused_unless_it_is_frozen():
 def test_a_network_with_nothing_to_learn_is_refused():
     with pytest.raises(RunError, match="all are frozen"):
         make_optimizer(Encoder().requires_grad_(False), OPTIONS)
-
-
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_loss_of_one_hot_targets_is_that_of_torch(smoothing):
-    rng = torch.Generator().manual_seed(0)
-    logits = torch.randn(9, 4, generator=rng)
-    label_ids = torch.randint(4, (9,), generator=rng)
-    targets = nn.functional.one_hot(label_ids, 4).float()
-    expected = nn.functional.cross_entropy(logits, label_ids, reduction="none")
-    torch.testing.assert_close(cross_entropy(logits, targets), expected)
-    # torch weighs the smoothed targets of each class; ours weighs utterances, so equal weights
-    expected = nn.functional.cross_entropy(
-        logits, label_ids, reduction="sum", label_smoothing=smoothing
-    )
-    ours = weighted_loss(logits, targets, torch.ones(4), smoothing)
-    torch.testing.assert_close(ours, expected)
-
-
-def test_an_utterance_counts_as_its_class_does():
-    logits = torch.randn(6, 3, generator=torch.Generator().manual_seed(1))
-    label_ids = torch.tensor([0, 1, 2, 2, 1, 0])
-    weights = torch.tensor([1.0, 2.0, 0.5])
-    expected = nn.functional.cross_entropy(logits, label_ids, weights, reduction="sum")
-    targets = nn.functional.one_hot(label_ids, 3).float()
-    torch.testing.assert_close(weighted_loss(logits, targets, weights, 0.0), expected)
-
-
-def test_with_class_weights_every_class_counts_the_same():
-    shares = np.array([0.5, 0.3, 0.2, 0.0])
-    weights = class_weights(shares, OPTIONS).numpy()
-    assert weights * shares == pytest.approx([1 / 3, 1 / 3, 1 / 3, 0])
-    assert weights[3] == 0
-    without = OPTIONS.model_copy(update={"class_weights": False})
-    assert class_weights(shares, without).tolist() == [1, 1, 1, 1]

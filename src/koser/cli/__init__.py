@@ -10,6 +10,7 @@ import typer
 from koser.cli import (
     audit,
     corpora,
+    dimensions,
     explaining,
     inference,
     results,
@@ -35,8 +36,9 @@ app = typer.Typer(
 
 # In the order of `koser --help`, which is that of the work.
 for command in (
-    *(corpora.get, corpora.prepare, corpora.info, corpora.split, audit.audit),
-    *(training.train, tuning.tune, training.extract, text.transcribe),
+    *(corpora.get, corpora.prepare),
+    *(corpora.map_, corpora.info, corpora.split, audit.audit),
+    *(training.train, tuning.tune, dimensions.regress, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
     *(
         inference.predict,
@@ -48,7 +50,7 @@ for command in (
     ),
     training.demo,
 ):
-    app.command()(command)
+    app.command(command.__name__.rstrip("_"))(command)
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:

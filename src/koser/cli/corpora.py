@@ -118,6 +118,28 @@ def prepare(
     print_manifest(manifest, out)
 
 
+def map_(
+    manifest: ManifestPath,
+    mapping: Annotated[
+        str,
+        typer.Option(
+            help="seven, seven-without-calm, four, four-without-calm, or FILE.toml with keep, "
+            "[map] and [drop]. Every label of the manifest must be in it."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The manifest to write (Parquet).")],
+) -> None:
+    """Map a manifest's labels to those of another task; every row left out is reported."""
+    from koser.data.manifest import Manifest
+    from koser.data.mapping import map_labels, read_mapping
+    from koser.terminal import print_manifest
+
+    chosen = read_mapping(mapping)
+    mapped = map_labels(Manifest.read(manifest), chosen)
+    mapped.write(out)
+    print_manifest(mapped, out)
+
+
 def info(
     manifest: ManifestPath,
     left_out: Annotated[

@@ -21,6 +21,7 @@ from koser.cli.training import (
     finish_run,
     report_options,
 )
+from koser.errors import ConfigError
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
@@ -76,11 +77,24 @@ def compare(
 
 
 def evaluate(
-    run: RunPath,
-    manifest: Annotated[Path, typer.Option(help="Manifest of the data to test on.")],
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    manifest: Annotated[
+        list[Path], typer.Option(help="Manifest of the data to test on; with --matrix, several.")
+    ],
+    matrix: Annotated[
+        bool,
+        typer.Option(
+            "--matrix",
+            help="Every run on every corpus, over the labels that all of them have; a run's own "
+            "corpus under its own protocol.",
+        ),
+    ] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the result; by default runs/<run>_on_<manifest>_<time>."),
+        typer.Option(
+            help="Folder of the result; by default runs/<run>_on_<manifest>_<time> or "
+            "runs/matrix_<time>."
+        ),
     ] = None,
     encoder: Encoder = None,
     restrict_labels: Annotated[
@@ -96,19 +110,55 @@ def evaluate(
     from koser.experiment.request import new_folder
     from koser.terminal import notes_shown, print_run, progress_bars
 
+    report = report_options(report_language, audio_clips)
+    if matrix:
+        _refuse_single_options(encoder, restrict_labels)
+        _evaluate_matrix(runs, manifest, out, report.language, quiet=quiet)
+        return
+    if len(runs) > 1 or len(manifest) > 1:
+        raise ConfigError(
+            f"{len(runs)} runs and {len(manifest)} manifests: one of each is tested. For a table "
+            f"of several, add --matrix."
+        )
     request = EvaluateRequest(
-        run=run,
-        manifest=manifest,
+        run=runs[0],
+        manifest=manifest[0],
         encoder=encoder,
         restrict=restrict_labels,
         command=tuple(sys.argv),
-        report=report_options(report_language, audio_clips),
+        report=report,
     )
     folder = out or new_folder(request.name)
     with notes_shown(), progress_bars(quiet=quiet) as listeners:
         metrics = evaluate_run(request, folder, on_clip=listeners.on_clip)
     print_run(request.name, metrics)
     typer.echo(f"Report: {folder / 'report.html'}")
+
+
+def _refuse_single_options(encoder: str | None, restrict_labels: bool) -> None:
+    if encoder is not None or restrict_labels:
+        raise ConfigError(
+            "--matrix takes neither --encoder (each run names its own) nor --restrict-labels "
+            "(models answer shared labels only). Leave them out."
+        )
+
+
+def _evaluate_matrix(
+    runs: list[Path], manifests: list[Path], out: Path | None, language: Any, *, quiet: bool
+) -> None:
+    """The cross-corpus table, printed and written."""
+    from koser.experiment.matrix import evaluate_matrix
+    from koser.experiment.request import new_folder
+    from koser.reporting.matrix import write_matrix
+    from koser.terminal import bar, notes_shown
+    from koser.terminal.results import print_matrix
+
+    with notes_shown(), bar("clips", quiet=quiet) as show:
+        on_cell = None if show is None else (lambda _run, _corpus, n, total: show(n, total))
+        found = evaluate_matrix(runs, manifests, on_cell=on_cell)
+    print_matrix(found)
+    for path in write_matrix(found, out or new_folder("matrix"), language=language):
+        typer.echo(f"Matrix: {path}")
 
 
 def reproduce(

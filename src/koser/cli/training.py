@@ -70,7 +70,12 @@ def train(
             "for each, and the gaps between their scores."
         ),
     ],
-    manifest: Annotated[Path | None, typer.Option(help="Manifest to train on.")] = None,
+    manifest: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Manifest to train on. Given several times: those of several corpora, together."
+        ),
+    ] = None,
     data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
     out: Annotated[
         Path | None,
@@ -110,10 +115,12 @@ def train(
     """Train and test a system, end to end, and leave a run folder for each split."""
     from koser.experiment.request import TrainRequest
 
+    paths = manifest or []
     request = TrainRequest(
         model=model,
         split=split[0],
-        manifest=manifest,
+        manifest=paths[0] if paths else None,
+        more_manifests=tuple(paths[1:]),
         data=data,
         split_options=split_options(split_seed, test_fraction, val_fraction, folds, script_folds),
         config_file=config,

@@ -2,7 +2,8 @@
 
 What to use for what: scores with intervals, `evaluate`; two systems on the same utterances,
 `compare_systems`; two protocols, `evaluate_gap`; subgroups, `evaluate_subgroups`; raters,
-`evaluate_agreement` and `human_ceiling`; probabilities, `choose_temperature` and
+`evaluate_agreement`, `human_ceiling` and, against their distributions, `evaluate_distributions`;
+valence and arousal, `evaluate_values`; probabilities, `choose_temperature` and
 `reliability_bins`; answering only when sure, `risk_coverage`.
 """
 
@@ -20,6 +21,8 @@ from koser.evaluation.calibration import (
 )
 from koser.evaluation.comparison import Comparison, adjusted, compare_all, compare_systems
 from koser.evaluation.diarization import DiarizationError, emotion_diarization_error
+from koser.evaluation.dimensions import concordance_correlation, evaluate_values
+from koser.evaluation.distributions import evaluate_distributions
 from koser.evaluation.folds import (
     FoldScore,
     FoldSummary,
@@ -61,13 +64,16 @@ __all__ = [
     "choose_temperature",
     "compare_all",
     "compare_systems",
+    "concordance_correlation",
     "confusion_matrix",
     "emotion_diarization_error",
     "evaluate",
     "evaluate_agreement",
+    "evaluate_distributions",
     "evaluate_gap",
     "evaluate_selection",
     "evaluate_subgroups",
+    "evaluate_values",
     "expected_calibration_error",
     "fit_temperature",
     "fleiss_kappa",

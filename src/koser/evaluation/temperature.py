@@ -39,7 +39,9 @@ class Temperature:
     reason: str = ""
 
 
-def choose_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> Temperature:
+def choose_temperature(
+    true_ids: np.ndarray, probabilities: np.ndarray, *, shares: np.ndarray | None = None
+) -> Temperature:
     """Fit a temperature if there is enough to fit it on.
 
     Parameters
@@ -48,6 +50,8 @@ def choose_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> Tempe
         Column of each reference label, of utterances that were not trained on; may be none.
     probabilities : np.ndarray [shape=(n_utterances, n_classes)]
         Before any temperature.
+    shares : np.ndarray [shape=(n_utterances, n_classes)], optional
+        What the probabilities should be where it is not the label: the raters' distribution.
 
     Returns
     -------
@@ -66,11 +70,14 @@ def choose_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> Tempe
                 f"{count} of {n_utterances} val utterances are {what}, fewer than {MIN_OF_EACH}"
             )
             return Temperature(1.0, n_utterances, reason)
-    return Temperature(fit_temperature(true_ids, probabilities), n_utterances)
+    value = fit_temperature(true_ids, probabilities, shares=shares)
+    return Temperature(value, n_utterances)
 
 
-def fit_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> float:
-    """The temperature under which known labels are most likely [1]_.
+def fit_temperature(
+    true_ids: np.ndarray, probabilities: np.ndarray, *, shares: np.ndarray | None = None
+) -> float:
+    """The temperature under which known labels, or votes, are most likely [1]_.
 
     In the inverse temperature the negative log-likelihood is convex, so its slope has one
     root, found by Newton's method between bounds that are halved where it would leave
@@ -82,6 +89,8 @@ def fit_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> float:
         Column of each reference label, of utterances that were not trained on.
     probabilities : np.ndarray [shape=(n_utterances, n_classes)]
         Before any temperature.
+    shares : np.ndarray [shape=(n_utterances, n_classes)], optional
+        The raters' distribution, in place of `true_ids`: the cross-entropy to it is least.
 
     Returns
     -------
@@ -113,7 +122,10 @@ def fit_temperature(true_ids: np.ndarray, probabilities: np.ndarray) -> float:
             f"{probabilities.shape}: one row for each label is needed, and at least one."
         )
     logits = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
-    of_reference = logits[np.arange(len(true_ids)), true_ids].mean()
+    if shares is None:
+        of_reference = logits[np.arange(len(true_ids)), true_ids].mean()
+    else:
+        of_reference = (shares * logits).sum(axis=1).mean()
 
     def slope_and_curvature(inverse: float) -> tuple[float, float]:
         """First and second derivative of the NLL in the inverse temperature."""

@@ -14,14 +14,12 @@ import numpy as np
 import polars as pl
 
 from koser.data.manifest import Manifest
-from koser.errors import UndefinedMetricError
-from koser.evaluation.agreement import evaluate_agreement, human_ceiling
-from koser.evaluation.answers import AnswerScores
 from koser.evaluation.reliability import reliability_bins
 from koser.evaluation.scoring import Evaluation, Score, evaluate
 from koser.evaluation.selective import evaluate_selection, risk_coverage
 from koser.evaluation.subgroups import Answered, evaluate_subgroups
 from koser.evaluation.temperature import TEMPERATURE_RANGE
+from koser.experiment.against_votes import score_against_votes, score_raters, train_prior
 from koser.experiment.members import Outcome
 
 CALIBRATION_SCORES = ("nll", "ece", "adaptive_ece")
@@ -94,15 +92,27 @@ def analyse(tested: Tested, evaluation: Evaluation) -> Json:
     Returns
     -------
     dict
-        ``calibration``, ``selective``, ``subgroups`` and ``raters``, as JSON values;
-        ``raters`` is None where the manifest keeps no votes.
+        ``calibration``, ``selective``, ``subgroups``, ``raters`` and ``votes``, as JSON
+        values; the last two are None where the manifest keeps no votes.
     """
     return {
         "calibration": _calibration(tested, evaluation),
         "selective": _selective(tested),
         "subgroups": _subgroups(tested),
-        "raters": _raters(tested),
+        "raters": score_raters(tested.manifest, tested.predictions, clusters=tested.clusters),
+        "votes": _votes(tested),
     }
+
+
+def _votes(tested: Tested) -> Json | None:
+    parts = [outcome.member.part for outcome in tested.outcomes]
+    return score_against_votes(
+        tested.manifest,
+        tested.predictions,
+        tested.calibrated,
+        clusters=tested.clusters,
+        prior=train_prior(tested.manifest, [(part.train, len(part.test)) for part in parts]),
+    )
 
 
 def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
@@ -253,67 +263,3 @@ def _bands(table: pl.DataFrame) -> pl.DataFrame:
         pl.Series("duration", np.array(list(DURATION_BANDS))[bands]),
         *COLUMNS[1:],
     )
-
-
-def _raters(tested: Tested) -> Json | None:
-    """How far the raters of the tested utterances agree, and how good they are."""
-    labels = tested.manifest.labels
-    ids = tested.predictions.select("id", "label").unique("id", maintain_order=True)
-    table = tested.manifest.table.select("id", "votes")
-    rated = ids.join(table, on="id", how="left", maintain_order="left").with_row_index("row")
-    votes = rated.select("row", "votes").explode("votes").unnest("votes").drop_nulls("label")
-    if not votes.height:
-        return None
-    counts = np.zeros((ids.height, len(labels) + 1), np.int64)
-    place = {label: column for column, label in enumerate(labels)}
-    columns = np.array([place.get(label, len(labels)) for label in votes["label"]])
-    np.add.at(counts, (votes["row"].to_numpy(), columns), 1)
-    clusters = None
-    if tested.clusters is not None:
-        first = tested.predictions.select(pl.col("id").is_first_distinct())["id"].to_numpy()
-        clusters = tested.clusters[first]
-    ceiling = human_ceiling(
-        counts,
-        ids["label"].to_numpy(),
-        labels=labels,
-        clusters=clusters,
-        cluster_kind=tested.cluster_kind,
-    )
-    others = ceiling.against_others
-    return {
-        "n_votes": votes.height,
-        "agreement": _agreement(counts, clusters),
-        "against_others": None if others is None else _answer_scores(others),
-        "n_tied": ceiling.n_tied,
-        "against_label": _answer_scores(ceiling.against_label),
-        "label_policy": tested.manifest.provenance.label_policy,
-    }
-
-
-def _agreement(counts: np.ndarray, clusters: np.ndarray | None) -> Json | None:
-    try:
-        found = evaluate_agreement(counts, clusters=clusters)
-    except UndefinedMetricError:  # a single vote each, or one label for all
-        return None
-    measures = {
-        "fleiss_kappa": found.fleiss_kappa,
-        "krippendorff_alpha": found.krippendorff_alpha,
-    }
-    return {
-        **{name: score.value for name, score in measures.items()},
-        "ci95": {name: score.bounds for name, score in measures.items()},
-        "n": found.n_utterances,
-        "n_votes": found.n_votes,
-        "n_speakers": found.n_clusters,
-    }
-
-
-def _answer_scores(found: AnswerScores) -> Json:
-    return {
-        **{name: score.value for name, score in found.scores.items()},
-        "ci95": {name: score.bounds for name, score in found.scores.items()},
-        "n_votes": found.n_answers,
-        "n_speakers": found.n_clusters,
-        "labels_absent": list(found.labels_absent),
-        "notes": list(found.notes),
-    }

@@ -38,7 +38,9 @@ class ValPart:
     is_right: np.ndarray
 
     @classmethod
-    def of(cls, true_ids: np.ndarray, probabilities: np.ndarray) -> ValPart:
+    def of(
+        cls, true_ids: np.ndarray, probabilities: np.ndarray, shares: np.ndarray | None = None
+    ) -> ValPart:
         """Fit a temperature if there is enough to fit it on.
 
         Parameters
@@ -47,8 +49,11 @@ class ValPart:
             Column of each reference label.
         probabilities : np.ndarray [shape=(n_val, n_labels)]
             Of the trained model, before any temperature.
+        shares : np.ndarray [shape=(n_val, n_labels)], optional
+            The raters' distribution, where it is what the model was trained on: the
+            temperature should not make it surer than they are.
         """
-        temperature = choose_temperature(true_ids, probabilities)
+        temperature = choose_temperature(true_ids, probabilities, shares=shares)
         calibrated = apply_temperature(probabilities, temperature.value)
         return cls(temperature, calibrated.max(axis=1), calibrated.argmax(axis=1) == true_ids)
 

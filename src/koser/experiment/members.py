@@ -111,6 +111,8 @@ class MemberWork:
         Written into every checkpoint.
     true_ids : np.ndarray [shape=(n_utterances,)]
         Place of each utterance's label among `labels`, for the rows of the manifest.
+    shares : np.ndarray, optional [shape=(n_utterances, n_labels)]
+        The raters' distribution, where the system is trained on it.
     on_epoch : Callable, optional
         Told of every epoch; only where members run in this process.
     spare_threads : int
@@ -126,6 +128,7 @@ class MemberWork:
     folder: Path
     origin: dict[str, Any]
     true_ids: np.ndarray
+    shares: np.ndarray | None = None
     on_epoch: OnMemberEpoch | None = None
     spare_threads: int = 1
     tuner: Chooser | None = None
@@ -182,7 +185,8 @@ class MemberWork:
         probabilities = np.zeros((0, len(self.labels)))
         if len(rows):
             probabilities = system.predict_rows(data, rows)
-        val = ValPart.of(self.true_ids[rows], probabilities)
+        shares = None if self.shares is None else self.shares[rows]
+        val = ValPart.of(self.true_ids[rows], probabilities, shares)
         reason = f": {val.temperature.reason}" if val.temperature.reason else ""
         logger.info("temperature %.4f%s", val.temperature.value, reason)
         return val

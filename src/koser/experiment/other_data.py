@@ -23,6 +23,7 @@ from koser.data.manifest import LeftOut, Manifest
 from koser.data.splits import SCHEMA, Split, SplitOptions
 from koser.errors import AudioError, LabelError, RunError
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
+from koser.experiment.against_votes import score_against_votes, score_raters
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.results import PROBABILITY_PREFIX
@@ -114,21 +115,24 @@ def evaluate_run(
     recognizer = load_recognizer(request.run, encoder=request.encoder)
     whole = Manifest.read(request.manifest)
     manifest = _known_rows(whole, recognizer.labels)
-    probabilities = _recognise(recognizer, manifest, on_clip)
+    probabilities = recognise_rows(recognizer, manifest.table, on_clip)
     if request.restrict:
         probabilities = _restricted(probabilities, manifest)
     split = _as_split(manifest)
     predictions = _predictions(manifest, probabilities, run, recognizer)
     column = manifest.grouping_column
+    clusters = None if column is None else manifest.table[column].to_numpy()
     evaluation = evaluate(
         manifest.table["label"].to_numpy(),
         probabilities,
         labels=manifest.labels,
-        clusters=None if column is None else manifest.table[column].to_numpy(),
+        clusters=clusters,
         cluster_kind=manifest.provenance.grouping,
     )
     notes = _notes(request, run, whole, manifest, recognizer)
     metrics = _metrics(evaluation, run, manifest, split, notes)
+    metrics["raters"] = score_raters(manifest, predictions, clusters=clusters)
+    metrics["votes"] = score_against_votes(manifest, predictions, probabilities, clusters=clusters)
     metrics["cost"] = measure_model(
         find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
     )
@@ -165,20 +169,37 @@ def _known_rows(manifest: Manifest, labels: Sequence[str]) -> Manifest:
     ).validate()
 
 
-def _recognise(recognizer: Recognizer, manifest: Manifest, on_clip: OnClip | None) -> np.ndarray:
-    """Probabilities [n_utterances, n_labels], in the order of the rows."""
-    probabilities = np.zeros((len(manifest), len(recognizer.labels)))
+def recognise_rows(
+    recognizer: Recognizer, table: pl.DataFrame, on_clip: OnClip | None
+) -> np.ndarray:
+    """Probabilities of utterances, in the order of the rows [shape=(n_rows, n_labels)].
+
+    Parameters
+    ----------
+    recognizer : Recognizer
+        The model.
+    table : pl.DataFrame
+        Rows of a manifest.
+    on_clip : Callable or None
+        Told how many are done, and of how many.
+
+    Raises
+    ------
+    AudioError
+        If files cannot be read.
+    """
+    probabilities = np.zeros((table.height, len(recognizer.labels)))
     failures = []
-    for row, result in enumerate(recognizer.iter_clips(clips_of(manifest.table))):
+    for row, result in enumerate(recognizer.iter_clips(clips_of(table))):
         if isinstance(result, Failure):
             failures.append(result.error)
         else:
             probabilities[row] = [result.probabilities[label] for label in recognizer.labels]
         if on_clip is not None:
-            on_clip(row + 1, len(manifest))
+            on_clip(row + 1, table.height)
     if failures:
         raise AudioError(
-            f"{len(failures)} of {len(manifest)} audio files cannot be read. Repair them or run "
+            f"{len(failures)} of {table.height} audio files cannot be read. Repair them or run "
             f"`koser prepare` again, which leaves them out and says so. "
             f"The first: {' | '.join(failures[:5])}"
         )
@@ -255,7 +276,11 @@ def _metrics(
 
 def _learnt_ids(run: RunFolder) -> set[str]:
     table = Split.read(run.folder / "split.parquet").table
-    return set(table.filter(pl.col("part").is_in(["train", "val"]))["id"])
+    learnt = set(table.filter(pl.col("part").is_in(["train", "val"]))["id"])
+    corpora = read_json(run.folder / "data.json")["corpora"]
+    if len(corpora) > 1:  # ids then have their corpus in front
+        learnt |= {name.removeprefix(f"{corpus}/") for corpus in corpora for name in learnt}
+    return learnt
 
 
 def _is_same_corpus(manifest: Manifest, trained_on: dict[str, Any]) -> bool:

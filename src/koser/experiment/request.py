@@ -10,6 +10,7 @@ from pathlib import Path
 
 from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
+from koser.data.combining import combine
 from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
@@ -38,6 +39,8 @@ class TrainRequest:
         A protocol, ``fixed:LIST``, or the file of a split that was kept.
     manifest, data : Path, optional
         A manifest, or a folder ``<label>/*.wav``; exactly one of them.
+    more_manifests : tuple[Path, ...]
+        Manifests of other corpora, to train on all together: see `koser.data.combining`.
     split_options : SplitOptions
         Of a protocol; a kept split has its own.
     config_file : Path, optional
@@ -57,6 +60,7 @@ class TrainRequest:
     split: str
     manifest: Path | None = None
     data: Path | None = None
+    more_manifests: tuple[Path, ...] = ()
     split_options: SplitOptions = field(default_factory=SplitOptions)
     config_file: Path | None = None
     overrides: tuple[str, ...] = ()
@@ -97,7 +101,8 @@ class TrainRequest:
     def read_manifest(self) -> Manifest:
         """The utterances; raises as `resolve`."""
         if self.manifest is not None and self.data is None:
-            return Manifest.read(self.manifest)
+            paths = (self.manifest, *self.more_manifests)
+            return combine([Manifest.read(path) for path in paths])
         if self.data is not None and self.manifest is None:
             return load_arranged(self.data)
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")

@@ -46,7 +46,7 @@ from koser.features.extraction import Progress
 from koser.files import write_json
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
-from koser.systems.system import Part
+from koser.systems.system import Part, target_distributions
 
 logger = logging.getLogger(__name__)
 
@@ -214,9 +214,8 @@ def run_experiment(
             data=data,
             folder=folder / "parts",
             origin=_origin(experiment),
-            true_ids=label_ids(
-                experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
-            ),
+            true_ids=_true_ids(experiment.manifest),
+            shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
             tuner=experiment.tuner(store_root),
         )
@@ -234,6 +233,17 @@ def run_experiment(
         )
         logger.info("done: %s", folder)
     return Run(experiment, folder, results, metrics)
+
+
+def _true_ids(manifest: Manifest) -> np.ndarray:
+    return label_ids(manifest.table["label"].to_numpy(), labels=manifest.labels)
+
+
+def _shares(experiment: Experiment) -> np.ndarray | None:
+    """The raters' distribution, where the system is trained on it."""
+    train: Any = experiment.config.model_dump().get("train", {})
+    targets = target_distributions(experiment.manifest, train.get("target", "label"))
+    return targets if (targets.max(axis=1) < 1).any() else None
 
 
 def differences(experiment: Experiment, folder: Path) -> list[str]:

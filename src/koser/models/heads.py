@@ -78,7 +78,7 @@ class StateClassifier(nn.Module):
         self.scores = nn.Parameter(torch.zeros(n_states))
         self.maps = nn.Parameter(torch.zeros(n_states, n_values, n_outputs))
         self.bias = nn.Parameter(torch.zeros(n_outputs))
-        self.hidden: nn.Module | None = None
+        self.hidden: nn.Sequential | None = None
         self.ridge = 0.0  # per utterance of the train part; see `set_ridge`
         if options.hidden:
             nn.init.normal_(self.maps, std=(n_states * n_values) ** -0.5)
@@ -104,6 +104,23 @@ class StateClassifier(nn.Module):
     def set_ridge(self, options: HeadOptions, n_utterances: int) -> None:
         """Let the penalty be that of `options`, for a train part of `n_utterances`."""
         self.ridge = 0.0 if options.hidden else options.ridge / n_utterances
+
+    def representation(self) -> tuple[nn.Module, int]:
+        """What comes last, and how many learnt values it is given.
+
+        Raises
+        ------
+        ConfigError
+            If nothing learnt comes before it.
+        """
+        if self.hidden is None:
+            raise ConfigError(
+                "corpora.adversary: the head is linear, so nothing that is learnt comes before "
+                "it. Give it a hidden layer: --set head.hidden=128"
+            )
+        last = self.hidden[-1]
+        assert isinstance(last, nn.Linear)
+        return last, last.in_features
 
     def penalty(self) -> torch.Tensor:
         """What is added to the loss; 0 with a hidden layer."""

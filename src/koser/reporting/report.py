@@ -126,6 +126,9 @@ def _quality(metrics: Mapping[str, Any], t: Phrases) -> dict[str, Any]:
         "thresholds": quality.threshold_table(selective, t) if selective else None,
         "subgroups": quality.subgroup_tables(subgroups, t),
         "raters": quality.rater_rows(metrics.get("raters"), t),
+        "votes": quality.vote_table(metrics.get("votes"), t),
+        "vote_line": quality.vote_line(metrics.get("votes"), t),
+        "vote_notes": t.notes((metrics.get("votes") or {}).get("notes", ())),
     }
 
 

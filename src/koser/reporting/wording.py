@@ -7,6 +7,12 @@ from statistics import fmean
 from typing import Any
 
 SYNTHETIC = "SYNTHETIC DATA · 합성 데이터"
+VOTE_SCORES = {
+    "js": "JS divergence to votes (bits)",
+    "kl": "KL from votes (nats)",
+    "cross_entropy": "cross-entropy to votes (nats)",
+    "top1_in_set": "top-1 among raters' first",
+}
 
 
 def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
@@ -25,6 +31,87 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     if bounds is None:
         return f"{value:.3f}"
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
+
+
+def human_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """What a person reaches, beside the scores: one rater against the others' plurality.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        Name, score with interval, and what it is; empty where there are no votes to tell.
+    """
+    human = (metrics.get("raters") or {}).get("against_others")
+    if not human:
+        return []
+    return [
+        (f"{title}, one rater", score_with_interval(human, name), "human ceiling")
+        for title, name in (("UAR", "uar"), ("accuracy", "accuracy"))
+    ]
+
+
+def vote_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Scores against the raters' votes, each beside the prior: the train part's mean votes.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+
+    Returns
+    -------
+    list[tuple[str, str, str]]
+        Name, score with interval, and reference; empty where there are no votes.
+    """
+    votes = metrics.get("votes")
+    if not votes:
+        return []
+    prior = votes.get("prior")
+    rows = []
+    for name, title in VOTE_SCORES.items():
+        reference = f"prior {score_with_interval(prior, name)}" if prior else ""
+        rows.append((title, score_with_interval(votes, name), reference))
+    return rows
+
+
+def corpus_line(metrics: Mapping[str, Any]) -> str:
+    """Each corpus's own UAR beside the pooled one; blank where there is one corpus.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    groups = metrics.get("subgroups", {}).get("corpus", {}).get("groups", ())
+    found = [
+        f"{each['name']} UAR {score_with_interval(each, 'uar')} (n = {each['n']}, "
+        f"{each['n_speakers']} speakers)"
+        for each in groups
+    ]
+    return f"By corpus: {', '.join(found)}" if found else ""
+
+
+def vote_line(metrics: Mapping[str, Any]) -> str:
+    """How many utterances the scores against votes rest on, and what they leave out.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    votes = metrics.get("votes")
+    if not votes:
+        return ""
+    levels = ", ".join(f"{each['level']} {each['n']}" for each in votes["levels"])
+    return (
+        f"Votes of {votes['n']} utterances ({levels}); {votes['n_without_votes']} have none, "
+        f"{votes['n_votes_outside']} votes are for other labels"
+    )
 
 
 def gap_line(gap: Mapping[str, Any]) -> str:

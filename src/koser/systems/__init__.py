@@ -9,6 +9,8 @@ from koser.errors import ConfigError
 if TYPE_CHECKING:
     from koser.systems.system import System
 
+# Ends the name of a checkpoint's system where it gives valence and arousal.
+DIMENSIONAL = ":dimensions"
 SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal")
 
 
@@ -37,4 +39,10 @@ def system_class(name: str) -> type[System]:
         from koser.systems.multimodal import MultimodalSystem
 
         return MultimodalSystem
+    if name.endswith(DIMENSIONAL):
+        raise ConfigError(
+            f"This is a model of valence and arousal ({name}): it gives values, not labels, and is "
+            f"neither recognised with, exported nor served. In Python: "
+            f"koser.systems.dimensions.DimensionalSystem.read(PATH).predict_waveforms(...)."
+        )
     raise ConfigError(f"No system is called '{name}'. Systems: {', '.join(SYSTEM_NAMES)}.")

@@ -22,10 +22,12 @@ from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
+from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
 from koser.systems.graphs import MfccGraph
 from koser.systems.system import ParameterCount, Part, System, target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
-from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features
+from koser.training.batches import Table, TrainingBatches, iter_plain_batches, pad_features
+from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.options import Precision, TrainOptions
@@ -47,6 +49,7 @@ class MfccConfig(Config):
     mfcc: MfccOptions = MfccOptions()
     cnn: CnnOptions = CnnOptions()
     train: MfccTrain = MfccTrain()
+    corpora: CorporaOptions = CorporaOptions()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
     speeds: tuple[float, ...] = (0.9, 1.1)
     # Longest stretch that is heard at once in training; whole utterances are tested.
@@ -59,6 +62,7 @@ class MfccData:
 
     variants: StoredVariants  # one per speed, 1.0 first
     targets: np.ndarray  # (n_utterances, n_labels)
+    origins: Origins
 
     def table(self, *, crop_frames: int = 0) -> FeatureTable:
         """Open the stores; `crop_frames` is the longest stretch heard at once in training."""
@@ -76,6 +80,7 @@ class MfccSystem(System):
         super().__init__(labels, config)
         self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._extractor = MfccExtractor(self.config.mfcc)
+        self._alignment: Alignment | None = None
 
     @property
     def n_threads(self) -> int:
@@ -111,29 +116,54 @@ class MfccSystem(System):
             n_workers=n_workers,
             progress=progress,
         )
-        return MfccData(variants, target_distributions(manifest))
+        targets = target_distributions(manifest, config.train.target)
+        return MfccData(variants, targets, Origins.of(manifest))
 
     def fit(
         self, data: MfccData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
     ) -> Fit:
         """Train the network; its standardisation is fitted on the train part alone."""
-        table, options = data.table(crop_frames=self._crop_frames()), self.config.train
+        options, origins = self.config.train, data.origins
+        network, table = self.begin(data, part)
+        source = TrainingBatches(
+            table,
+            part.train,
+            batch_size=options.batch_size,
+            seed=part.seed,
+            cells=balance_cells(options.balance, origins, data.targets),
+        )
+        last = network.classifier
+        with in_training(
+            network, lambda: (last, last.in_features), self.config.corpora, origins, seed=part.seed
+        ) as fitted:
+            return fit(
+                fitted,
+                source,
+                (lambda: iter_plain_batches(table, part.val, batch_size=options.batch_size))
+                if len(part.val)
+                else None,
+                options,
+                seed=part.seed,
+                resume_file=resume_file,
+                on_epoch=on_epoch,
+            )
+
+    def begin(self, data: MfccData, part: Part) -> tuple[MfccCnn, Table]:
+        """A new network that is standardised by the train part, and what it is trained on."""
+        cropped = data.table(crop_frames=self._crop_frames())
+        self._alignment = fit_alignment(
+            self.config.corpora, cropped, part.train, data.origins, has_frames=True
+        )
+        table = align(cropped, data.origins, self._alignment)
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
-        self._network.standardizer.fit(table.read(row) for row in part.train.tolist())
-        source = TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed)
-        return fit(
-            self._network,
-            source,
-            (lambda: iter_plain_batches(table, part.val, batch_size=options.batch_size))
-            if len(part.val)
-            else None,
-            options,
-            seed=part.seed,
-            resume_file=resume_file,
-            on_epoch=on_epoch,
-        )
+        self._network.standardizer.fit(table.read(row, None) for row in part.train.tolist())
+        return self._network, table
+
+    def open_table(self, data: MfccData) -> Table:
+        """What a trained network is given: whole utterances, unaugmented."""
+        return align(data.table(), data.origins, self._alignment)
 
     def _crop_frames(self) -> int:
         mfcc = self.config.mfcc
@@ -142,7 +172,7 @@ class MfccSystem(System):
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(data.table(), rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
         probabilities: np.ndarray = predict(
             self._network, batches, len(data.targets), precision=options.precision
         )[rows]
@@ -150,12 +180,21 @@ class MfccSystem(System):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
+        return probabilities
+
+    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+        """What the network gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
         self._network.eval()
         with torch_threads(self.n_threads), torch.inference_mode():
             inputs = pad_features([self._extractor(each) for each in waveforms])
             logits = compute_logits(self._network, inputs, self.config.train.precision)
-        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
-        return result
+        return logits.double().cpu()
+
+    @property
+    def network(self) -> MfccCnn:
+        """The network, trained or not."""
+        return self._network
 
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""

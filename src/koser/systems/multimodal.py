@@ -35,6 +35,7 @@ from koser.systems.multimodal_data import (
 from koser.systems.speech import on_this_machine
 from koser.systems.system import ParameterCount, Part, System
 from koser.training.batches import TrainingBatches, iter_plain_batches
+from koser.training.corpora import balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.pairs import Pair, PairTable, collate_pairs
@@ -163,7 +164,13 @@ class MultimodalSystem(System):
         plain = partial(iter_plain_batches, table, batch_size=options.batch_size)
         return fit(
             network,
-            TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed),
+            TrainingBatches(
+                table,
+                part.train,
+                batch_size=options.batch_size,
+                seed=part.seed,
+                cells=balance_cells(options.balance, data.origins, data.targets),
+            ),
             (lambda: plain(part.val)) if len(part.val) else None,
             options,
             seed=part.seed,

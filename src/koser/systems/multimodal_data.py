@@ -42,6 +42,7 @@ from koser.files import write_atomically
 from koser.models.fusion import FusionOptions
 from koser.systems.system import target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
+from koser.training.corpora import Origins
 from koser.training.devices import choose_device
 from koser.training.options import TrainedConfig, TrainOptions
 from koser.training.pairs import Modalities, PairTable, WithheldOptions
@@ -111,6 +112,8 @@ class MultimodalData:
         What a report should say.
     transcriptions : tuple[str | None, ...]
         What can be believed of each utterance; None where nothing can.
+    origins : Origins
+        Which corpus each utterance is of.
     """
 
     audio: StoredVariants
@@ -123,6 +126,7 @@ class MultimodalData:
     text: TextOptions
     facts: dict[str, Any]
     transcriptions: tuple[str | None, ...]
+    origins: Origins
 
     def table(self, config: MultimodalConfig) -> PairTable:
         """Open the stores, for what `config` lets through."""
@@ -181,12 +185,13 @@ def extract_multimodal(
         texts=stored,
         transcript_keys=keys[0],
         manifest_keys=keys[1] if any(own) else np.zeros((0, len(manifest)), keys[0].dtype),
-        targets=target_distributions(manifest),
+        targets=target_distributions(manifest, config.train.target),
         sizes=(config.mfcc.n_mfcc, width),
         whisper=_pinned(config.whisper, transcription, manifest),
         text=text_options,
         facts=_facts(config, transcription, text_options, own),
         transcriptions=tuple(transcription.texts),
+        origins=Origins.of(manifest),
     )
 
 

@@ -19,6 +19,7 @@ from koser.models.heads import StateClassifier
 from koser.systems.system import ParameterCount, System
 from koser.systems.variants import StoredVariants
 from koser.training.batches import Batch
+from koser.training.corpora import Origins
 from koser.training.devices import is_bf16
 from koser.training.options import Precision, TrainedConfig, TrainOptions
 
@@ -59,6 +60,8 @@ class SpeechData:
         The encoder, with the fingerprint of its weights.
     facts : dict
         What a report should say of the encoder.
+    origins : Origins
+        Which corpus each utterance is of.
     clips : tuple[Clip, ...]
         The utterances themselves, where training may start from sound.
     durations : np.ndarray [shape=(n_utterances,)]
@@ -69,6 +72,7 @@ class SpeechData:
     targets: np.ndarray
     encoder: EncoderOptions
     facts: dict[str, Any]
+    origins: Origins
     clips: tuple[Clip, ...] = ()
     durations: np.ndarray = field(default_factory=lambda: np.zeros(0))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,10 +14,15 @@ import torch
 
 from koser.config import Config
 from koser.data.manifest import Manifest
+from koser.data.raters import rater_shares
 from koser.errors import ConfigError
+from koser.evaluation.metrics import label_ids
 from koser.features.extraction import Progress
 from koser.models.checkpoint import Checkpoint
 from koser.training.loop import Fit, OnEpoch
+from koser.training.options import Target
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -218,19 +224,50 @@ class ReadingSystem(Protocol):
         ...
 
 
-def target_distributions(manifest: Manifest) -> np.ndarray:
+def target_distributions(manifest: Manifest, target: Target = "auto") -> np.ndarray:
     """What each utterance should be recognised as.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    target : {'auto', 'label', 'votes'}
+        ``auto``: the raters' distribution where the manifest keeps one, else the label.
+        ``votes``: the shares of the raters' votes; the label where nobody voted for a label of
+        the task, which is warned of.
 
     Returns
     -------
     np.ndarray [shape=(n_utterances, n_labels)]
-        float32: the raters' distribution where the manifest keeps one, else one-hot.
+        float32; each row adds up to 1.
+
+    Raises
+    ------
+    ConfigError
+        If ``votes`` are wanted and no utterance has any.
     """
-    places = {label: place for place, label in enumerate(manifest.labels)}
-    targets = np.zeros((len(manifest), len(places)), np.float32)
-    label_ids = [places[label] for label in manifest.table["label"]]
-    targets[np.arange(len(manifest)), label_ids] = 1.0
-    for row, distribution in enumerate(manifest.table["distribution"]):
-        if distribution is not None:
-            targets[row] = distribution.to_numpy()
+    targets: np.ndarray = np.eye(len(manifest.labels), dtype=np.float32)[
+        label_ids(manifest.table["label"].to_numpy(), labels=manifest.labels)
+    ]
+    if target == "label":
+        return targets
+    if target == "auto":
+        for row, distribution in enumerate(manifest.table["distribution"]):
+            if distribution is not None:
+                targets[row] = distribution.to_numpy()
+        return targets
+    shares = rater_shares(manifest)
+    is_rated = shares.any(axis=1)
+    if not is_rated.any():
+        raise ConfigError(
+            f"train.target = votes: none of the {len(manifest)} utterances has raters' votes. "
+            f"Leave it out, or prepare a corpus that keeps them."
+        )
+    if not is_rated.all():
+        logger.warning(
+            "%d of %d utterances have no vote for a label of the task: they train on their label.",
+            int((~is_rated).sum()),
+            len(manifest),
+        )
+    targets[is_rated] = shares[is_rated]
     return targets

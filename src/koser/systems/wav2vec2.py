@@ -14,7 +14,7 @@ from typing import Any, Literal, cast
 import numpy as np
 import torch
 
-from koser.config import build_config
+from koser.config import Config, build_config
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
@@ -27,6 +27,7 @@ from koser.features.speech.loading import LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, load_trained_state
 from koser.models.heads import HeadOptions
 from koser.models.speech import FramesHead, StatisticsHead
+from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
 from koser.systems.graphs import FramesGraph, StatisticsGraph
 from koser.systems.speech import (
     HeadTrain,
@@ -39,7 +40,8 @@ from koser.systems.speech import (
 )
 from koser.systems.system import Part, target_distributions
 from koser.systems.variants import all_speeds, extract_variants
-from koser.training.batches import TrainingBatches, iter_plain_batches
+from koser.training.batches import Table, TrainingBatches, iter_plain_batches
+from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.scoring import predict
@@ -51,6 +53,7 @@ class Wav2Vec2Config(SpeechConfig):
 
     head: HeadOptions = HeadOptions()
     train: HeadTrain = HeadTrain()
+    corpora: CorporaOptions = CorporaOptions()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
     speeds: tuple[float, ...] = (0.9, 1.1)
     # What hidden states are kept in: half precision rounds them to 3 decimal digits.
@@ -62,6 +65,10 @@ class Wav2Vec2System(SpeechSystem):
 
     name = "wav2vec2"
     config_class = Wav2Vec2Config
+
+    def __init__(self, labels: Sequence[str], config: Config) -> None:
+        super().__init__(labels, config)
+        self._alignment: Alignment | None = None
 
     @classmethod
     def extract(
@@ -86,40 +93,71 @@ class Wav2Vec2System(SpeechSystem):
             progress=progress,
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
-        return SpeechData(variants, target_distributions(manifest), loaded.options, facts)
+        targets = target_distributions(manifest, config.train.target)
+        return SpeechData(variants, targets, loaded.options, facts, Origins.of(manifest))
 
     def fit(
         self, data: SpeechData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
     ) -> Fit:
         """Train the head; its standardisation is fitted on the train part alone."""
-        table, options = self._table(data), self.config.train
-        n_states, width = _sizes(table, part.train)
+        options, origins = self.config.train, data.origins
+        network, table = self.begin(data, part)
+        batches = partial(iter_plain_batches, table, batch_size=options.batch_size)
+        source = TrainingBatches(
+            table,
+            part.train,
+            batch_size=options.batch_size,
+            seed=part.seed,
+            cells=balance_cells(options.balance, origins, data.targets),
+        )
+        with in_training(
+            network,
+            network.classifier.representation,
+            self.config.corpora,
+            origins,
+            seed=part.seed,
+        ) as fitted:
+            result = fit(
+                fitted,
+                source,
+                (lambda: batches(part.val)) if len(part.val) else None,
+                options,
+                seed=part.seed,
+                resume_file=resume_file,
+                on_epoch=on_epoch,
+            )
+        log_layer_weights(network.classifier)
+        return result
+
+    # Any: one of the two heads.
+    def begin(self, data: SpeechData, part: Part) -> tuple[Any, Table]:
+        """A new head that is standardised by the train part, and what it is trained on."""
+        stored, options = self._table(data), self.config.train
+        n_states, width = _sizes(stored, part.train)
+        self._alignment = fit_alignment(
+            self.config.corpora, stored, part.train, data.origins, has_frames=self._has_frames
+        )
+        table = align(stored, data.origins, self._alignment)
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             network = self._make_network(n_states, width)
-        batches = partial(iter_plain_batches, table, batch_size=options.batch_size)
+        batches = iter_plain_batches(table, part.train, batch_size=options.batch_size)
         network.classifier.standardizer.fit(
-            pooled for _, pooled in iter_pooled(network, batches(part.train), options.precision)
+            pooled for _, pooled in iter_pooled(network, batches, options.precision)
         )
         network.classifier.set_ridge(self.config.head, len(part.train))
         self._network = network
         self.config = self.config.model_copy(update={"encoder": data.encoder})
-        result = fit(
-            network,
-            TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed),
-            (lambda: batches(part.val)) if len(part.val) else None,
-            options,
-            seed=part.seed,
-            resume_file=resume_file,
-            on_epoch=on_epoch,
-        )
-        log_layer_weights(network.classifier)
-        return result
+        return network, table
+
+    def open_table(self, data: SpeechData) -> Table:
+        """What a trained head is given."""
+        return align(self._table(data), data.origins, self._alignment)
 
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(self._table(data), rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
         network = self._trained()
         result = predict(network, batches, len(data.targets), precision=options.precision)
         chosen: np.ndarray = result[rows]
@@ -127,6 +165,16 @@ class Wav2Vec2System(SpeechSystem):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
+        return probabilities
+
+    @property
+    def network(self) -> torch.nn.Module:
+        """The trained head."""
+        return self._trained()
+
+    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+        """What the head gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
         network, loaded = self._trained(), self._load(self.config.encoder)
         network.eval()
         extractor = _extractor(loaded, self.config, 1.0)
@@ -134,8 +182,7 @@ class Wav2Vec2System(SpeechSystem):
         with torch.inference_mode():
             inputs = table.collate(extractor.extract(waveforms))
             logits = compute_logits(network, inputs, self.config.train.precision)
-        result: np.ndarray = logits.double().softmax(1).cpu().numpy()
-        return result
+        return logits.double().cpu()
 
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""

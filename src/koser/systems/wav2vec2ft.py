@@ -62,6 +62,7 @@ from koser.training.batches import (
     iter_plain_batches,
     pad_windows,
 )
+from koser.training.corpora import Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.options import TrainOptions
@@ -150,9 +151,10 @@ class Wav2Vec2FtSystem(SpeechSystem):
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": trained}
         return SpeechData(
             variants,
-            target_distributions(manifest),
+            target_distributions(manifest, config.train.target),
             loaded.options,
             facts,
+            Origins.of(manifest),
             clips=tuple(clips_of(manifest.table)),
             durations=manifest.table["duration"].to_numpy(),
         )
@@ -171,13 +173,14 @@ class Wav2Vec2FtSystem(SpeechSystem):
         table, limit = self._table(data), self._batch_length()
         batches = partial(iter_plain_batches, table, batch_length=limit)
         network.to(device).classifier.set_ridge(self.config.head, len(part.train))
+        cells = balance_cells(options.balance, data.origins, data.targets)
         start_file = resume_file.with_name(f"{resume_file.stem}-start.pth")
         if not resume_file.exists():
-            self._probe(network, self._plain_tables(data), part, resume_file)
+            self._probe(network, self._plain_tables(data), part, resume_file, cells)
             save_tensors(trained_state(network), start_file)
         result = fit(
             network,
-            TrainingBatches(table, part.train, batch_length=limit, seed=part.seed),
+            TrainingBatches(table, part.train, batch_length=limit, seed=part.seed, cells=cells),
             (lambda: batches(part.val)) if len(part.val) else None,
             options,
             seed=part.seed,
@@ -190,7 +193,12 @@ class Wav2Vec2FtSystem(SpeechSystem):
         return result
 
     def _probe(
-        self, network: FineTunedEncoder, tables: Sequence[Table], part: Part, resume_file: Path
+        self,
+        network: FineTunedEncoder,
+        tables: Sequence[Table],
+        part: Part,
+        resume_file: Path,
+        cells: np.ndarray | None,
     ) -> None:
         """Let the head learn alone first, on the pretrained states.
 
@@ -225,6 +233,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 np.arange(len(pooled)),
                 batch_size=options.batch_size,
                 seed=part.seed,
+                cells=None if cells is None else np.tile(cells[train], len(tables)),
             )
             logger.info("the head alone:")
             own_file = Path(temporary) / "last.pth"

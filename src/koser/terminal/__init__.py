@@ -27,10 +27,14 @@ from koser.data.summary import summarise
 from koser.reporting.ablations import ablation_rows
 from koser.reporting.wording import (
     SYNTHETIC,
+    corpus_line,
     gap_line,
+    human_rows,
     protocol_line,
     score_with_interval,
     tuning_line,
+    vote_line,
+    vote_rows,
     without_voice_line,
 )
 
@@ -207,9 +211,11 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
     rows = [
         ("UAR", score_with_interval(metrics, "uar"), f"chance {chance:.3f}"),
         ("accuracy", score_with_interval(metrics, "accuracy"), f"majority {majority:.3f}"),
+        *human_rows(metrics),
         ("macro-F1", score_with_interval(metrics, "macro_f1"), ""),
         ("NLL (nats)", score_with_interval(metrics, "nll"), ""),
         ("ECE", score_with_interval(metrics, "ece"), ""),
+        *vote_rows(metrics),
     ]
     for label, value in metrics["recall"].items():
         bounds = metrics["ci95"]["recall"][label]
@@ -230,7 +236,8 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
-    for line in (tuning_line(metrics), without_voice_line(metrics)):
+    lines = (tuning_line, without_voice_line, corpus_line, vote_line)
+    for line in (each(metrics) for each in lines):
         if line:
             console.print(f"{line}.", markup=False)
     print_ablations(metrics)

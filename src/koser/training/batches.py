@@ -136,6 +136,10 @@ class TrainingBatches:
         utterance is a batch by itself.
     seed : int
         Of every draw.
+    cells : np.ndarray, optional [shape=(n_utterances of the table,)]
+        What each utterance is one of; an epoch, as long as without it, hears all of them that
+        the train part has equally often. Rare ones are repeated, of frequent ones some wait for
+        another epoch.
 
     Raises
     ------
@@ -151,12 +155,17 @@ class TrainingBatches:
         batch_size: int | None = None,
         batch_length: int | None = None,
         seed: int,
+        cells: np.ndarray | None = None,
     ) -> None:
         self._bound = _bound(batch_size, batch_length)
         self._table = table
         self._rows = np.sort(rows)
         self._lengths = table.lengths(self._rows)
         self._seed = seed
+        self._cells: list[np.ndarray] | None = None  # places in the sorted rows
+        if cells is not None:
+            of_row = cells[self._rows]
+            self._cells = [np.flatnonzero(of_row == cell) for cell in np.unique(of_row)]
 
     def n_batches(self, epoch: int) -> int:
         """Batches of one epoch; where a length bounds them, epochs differ."""
@@ -166,11 +175,16 @@ class TrainingBatches:
         """A hash of all that the batches depend on."""
         digest = hashlib.blake2b(self._rows.tobytes(), digest_size=16)
         digest.update(f"{self._table.describe(self._rows)} {self._bound} {self._seed}".encode())
+        for cell in self._cells or ():
+            digest.update(f" {len(cell)}".encode() + cell.tobytes())
         return digest.hexdigest()
 
     def class_shares(self) -> np.ndarray:
-        """Share of each class in the train part [shape=(n_classes,)]."""
-        return np.asarray(self._table.targets[self._rows].mean(axis=0))
+        """Share of each class in what an epoch hears [shape=(n_classes,)]."""
+        targets = self._table.targets[self._rows]
+        if self._cells is None:
+            return np.asarray(targets.mean(axis=0))
+        return np.asarray(np.mean([targets[cell].mean(axis=0) for cell in self._cells], axis=0))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of one epoch."""
@@ -182,13 +196,29 @@ class TrainingBatches:
     def _plan(self, epoch: int) -> list[np.ndarray]:
         """Which utterances are in each batch of an epoch, as places in the sorted rows."""
         rng = np.random.default_rng([self._seed, epoch])
-        order = rng.permutation(len(self._rows))
+        order = self._order(rng)
         size = _POOL * self._bound.typical_size(self._lengths)
         batches = []
         for start in range(0, len(order), size):
             pool = order[start : start + size]
             batches += [pool[chosen] for chosen in self._bound.cut(self._lengths[pool])]
         return [batches[place] for place in rng.permutation(len(batches))]
+
+    def _order(self, rng: np.random.Generator) -> np.ndarray:
+        """What an epoch hears, as places in the sorted rows: each once, unless balanced."""
+        n_rows = len(self._rows)
+        if self._cells is None:
+            return rng.permutation(n_rows)
+        n_cells = len(self._cells)
+        quotas = np.full(n_cells, n_rows // n_cells)
+        quotas[rng.permutation(n_cells)[: n_rows % n_cells]] += 1
+        drawn = []
+        for cell, quota in zip(self._cells, quotas.tolist(), strict=True):
+            # Whole rounds first: within an epoch no utterance is heard twice more than another.
+            rounds = [rng.permutation(cell) for _ in range(-(-quota // len(cell)))]
+            drawn.append(np.concatenate([*rounds, cell[:0]])[:quota])
+        order: np.ndarray = rng.permutation(np.concatenate(drawn))
+        return order
 
 
 def iter_plain_batches(

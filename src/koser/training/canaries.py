@@ -74,7 +74,7 @@ def permute_labels(manifest: Manifest, seed: int) -> tuple[Manifest, bool]:
     Returns
     -------
     Manifest
-        The same sounds with other rows' labels and distributions.
+        The same sounds with other rows' labels, votes and distributions.
     bool
         Whether labels stayed within speakers. They did not where nobody is known, or where
         most speakers have one label only.
@@ -96,7 +96,7 @@ def _deal(manifest: Manifest, groups: np.ndarray, seed: int) -> Manifest:
     for group in range(int(groups.max()) + 1):
         rows = by_id[groups[by_id] == group]
         source[rows] = rng.permutation(rows)
-    given = manifest.table[source.tolist()].select("label", "distribution")
+    given = manifest.table[source.tolist()].select("label", "votes", "distribution")
     return Manifest(manifest.table.with_columns(given.get_columns()), manifest.provenance)
 
 

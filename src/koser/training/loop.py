@@ -33,14 +33,13 @@ from koser.training.devices import (
     explained_memory_errors,
     is_bf16,
 )
+from koser.training.losses import class_weights, cross_entropy, weight_of, weighted_loss
 from koser.training.optimization import (
+    Adversarial,
     Penalized,
-    class_weights,
-    cross_entropy,
     make_optimizer,
     set_learning_rate,
     trained_parameters,
-    weighted_loss,
 )
 from koser.training.options import TrainOptions, learning_rate_at
 from koser.training.scoring import score
@@ -269,11 +268,16 @@ def _train_epoch(
         set_learning_rate(optimizer, learning_rate_at(progress, options))
         optimizer.zero_grad()
         # The mean is over the whole step, so that its gradient is that of one large batch.
-        total = (torch.cat([batch.targets for batch in group]).to(weights.device) @ weights).sum()
+        total = weight_of(
+            torch.cat([batch.targets for batch in group]).to(weights.device), weights
+        ).sum()
         for batch in group:
             targets = batch.targets.to(weights.device)
             logits = compute_logits(network, batch.inputs, options.precision)
             loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
+            if isinstance(network, Adversarial):
+                n_step = sum(len(each.rows) for each in group)
+                loss = loss + network.adversary_loss(batch.rows, progress) / n_step
             if not torch.isfinite(loss):
                 raise RunError(
                     f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "

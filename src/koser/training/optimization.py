@@ -1,4 +1,4 @@
-"""What is learnt, how fast, and the loss that says how well."""
+"""What is learnt, and how fast."""
 
 from __future__ import annotations
 
@@ -30,6 +30,28 @@ class Penalized(Protocol):
 
     def penalty(self) -> torch.Tensor:
         """Added to the loss of every step, which is a mean over utterances."""
+        ...
+
+
+@runtime_checkable
+class Adversarial(Protocol):
+    """A network that has to hide something of the utterances that it hears."""
+
+    def adversary_loss(self, rows: np.ndarray, progress: float) -> torch.Tensor:
+        """Added to the loss of a step, as a mean over its utterances.
+
+        Parameters
+        ----------
+        rows : np.ndarray [shape=(batch,)]
+            The utterances of the last forward pass.
+        progress : float in [0, 1]
+            Share of the training that is over.
+
+        Returns
+        -------
+        torch.Tensor
+            Sum over the utterances.
+        """
         ...
 
 
@@ -86,48 +108,3 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) ->
     """Let every group learn at `learning_rate`, times its own factor."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["factor"]
-
-
-def class_weights(shares: np.ndarray, options: TrainOptions) -> torch.Tensor:
-    """How much an utterance of each class counts in the loss.
-
-    Parameters
-    ----------
-    shares : np.ndarray [shape=(n_classes,)]
-        Share of each class in the train part.
-    options : TrainOptions
-        Whether classes are weighed at all.
-
-    Returns
-    -------
-    torch.Tensor [shape=(n_classes,)]
-        float32.
-    """
-    known = torch.as_tensor(shares, dtype=torch.float32)
-    if not options.class_weights:
-        return torch.ones_like(known)
-    # A class that the train part lacks has no utterance to weigh.
-    return torch.where(known > 0, 1.0 / known.clamp_min(1e-12), 0.0) / (known > 0).sum()
-
-
-def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of each utterance in nats [shape=(batch,)]."""
-    return -(targets * logits.log_softmax(1)).sum(1)
-
-
-def weighted_loss(
-    logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, smoothing: float
-) -> torch.Tensor:
-    """Sum over a batch of what is minimised; divide it by the weight of the whole step.
-
-    Parameters
-    ----------
-    logits, targets : torch.Tensor [shape=(batch, n_classes)]
-        What the network says, and what it should.
-    weights : torch.Tensor [shape=(n_classes,)]
-        Of each class.
-    smoothing : float in [0, 1)
-        Share of the targets that is spread over all classes.
-    """
-    smoothed = targets * (1.0 - smoothing) + smoothing / targets.shape[1]
-    return (cross_entropy(logits, smoothed) * (targets @ weights)).sum()

@@ -11,6 +11,11 @@ from koser.config import Config
 
 # "auto": bf16 on a GPU that computes in it, float32 elsewhere.
 Precision = Literal["auto", "float32", "bf16"]
+# What an utterance should be recognised as: its label; the distribution of its raters' votes;
+# or, "auto", the distribution where the manifest keeps one (koser prepare --labels soft).
+Target = Literal["auto", "label", "votes"]
+# Of what an epoch hears equally much: corpora, or the labels of each corpus.
+Balance = Literal["none", "corpus", "corpus+label"]
 
 
 class TrainOptions(Config):
@@ -25,7 +30,10 @@ class TrainOptions(Config):
     warmup: float = Field(0.2, ge=0, lt=1)  # share of all steps with a rising learning rate
     weight_decay: float = Field(1e-2, ge=0)
     clip_norm: float = Field(5.0, gt=0)  # largest norm of the gradient
+    target: Target = "auto"
+    # Share of a target, label or distribution, that is spread over all classes.
     label_smoothing: float = Field(0.1, ge=0, lt=1)
+    balance: Balance = "none"  # with several corpora: which of them are heard equally often
     class_weights: bool = True  # weigh a class by the inverse of its share of the train part
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "auto"  # of the network's products; sums and loss stay float32

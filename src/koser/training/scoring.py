@@ -11,7 +11,7 @@ import torch
 from koser.errors import RunError
 from koser.training.batches import Batch
 from koser.training.devices import compute_logits
-from koser.training.optimization import cross_entropy
+from koser.training.losses import cross_entropy
 from koser.training.options import Precision
 
 

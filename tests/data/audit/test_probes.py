@@ -35,6 +35,16 @@ def test_a_clean_corpus_gives_nothing_away():
     assert ran == {"release", "age", "gender", "duration", "file_order", "metadata", "text"}
 
 
+def test_of_several_corpora_the_metadata_baseline_knows_which_is_which():
+    rows = clean_rows(n_speakers=24)
+    for row in rows:
+        row["corpus"] = "a" if row["label"] == "angry" else "b"
+    found = probes(rows, "kfold")
+    assert "corpus" in found["metadata"].note
+    assert found["metadata"].uar > found["metadata"].chance + 0.1
+    assert "corpus" not in probes(clean_rows(n_speakers=24), "kfold")["metadata"].note
+
+
 def test_a_release_with_labels_of_its_own_fails_and_a_weaker_confound_warns():
     rows = clean_rows(n_speakers=24)
     for number, row in enumerate(rows):

@@ -46,6 +46,7 @@ MIN_SAMPLE, MAX_SAMPLE = 5_000, 50_000
 # What the manifest says of an utterance that cannot be heard in a voice: it can fail.
 STATED = ("release", "age", "gender")
 MEASURED = ("level", "bandwidth", "leading_silence")
+_NAMES = ("corpus", "release", "gender")  # values without an order
 
 # Scores of the labels for the test rows: (train rows, test rows) -> (n_test, n_labels).
 Scorer = Callable[[IntArray, IntArray], FloatArray]
@@ -247,8 +248,9 @@ def _columns(manifest: Manifest, measured: Mapping[str, FloatArray]) -> dict[str
     """What is known of the utterances, as numbers; NaN for a missing value."""
     table = manifest.table
     columns: dict[str, FloatArray] = {}
-    for name in ("release", "gender"):
-        if table[name].null_count() < len(table):
+    for name in _NAMES:
+        # Of a single corpus its name says nothing, and is not listed as if it were tried.
+        if table[name].null_count() < len(table) and (name != "corpus" or _has_several(table)):
             ranks = table[name].rank("dense").cast(pl.Float64)
             columns[name] = ranks.fill_null(float("nan")).to_numpy()
     if table["age"].null_count() < len(table):
@@ -257,13 +259,17 @@ def _columns(manifest: Manifest, measured: Mapping[str, FloatArray]) -> dict[str
     return {**columns, **{name: measured[name] for name in MEASURED if name in measured}}
 
 
+def _has_several(table: pl.DataFrame) -> bool:
+    return table["corpus"].n_unique() > 1
+
+
 def _single(probed: Probed, name: str, values: FloatArray | None) -> Probe:
     if values is None:
         why = "the sound was not read" if name in MEASURED else "not known of any utterance"
         return Probe(name, "not_run", note=why)
     if not _varies(values):
         return Probe(name, "not_run", note="the same everywhere")
-    if name in ("release", "gender"):
+    if name in _NAMES:
         return probed.table(name, _as_codes(values))
     return probed.numbers(name, values)
 
@@ -274,7 +280,7 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
     def by_metadata(train: IntArray, test: IntArray) -> FloatArray:
         rows = np.concatenate([train, test])
         coded = [
-            (_as_codes(values) if name in ("release", "gender") else binned(values, train))[rows]
+            (_as_codes(values) if name in _NAMES else binned(values, train))[rows]
             for name, values in columns.items()
         ]
         scores = ridge_scores(coded, probed.y[rows], np.arange(len(train)))

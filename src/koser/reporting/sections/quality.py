@@ -10,6 +10,7 @@ from koser.reporting.language import Phrases
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, Plot
 
+VOTE_COLUMNS = ("js", "kl", "cross_entropy", "top1_in_set", "accuracy")
 # Of long lists of speakers or sessions: the best and the worst.
 _MAX_GROUPS = 24
 
@@ -148,6 +149,51 @@ def rater_rows(raters: Mapping[str, Any] | None, t: Phrases) -> list[tuple[str, 
             )
             rows.append((t[f"raters.{name}"], scores))
     return rows
+
+
+def vote_table(votes: Mapping[str, Any] | None, t: Phrases) -> Table | None:
+    """How close the system comes to the raters' distributions: all, and by their agreement.
+
+    Parameters
+    ----------
+    votes : Mapping or None
+        Of ``metrics.json``.
+    t : Phrases
+        The language.
+    """
+    if votes is None:
+        return None
+    levels = [(t["votes.levels"][each["level"]], each) for each in votes["levels"]]
+    rows = [
+        [
+            name,
+            figures.count(each["n"]),
+            figures.count(each["n_speakers"]),
+            *(
+                figures.score(each[score], each["ci95"].get(score)) if score in each else ""
+                for score in VOTE_COLUMNS
+            ),
+        ]
+        for name, each in [(t["votes.all"], votes), *levels]
+    ]
+    if votes.get("prior"):
+        prior = votes["prior"]
+        values = [
+            figures.score(prior[score], prior["ci95"].get(score)) if score in prior else ""
+            for score in VOTE_COLUMNS
+        ]
+        rows.append([t["votes.prior"], "", "", *values])
+    heads = ("level", "n", "n_speakers", *VOTE_COLUMNS)
+    return make_table([t[f"votes.{name}"] for name in heads], rows)
+
+
+def vote_line(votes: Mapping[str, Any] | None, t: Phrases) -> str:
+    """What the scores against votes leave out; blank without votes."""
+    if votes is None:
+        return ""
+    counts = {key: f"{votes[key]:,}" for key in ("n_tied", "n_without_votes", "n_votes_outside")}
+    text: str = t["votes.counted"].format(**counts)
+    return text
 
 
 def probe_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:

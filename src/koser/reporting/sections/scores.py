@@ -42,6 +42,11 @@ def score_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
         "uar": t["scores.chance"].format(value=f"{metrics['chance_uar']:.3f}"),
         "accuracy": t["scores.majority"].format(value=figures.score(metrics["majority_accuracy"])),
     }
+    human = (metrics.get("raters") or {}).get("against_others")
+    if human:
+        for name in ("uar", "accuracy"):
+            rater = figures.score(human[name], human["ci95"][name])
+            references[name] += " · " + t["scores.one_rater"].format(value=rater)
     over_seeds = metrics["over_seeds"] if len(metrics["seeds"]) > 1 else {}
     rows = []
     for name in SCORES:

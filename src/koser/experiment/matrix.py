@@ -1,0 +1,263 @@
+"""Cross-corpus table: every run on every corpus, over the labels that all of them have.
+
+A cell off the diagonal is a run's kept model on a corpus that it was not trained on, all of it.
+Where a run was trained on the corpus, that would be a test on training data: such a cell, called
+within-corpus, holds the run's own test predictions under its own protocol instead.
+
+All cells are over the same labels, and models answer only these: the probabilities of their
+others go to them, in proportion. So chance is the same in every cell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from koser.data.manifest import Manifest
+from koser.errors import LabelError, RunError
+from koser.evaluation.scoring import evaluate
+from koser.experiment.other_data import recognise_rows
+from koser.experiment.results import PROBABILITY_PREFIX
+from koser.inference.recognizer import load_recognizer
+from koser.labels import ordered_labels
+from koser.reporting.runs import RunFolder, read_json
+
+Json = dict[str, Any]  # Any: what JSON can hold
+# Told of the run, the corpus, the utterances done, and their total.
+OnCell = Callable[[str, str, int, int], None]
+_MIN_LABELS = 2
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A manifest to test on."""
+
+    name: str
+    manifest: Manifest
+
+
+@dataclass(frozen=True, eq=False)
+class _Answers:
+    """What there is to score in a cell; a row per utterance, and per seed within a corpus."""
+
+    ids: np.ndarray
+    y_true: np.ndarray
+    probabilities: np.ndarray  # over the shared labels
+    clusters: np.ndarray | None
+    cluster_kind: str | None
+    n_left_out: int  # utterances with other labels
+
+
+def evaluate_matrix(
+    runs: Sequence[Path], manifests: Sequence[Path], *, on_cell: OnCell | None = None
+) -> Json:
+    """Test every run on every corpus.
+
+    Parameters
+    ----------
+    runs : Sequence[Path]
+        Folders of finished runs.
+    manifests : Sequence[Path]
+        Corpora, with labels spelt as the runs' (`koser map`).
+    on_cell : Callable, optional
+        Told of progress.
+
+    Returns
+    -------
+    dict
+        The content of ``matrix.json``: ``labels``, ``runs``, ``corpora``, ``cells`` and ``notes``.
+
+    Raises
+    ------
+    RunError
+        If a folder is no run, two corpora have one name, or a run was trained on a corpus and
+        tested none of the utterances given.
+    LabelError
+        If runs and corpora share fewer than two labels.
+    AudioError
+        If files cannot be read.
+    """
+    folders = [RunFolder.read(path) for path in runs]
+    corpora = [_read_corpus(path) for path in manifests]
+    names = [corpus.name for corpus in corpora]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise RunError(f"Two manifests are of {', '.join(twice)}. Give each corpus once.")
+    labels = _shared_labels(folders, corpora)
+    described = [_describe_run(folder) for folder in folders]
+    cells = []
+    for folder, run in zip(folders, described, strict=True):
+        recognizer = None
+        for corpus in corpora:
+            is_within = corpus.name in run["trained_on"]
+            if is_within:
+                answers = _own_answers(folder, corpus, labels)
+            else:
+                recognizer = recognizer or load_recognizer(folder.folder)
+                answers = _new_answers(recognizer, corpus, labels, _listener(on_cell, run, corpus))
+            cells.append({**_cell(run, corpus, labels, answers), "is_within": is_within})
+    return {
+        "labels": list(labels),
+        "chance_uar": 1 / len(labels),
+        "runs": described,
+        "corpora": [_describe_corpus(corpus, labels) for corpus in corpora],
+        "cells": cells,
+        "is_synthetic": any(run["is_synthetic"] for run in described)
+        or any(corpus.manifest.provenance.is_synthetic for corpus in corpora),
+        "notes": _notes(folders, corpora, labels),
+    }
+
+
+def _read_corpus(path: Path) -> Corpus:
+    manifest = Manifest.read(path)
+    return Corpus("+".join(sorted(manifest.table["corpus"].unique())), manifest)
+
+
+def _shared_labels(folders: Sequence[RunFolder], corpora: Sequence[Corpus]) -> tuple[str, ...]:
+    sets = [set(folder.labels) for folder in folders]
+    sets += [set(corpus.manifest.table["label"].unique()) for corpus in corpora]
+    shared = ordered_labels(set.intersection(*sets))
+    if len(shared) < _MIN_LABELS:
+        listed = "; ".join(", ".join(ordered_labels(each)) for each in sets)
+        raise LabelError(
+            f"Runs and corpora share {len(shared)} labels ({listed}): a table needs two at least. "
+            f"Map them to shared ones first: koser map M --mapping four --out M2"
+        )
+    return shared
+
+
+def _describe_run(folder: RunFolder) -> Json:
+    protocol = folder.metrics["protocol"]
+    return {
+        "run": folder.folder.resolve().name,
+        "title": folder.title,
+        "trained_on": read_json(folder.folder / "data.json")["corpora"],
+        "protocol": protocol["protocol"],
+        "grouping": protocol["grouping"],
+        "n_folds": protocol["n_folds"],
+        "split_hash": protocol["hash"],
+        "seeds": folder.metrics["seeds"],
+        "labels": list(folder.labels),
+        "is_synthetic": folder.metrics["is_synthetic"],
+    }
+
+
+def _describe_corpus(corpus: Corpus, labels: Sequence[str]) -> Json:
+    table = corpus.manifest.table
+    column = corpus.manifest.grouping_column
+    return {
+        "corpus": corpus.name,
+        "n": table.height,
+        "n_speakers": None if column is None else table[column].n_unique(),
+        "per_label": dict(table["label"].value_counts(sort=True).iter_rows()),
+        "n_left_out": int((~table["label"].is_in(list(labels))).sum()),
+        "label_policy": corpus.manifest.provenance.label_policy,
+    }
+
+
+def _own_answers(folder: RunFolder, corpus: Corpus, labels: Sequence[str]) -> _Answers:
+    """The run's test predictions of the utterances of one corpus."""
+    table = corpus.manifest.table
+    own = [*table["id"], *(f"{name}/{i}" for name, i in table.select("corpus", "id").iter_rows())]
+    tested = folder.predictions.filter(pl.col("id").is_in(own))
+    if not tested.height:
+        raise RunError(
+            f"The run '{folder.folder}' was trained on {corpus.name}, and tested none of the "
+            f"{table.height} utterances of the manifest. Give the manifest that it was trained on."
+        )
+    kept = tested.filter(pl.col("label").is_in(list(labels)))
+    if not kept.height:
+        raise LabelError(f"'{folder.folder}' tested no shared label of {corpus.name}.")
+    clusters = kept["cluster"]
+    columns = [f"{PROBABILITY_PREFIX}{label}" for label in labels]
+    return _Answers(
+        kept["id"].to_numpy(),
+        kept["label"].to_numpy(),
+        _in_proportion(kept.select(columns).to_numpy()),
+        None if clusters.null_count() else clusters.to_numpy(),
+        folder.metrics["cluster_kind"],
+        tested["id"].n_unique() - kept["id"].n_unique(),
+    )
+
+
+def _new_answers(
+    recognizer: Any,  # a Recognizer
+    corpus: Corpus,
+    labels: Sequence[str],
+    on_clip: Callable[[int, int], None] | None,
+) -> _Answers:
+    """A model's answers to all utterances with shared labels."""
+    whole = corpus.manifest
+    table = whole.table.filter(whole.table["label"].is_in(list(labels)))
+    probabilities = recognise_rows(recognizer, table, on_clip)
+    places = [recognizer.labels.index(label) for label in labels]
+    column = whole.grouping_column
+    return _Answers(
+        table["id"].to_numpy(),
+        table["label"].to_numpy(),
+        _in_proportion(probabilities[:, places]),
+        None if column is None else table[column].to_numpy(),
+        whole.provenance.grouping,
+        len(whole) - table.height,
+    )
+
+
+def _in_proportion(probabilities: np.ndarray) -> np.ndarray:
+    """Shares among the columns; equal where a model gave nothing to any of them."""
+    kept: np.ndarray = probabilities + 1e-12
+    shares: np.ndarray = kept / kept.sum(axis=1, keepdims=True)
+    return shares
+
+
+def _cell(run: Json, corpus: Corpus, labels: Sequence[str], answers: _Answers) -> Json:
+    scores = evaluate(
+        answers.y_true,
+        answers.probabilities,
+        labels=labels,
+        clusters=answers.clusters,
+        cluster_kind=answers.cluster_kind,
+    ).to_dict()
+    kept = ("accuracy", "uar", "macro_f1", "recall", "ci95", "n_speakers", "cluster_kind")
+    return {
+        "run": run["run"],
+        "corpus": corpus.name,
+        **{key: scores[key] for key in (*kept, "labels_absent", "confusion", "notes")},
+        "n": len(np.unique(answers.ids)),
+        "n_left_out": answers.n_left_out,
+    }
+
+
+def _listener(
+    on_cell: OnCell | None, run: Json, corpus: Corpus
+) -> Callable[[int, int], None] | None:
+    if on_cell is None:
+        return None
+    return lambda done, total: on_cell(run["run"], corpus.name, done, total)
+
+
+def _notes(
+    folders: Sequence[RunFolder], corpora: Sequence[Corpus], labels: Sequence[str]
+) -> list[str]:
+    notes = [
+        f"All cells are over {len(labels)} shared labels ({', '.join(labels)}), and models answer "
+        f"only these."
+    ]
+    for corpus in corpora:
+        counts = corpus.manifest.table["label"].value_counts(sort=True).iter_rows()
+        others = ", ".join(f"{label} {n}" for label, n in counts if label not in labels)
+        if others:
+            notes.append(f"Not shared, and not scored, of {corpus.name}: {others}.")
+    for folder in folders:
+        n_trainings = len(folder.metrics["folds"])
+        if n_trainings > 1:
+            notes.append(
+                f"On other corpora {folder.folder.resolve().name} is its kept model, one of "
+                f"{n_trainings} trainings, the best on its val part; within its own it is all of "
+                f"them."
+            )
+    return notes

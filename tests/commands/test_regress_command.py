@@ -1,0 +1,129 @@
+"""Valence and arousal from the command line; the values follow the tones' pitch (SIMULATED)."""
+
+import json
+
+import audmetric
+import numpy as np
+import polars as pl
+import pytest
+
+from koser.audio.reading import load
+from koser.data.manifest import Manifest
+from koser.systems.dimensions import DimensionalSystem
+
+QUICK = {
+    "mfcc": [
+        *("--set", "train.epochs=12", "--set", "train.batch_size=16", "--set", "speeds=[]"),
+        *("--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"),
+    ],
+    "wav2vec2": ["--set", "train.epochs=3", "--set", "speeds=[]"],
+}
+CENTRES = {"angry": (1.5, 4.5), "neutral": (3.0, 2.0), "sadness": (4.0, 1.0)}
+
+
+@pytest.fixture
+def rated(koser, tone_corpus, tmp_path):
+    """``m.parquet``: values around a centre for each pitch; two utterances have none."""
+    status, _, err = koser(
+        "prepare", "folder", tone_corpus(n_speakers=6, n_each=2), "--out", "labels.parquet",
+        "--speaker-pattern", r"(s\d)_",
+    )  # fmt: skip
+    assert status == 0, err
+    made = Manifest.read(tmp_path / "labels.parquet")
+    rng = np.random.default_rng(0)
+    values = np.array([CENTRES[label] for label in made.table["label"]])
+    values = values + rng.normal(0, 0.2, values.shape)
+    table = made.table.with_columns(
+        valence=pl.Series([None, *values[1:, 0]], dtype=pl.Float64),
+        arousal=pl.Series([*values[:-1, 1], None], dtype=pl.Float64),
+    )
+    Manifest(table, made.provenance).write(tmp_path / "m.parquet")
+    return tmp_path
+
+
+def regress(koser, model, *arguments):
+    return koser(
+        "regress", "--model", model, "--manifest", "m.parquet", "--split", "kfold", "--folds", "2",
+        "--workers", "1", "--quiet", *QUICK[model], *arguments,
+    )  # fmt: skip
+
+
+def test_values_are_learnt_scored_kept_and_read_back(koser, rated):
+    status, out, err = regress(koser, "mfcc", "--out", "run")
+    assert status == 0, err
+    assert "CCC [95 %]" in out
+    results = json.loads((rated / "run" / "dimensions.json").read_text(encoding="utf-8"))
+    predictions = pl.read_parquet(rated / "run" / "predictions.parquet")
+    assert results["n"] == predictions.height == 34
+    assert results["left_out"] == {"no valence or no arousal": 2}
+    for name in ("valence", "arousal"):
+        found = results["dimensions"][name]
+        expected = audmetric.concordance_cc(predictions[name], predictions[f"predicted_{name}"])
+        assert found["ccc"] == pytest.approx(expected)
+        assert found["ci95"]["ccc"][0] < found["ccc"] < found["ci95"]["ccc"][1]
+        assert found["ccc"] > 0.3  # pitch is all there is to hear
+        assert found["rmse"] < results["rmse_of_mean"][name]
+    # The kept model gives the values that it was tested with.
+    kept = DimensionalSystem.read(rated / "run" / "best_model_mfcc.pth")
+    chosen = max(results["folds"], key=lambda fold: fold["best_val_ccc"])
+    own = predictions.filter(fold=chosen["fold"]).head(5)
+    paths = dict(Manifest.read(rated / "m.parquet").table.select("id", "path").iter_rows())
+    values = kept.predict_waveforms([load(paths[name]) for name in own["id"]])
+    expected = own.select("predicted_valence", "predicted_arousal").to_numpy()
+    np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_a_finished_training_is_not_repeated_and_another_experiment_is_refused(koser, rated):
+    assert regress(koser, "mfcc", "--out", "run")[0] == 0
+    before = {path: path.stat().st_mtime_ns for path in (rated / "run").glob("parts/*/*.pth")}
+    assert regress(koser, "mfcc", "--out", "run")[0] == 0
+    assert before == {path: path.stat().st_mtime_ns for path in before}
+    assert len(before) == 4
+    status, _, err = regress(koser, "mfcc", "--out", "run", "--loss", "mse")
+    assert status == 1
+    assert "holds another experiment" in err
+
+
+def test_a_head_on_a_speech_encoder_gives_values_too(koser, rated, encoder_folder):
+    status, _, err = regress(
+        koser, "wav2vec2", "--out", "run", "--encoder", encoder_folder("wav2vec2"), "--loss", "mse"
+    )
+    assert status == 0, err
+    kept = DimensionalSystem.read(rated / "run" / "best_model_wav2vec2.pth")
+    values = kept.predict_waveforms([np.zeros(8000, np.float32)])
+    assert values.shape == (1, 2)
+    assert np.isfinite(values).all()
+
+
+def test_such_a_model_is_refused_where_labels_are_wanted_in_one_line(koser, rated):
+    assert regress(koser, "mfcc", "--out", "run")[0] == 0
+    path = Manifest.read(rated / "m.parquet").table["path"][0]
+    for command in (
+        ["predict", "run", path],
+        ["export", "run", "--out", "m.onnx"],
+        ["serve", "run", "--port", "0"],
+    ):
+        status, _, err = koser(*command)
+        assert status == 1, command
+        assert "a model of valence and arousal" in err
+        assert len(err.strip().splitlines()) == 1
+
+
+def test_what_makes_no_sense_is_refused(koser, rated):
+    for arguments, message in (
+        (["--loss", "mae"], "choose one of ccc, mse"),
+        (["--set", "train.balance=corpus+label"], "values have no labels"),
+        (["--set", "corpora.adversary=1"], "adversary is for labels"),
+        (["--set", "train.accumulate=2"], "Raise train.batch_size"),
+    ):
+        status, _, err = regress(koser, "mfcc", "--out", "run", *arguments)
+        assert status == 1
+        assert message in err
+    status, _, err = koser(
+        "regress", "--model", "multimodal", "--manifest", "m.parquet", "--split", "speaker"
+    )
+    assert "no head for valence and arousal" in err
+    status, _, err = koser(
+        "regress", "--model", "mfcc", "--manifest", "labels.parquet", "--split", "speaker"
+    )
+    assert "None of the 36 utterances has valence and arousal" in err
