@@ -29,6 +29,8 @@ EXTRA_OF_MODULE = {
     "onnx": "onnx",
     "faster_whisper": "stt",
     "ctranslate2": "stt",
+    "ray": "ray",
+    "pyarrow": "ray",
 }
 
 
@@ -86,6 +88,10 @@ class ComparisonError(KoserError, ValueError):
 
 class RunError(KoserError, ValueError):
     """A training run cannot start, resume or finish."""
+
+
+class EngineError(KoserError, RuntimeError):
+    """Workers cannot be had, or die whatever they are given."""
 
 
 def describe_missing_module(error: ModuleNotFoundError) -> str | None:
