@@ -156,7 +156,7 @@ def _refuse_other_versions() -> None:
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:
             raise EngineError(
                 f"koser does not run on the cluster's node {where} ({_first_cause(error)}). "
-                f"Install koser[ray] there, or give the job a runtime_env with it (docs/engines.md)."
+                f"Install koser[ray] there, or give the job a runtime_env with it: docs/engines.md."
             ) from error
         if theirs != ours:
             raise EngineError(

@@ -32,6 +32,11 @@ class Engine(Protocol):
         """Where its workers compute, ``"cpu"`` or ``"cuda"``; None for what this machine has."""
         ...
 
+    @property
+    def n_threads(self) -> int:
+        """Threads that one worker may compute with; 0 for as many as there are cores."""
+        ...
+
     def call(self, function: Callable[[], ResultT]) -> ResultT:
         """What a picklable function returns where the workers are."""
         ...

@@ -126,6 +126,11 @@ class LocalEngine:
         """What this machine has."""
         return None
 
+    @property
+    def n_threads(self) -> int:
+        """As many as there are cores, for what computes in this process."""
+        return 0
+
     def call(self, function: Callable[[], ResultT]) -> ResultT:
         """What a function returns in this process."""
         return function()
@@ -172,6 +177,7 @@ class ChunkFunction:
         self._work: Work[Any, Any] | None = None
 
     def __call__(self, rows: Sequence[Any]) -> list[Any]:
+        """The results of rows."""
         if self._work is None:
             self._work = self._factory()
         return self._work.finish(self._work.read(rows))

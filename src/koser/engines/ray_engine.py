@@ -10,7 +10,7 @@ import logging
 import pickle
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
@@ -46,13 +46,18 @@ class RayEngine:
     """
 
     n_workers: int | None = None
-    resources: Resources = Resources()
+    resources: Resources = field(default_factory=Resources)
     batch_rows: int = 128
 
     @property
     def device(self) -> str:
         """Where the actors compute."""
         return "cuda" if self.resources.gpus else "cpu"
+
+    @property
+    def n_threads(self) -> int:
+        """The cores that an actor takes."""
+        return max(1, int(self.resources.cpus))
 
     def call(self, function: Callable[[], ResultT]) -> ResultT:
         """What a function returns on a worker."""
@@ -114,7 +119,9 @@ class RayEngine:
         with warnings.catch_warnings():
             # Retries have no other name until the Ray that ends this one, which is excluded.
             warnings.filterwarnings("ignore", message=".*ray_remote_args", category=UserWarning)
-            warnings.filterwarnings("ignore", message=".*ray_remote_args", category=DeprecationWarning)
+            warnings.filterwarnings(
+                "ignore", message=".*ray_remote_args", category=DeprecationWarning
+            )
             return ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
                 _Actor,
                 fn_constructor_args=([payload],),  # in a list: Ray would put its value in its place
