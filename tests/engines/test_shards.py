@@ -136,10 +136,8 @@ def test_a_driver_that_is_killed_again_and_again_ends_with_every_row_once(tmp_pa
     )
     out = tmp_path / "out"
     n_done = []
-    environment = {
-        **os.environ,
-        "PYTHONPATH": f"{Path(__file__).parents[1]}:{os.pathsep.join(sys.path)}",
-    }
+    places = os.pathsep.join([str(Path(__file__).parents[1]), *sys.path])
+    environment = {**os.environ, "PYTHONPATH": places}
     for pause in (0.05, 0.17, 0.23, 0.3):
         driver = subprocess.Popen(
             [sys.executable, script, out], stdout=subprocess.PIPE, env=environment

@@ -6,16 +6,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Protocol, TypeVar
 
 RowT = TypeVar("RowT")
+GivenT = TypeVar("GivenT", contravariant=True)
 ResultT = TypeVar("ResultT")
 
 
-class Work(Protocol[RowT, ResultT]):
+class Work(Protocol[GivenT, ResultT]):
     """What is done to rows, in two steps, so that files are read while others are computed.
 
     A row that cannot be worked on gets a result that says so; an exception ends everything.
     """
 
-    def read(self, rows: Sequence[RowT]) -> Any:  # whatever `finish` takes
+    def read(self, rows: Sequence[GivenT]) -> Any:  # whatever `finish` takes
         """Fetch what the rows need. Called in a thread, and ahead, where that helps."""
         ...
 
