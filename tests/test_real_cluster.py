@@ -38,7 +38,6 @@ MODELS = Path(
 ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
-    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "OMP_NUM_THREADS": "1",
 }
 N_WORKERS = 2
@@ -89,10 +88,13 @@ class Cluster:
             try:
                 socket.create_connection((host, int(port)), timeout=1).close()
             except OSError:
-                assert time.monotonic() < deadline, self.log()
+                assert time.monotonic() < deadline and self.is_running(), self.log()
                 time.sleep(0.2)
             else:
                 return
+
+    def is_running(self):
+        return all(process.poll() is None for process in self._processes)
 
     def log(self):
         return "\n".join(path.read_text() for path in sorted(self.folder.glob("start-*.log")))
@@ -122,7 +124,7 @@ def wait_for_nodes(cluster):
     try:
         deadline = time.monotonic() + 120
         while ray.cluster_resources().get("CPU", 0) < N_WORKERS:
-            assert time.monotonic() < deadline, cluster.log()
+            assert time.monotonic() < deadline and cluster.is_running(), cluster.log()
             time.sleep(0.2)
     finally:
         ray.shutdown()

@@ -143,14 +143,14 @@ def _refuse_other_versions() -> None:
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     ask: Any = ray.remote(num_cpus=0, max_retries=0)(_koser_version)
-    nodes = {node["NodeID"]: node["NodeManagerAddress"] for node in ray.nodes() if node["Alive"]}
-    asked = {
-        ask.options(scheduling_strategy=NodeAffinitySchedulingStrategy(name, soft=False)).remote():
-        where
-        for name, where in nodes.items()
-    }  # fmt: skip
+    asked = []
+    for node in ray.nodes():
+        if node["Alive"]:
+            there = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+            answer = ask.options(scheduling_strategy=there).remote()
+            asked.append((answer, node["NodeManagerAddress"]))
     ours = _koser_version()
-    for answer, where in asked.items():
+    for answer, where in asked:
         try:
             theirs = ray.get(answer, timeout=_TO_START_WORKERS)
         except (ray.exceptions.RayError, ModuleNotFoundError) as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import traceback
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -187,7 +188,7 @@ class _Cell:
         import ray
 
         if self._actor is None:
-            remote: Any = ray.remote(max_restarts=0, **self._resources)(_Prisoner)
+            remote: Any = ray.remote(max_restarts=0, **self._resources)(_Alone)
             self._actor = remote.remote([self._payload])
         try:
             result: list[Any] = _unpacked(ray.get(self._actor.apply.remote(pickle.dumps(rows))))
@@ -204,7 +205,7 @@ class _Cell:
         self._actor = None
 
 
-class _Prisoner:
+class _Alone:
     """The actor of a cell."""
 
     def __init__(self, payload: list[Any]) -> None:
@@ -244,7 +245,8 @@ def _packed(function: Callable[[], Any]) -> bytes:
     try:
         outcome = (function(), None)
     except Exception as error:
-        error.add_note("on a worker of the cluster")
+        # For --debug: what is raised anew by the driver has its own traceback.
+        error.add_note("".join(traceback.format_exception(error)))
         outcome = (None, error)
     try:
         return pickle.dumps(outcome, protocol=5)
