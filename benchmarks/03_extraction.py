@@ -22,6 +22,7 @@ import soundfile
 from inputs import iter_clips, librosa_mfcc
 from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.audio.resampling import resample
+from koser.engines.local import LocalEngine
 from koser.features.extraction import clip_key, extract
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import FeatureStore
@@ -108,7 +109,13 @@ class Ours:
                 self.seconds_to_first = time.perf_counter() - started
 
         extractor = MfccExtractor(MfccOptions())
-        extract(self._clips, extractor, self._store_root, n_workers=N_WORKERS, progress=on_clip)
+        extract(
+            self._clips,
+            extractor,
+            self._store_root,
+            engine=LocalEngine(N_WORKERS),
+            progress=on_clip,
+        )
 
 
 def plain_way(paths: list[str]) -> None:

@@ -7,7 +7,7 @@ obvious, then the next step. The command line prints exactly that one line.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 # Import name of an optional package -> the extra that installs it.
@@ -30,6 +30,8 @@ EXTRA_OF_MODULE = {
     "onnx": "onnx",
     "faster_whisper": "stt",
     "ctranslate2": "stt",
+    "ray": "ray",
+    "pyarrow": "ray",
 }
 
 
@@ -47,6 +49,22 @@ class LabelError(KoserError, ValueError):
 
 class AudioError(KoserError, ValueError):
     """An audio file is missing, unreadable or holds no usable sound."""
+
+
+class UnreadableError(AudioError):
+    """Some of many audio files cannot be read; the others have been.
+
+    Parameters
+    ----------
+    message : str
+        How many, and the first of them.
+    reasons : Mapping[int, str]
+        What is wrong with each, by its place among all.
+    """
+
+    def __init__(self, message: str, reasons: Mapping[int, str]) -> None:
+        super().__init__(message)
+        self.reasons = dict(reasons)
 
 
 class CorpusError(KoserError, ValueError):
@@ -87,6 +105,14 @@ class ComparisonError(KoserError, ValueError):
 
 class RunError(KoserError, ValueError):
     """A training run cannot start, resume or finish."""
+
+
+class ResultsError(KoserError, OSError):
+    """A folder of results holds something else, is in use, or cannot be written."""
+
+
+class EngineError(KoserError, RuntimeError):
+    """Workers cannot be had, or die whatever they are given."""
 
 
 def describe_missing_module(error: ModuleNotFoundError) -> str | None:

@@ -1,15 +1,20 @@
 """Features ahead of training, and the settings that an encoder is named in."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from koser.config import Config
 from koser.data.corpora.folder import prepare
+from koser.data.stored import StoredManifest
+from koser.engines.local import LocalEngine
 from koser.errors import ConfigError
-from koser.experiment import request
+from koser.experiment import extraction, request
 from koser.experiment.extraction import extract_features
 from koser.experiment.request import TrainRequest, resolve_settings
 from koser.experiment.run import run_experiment
+from koser.features.store import largest_difference
 from koser.systems.mfcc import MfccConfig
 
 
@@ -79,20 +84,70 @@ def manifest(tone_corpus):
     return prepare(tone_corpus(n_speakers=4), speaker_pattern=r"(s\d)_")
 
 
-def test_an_extraction_says_what_it_made_and_where_it_lies(manifest, tmp_path):
+@pytest.fixture
+def stored(manifest, tmp_path):
+    manifest.write(tmp_path / "m.parquet")
+    return StoredManifest.open(tmp_path / "m.parquet")
+
+
+def test_an_extraction_says_what_it_made_and_where_it_lies(manifest, stored, tmp_path):
     store, seen = tmp_path / "store", []
     made = extract_features(
-        "mfcc", manifest, MfccConfig(), store_root=store, progress=lambda *each: seen.append(each)
+        "mfcc", stored, MfccConfig(), store_root=store, progress=lambda *each: seen.append(each)
     )
-    assert made.n_clips == 24
+    assert (made.n_clips, made.n_failed) == (24, 0)
     assert made.audio_seconds == pytest.approx(manifest.table["duration"].sum())
     assert made.speed == pytest.approx(made.audio_seconds / made.seconds)
     assert seen[-1] == (72, 72)  # at three speeds
     on_disk = sum(path.stat().st_size for path in store.glob("*/*"))
     assert made.store_bytes == made.added_bytes == on_disk > 100_000
 
-    again = extract_features("mfcc", manifest, MfccConfig(), store_root=store)
+    again = extract_features("mfcc", stored, MfccConfig(), store_root=store)
     assert (again.store_bytes, again.added_bytes) == (on_disk, 0)
+
+
+def test_windows_make_the_same_features(stored, tmp_path, monkeypatch):
+    extract_features("mfcc", stored, MfccConfig(), store_root=tmp_path / "one")
+    seen = []
+    monkeypatch.setattr(extraction, "WINDOW_ROWS", 7)
+    extract_features(
+        "mfcc",
+        stored,
+        MfccConfig(),
+        store_root=tmp_path / "windows",
+        engine=LocalEngine(2),
+        progress=lambda *each: seen.append(each),
+    )
+    assert seen == sorted(seen)
+    assert seen[-1] == (72, 72)
+    assert largest_difference(tmp_path / "one", tmp_path / "windows") == 0.0
+    sizes = [
+        sorted(path.stat().st_size for path in (tmp_path / name).glob("*/data.bin"))
+        for name in ("one", "windows")
+    ]
+    assert sizes[0] == sizes[1]
+
+
+def test_an_unreadable_file_is_reported_and_keeps_no_front_end_from_the_others(
+    manifest, stored, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(extraction, "WINDOW_ROWS", 7)
+    bad = manifest.table["path"][9]
+    Path(bad).write_bytes(b"no sound")
+    told = []
+    made = extract_features(
+        "mfcc",
+        stored,
+        MfccConfig(),
+        store_root=tmp_path / "store",
+        on_failure=lambda *each: told.append(each),
+    )
+    assert made.n_failed == 1
+    ((identifier, reason),) = told
+    assert identifier == manifest.table["id"][9]
+    assert bad in reason
+    indexes = [path.stat().st_size for path in (tmp_path / "store").glob("mfcc-*/index.bin")]
+    assert indexes == [23 * 44] * 3  # every other utterance, at three speeds
 
 
 def test_training_needs_nothing_more_than_was_extracted(manifest, tmp_path):
@@ -102,7 +157,8 @@ def test_training_needs_nothing_more_than_was_extracted(manifest, tmp_path):
         "mfcc", "speaker", manifest=tmp_path / "m.parquet", overrides=quick
     ).resolve()
     store = tmp_path / "store"
-    extract_features("mfcc", manifest, experiment.config, store_root=store)
+    stored = StoredManifest.open(tmp_path / "m.parquet")
+    extract_features("mfcc", stored, experiment.config, store_root=store)
     before = {path: path.stat().st_size for path in store.glob("*/*.bin")}
     run_experiment(experiment, tmp_path / "run", store_root=store)
     # what its audit heard is no feature that it trains on

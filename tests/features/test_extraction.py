@@ -6,6 +6,7 @@ import pytest
 import soundfile
 
 from koser.audio.reading import Clip, load, load_clip
+from koser.engines.local import LocalEngine
 from koser.errors import AudioError
 from koser.features import extraction
 from koser.features.extraction import clip_key, extract, extract_in_batches
@@ -41,7 +42,7 @@ def test_the_store_holds_what_the_extractor_makes_of_each_file(tmp_path, extract
 def test_features_depend_neither_on_order_nor_on_workers(tmp_path, extractor, clips, monkeypatch):
     monkeypatch.setattr(extraction, "_WORTH_WORKERS", 1)
     plain = extract(clips, extractor, tmp_path / "a")
-    other = extract(clips[::-1], extractor, tmp_path / "b", n_workers=2)[::-1]
+    other = extract(clips[::-1], extractor, tmp_path / "b", engine=LocalEngine(2))[::-1]
     assert plain.tolist() == other.tolist()
     for one, two in zip(
         read_all(tmp_path / "a", extractor, plain),
@@ -146,7 +147,7 @@ def test_features_of_batches_do_not_depend_on_workers_or_threads(
     monkeypatch.setattr(extraction, "_SECONDS_WORTH_WORKERS", 0.0)
     extractor = Moments(is_on_gpu=is_on_gpu)
     keys = extract_in_batches(
-        clips, durations_of(clips), extractor, tmp_path / "store", n_workers=n_workers
+        clips, durations_of(clips), extractor, tmp_path / "store", engine=LocalEngine(n_workers)
     )
     # Workers are processes with extractors of their own, but not where there is one GPU.
     assert bool(extractor.batches) == (is_on_gpu or n_workers == 1)
@@ -157,7 +158,9 @@ def test_features_of_batches_do_not_depend_on_workers_or_threads(
 
 def test_few_seconds_of_sound_are_not_worth_starting_processes(tmp_path, clips):
     extractor = Moments()
-    extract_in_batches(clips, durations_of(clips), extractor, tmp_path / "store", n_workers=2)
+    extract_in_batches(
+        clips, durations_of(clips), extractor, tmp_path / "store", engine=LocalEngine(2)
+    )
     assert extractor.batches
 
 

@@ -7,7 +7,24 @@ from typing import Annotated
 
 import typer
 
-from koser.cli.training import Folds, ScriptFolds, Seed, TestFraction, ValFraction, split_options
+from koser.cli.engines import (
+    Address,
+    BatchRows,
+    Engine,
+    EngineKind,
+    WorkerCpus,
+    WorkerGpus,
+    engine_options,
+)
+from koser.cli.training import (
+    Folds,
+    ScriptFolds,
+    Seed,
+    TestFraction,
+    ValFraction,
+    Workers,
+    split_options,
+)
 from koser.errors import ConfigError
 
 # Nothing that loads polars is imported before a handler runs.
@@ -93,9 +110,16 @@ def prepare(
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="table: the speech was made by a machine.")
     ] = False,
+    workers: Workers = None,
+    engine: Engine = EngineKind.local,
+    address: Address = None,
+    worker_cpus: WorkerCpus = None,
+    worker_gpus: WorkerGpus = None,
+    batch_rows: BatchRows = None,
 ) -> None:
     """Turn a corpus folder into a manifest, and account for every row."""
     from koser.data import corpora
+    from koser.engines.choosing import opened_engine
     from koser.terminal import print_manifest
 
     options = {
@@ -113,7 +137,9 @@ def prepare(
         found = corpora.recognise(root)
         typer.echo(f"'{root}' looks like {found.corpus}: {found.reason}.")
         corpus = found.corpus
-    manifest = corpora.prepare(corpus, root, given)
+    chosen = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
+    with opened_engine(chosen) as where:
+        manifest = corpora.prepare(corpus, root, given, engine=where)
     manifest.write(out)
     print_manifest(manifest, out)
 

@@ -9,10 +9,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from koser.cli.engines import (
+    Address,
+    BatchRows,
+    Engine,
+    EngineKind,
+    WorkerCpus,
+    WorkerGpus,
+    engine_options,
+)
+from koser.cli.training import Quiet, Workers
 from koser.errors import AudioError, ConfigError
 
 if TYPE_CHECKING:
     from koser.audio.reading import Clip
+    from koser.engines.choosing import EngineOptions
+    from koser.inference.bulk import ModelSource
     from koser.inference.prediction import Failure, Prediction
     from koser.inference.recognizer import Recognizer
     from koser.inference.timeline import Timeline
@@ -53,7 +65,9 @@ def predict(
     paths: Annotated[
         list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
+    manifest: Annotated[
+        Path | None, typer.Option(help="Or the files of a manifest, or of a folder of them.")
+    ] = None,
     encoder: Encoder = None,
     whisper: MovedWhisper = None,
     text_model: MovedTextModel = None,
@@ -69,7 +83,11 @@ def predict(
     ] = Format.table,
     out: Annotated[
         Path | None,
-        typer.Option(help="File to write to instead of printing; with --timeline also a folder."),
+        typer.Option(
+            help="File to write to instead of printing; with --timeline also a folder. With "
+            "--manifest, a folder (a name without a suffix): Parquet shards, and a list of those "
+            "that are done, so that an interrupted run goes on."
+        ),
     ] = None,
     threshold: Annotated[
         float, typer.Option(help="Probability that a label needs; below it: unsure.")
@@ -88,10 +106,35 @@ def predict(
         Path | None,
         typer.Option(help="With --timeline: who speaks when, an RTTM file of a diarization tool."),
     ] = None,
+    shard_rows: Annotated[
+        int | None, typer.Option(help="With a folder as --out: utterances in a shard.")
+    ] = None,
+    workers: Workers = None,
+    engine: Engine = EngineKind.local,
+    address: Address = None,
+    worker_cpus: WorkerCpus = None,
+    worker_gpus: WorkerGpus = None,
+    batch_rows: BatchRows = None,
+    quiet: Quiet = False,
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
     from koser.inference.output import find_clips
     from koser.inference.recognizer import load_recognizer
+
+    options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
+    chosen = None if labels is None else tuple(_names(labels))
+    if manifest is not None and not timeline and out is not None and _is_folder(out):
+        if paths or format not in (Format.table, Format.parquet):
+            raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
+        from koser.inference.bulk import ModelSource
+
+        source = ModelSource(model, encoder, whisper, text_model, threshold, chosen)
+        _predict_shards(source, manifest, out, shard_rows, options, quiet=quiet)
+        return
+    if shard_rows or workers or options.kind == "ray":
+        raise ConfigError(
+            "--shard-rows, --workers and --engine ray are of --manifest with a folder as --out."
+        )
 
     if timeline and manifest is not None:
         raise ConfigError("--timeline takes recordings, not a manifest. Give files or folders.")
@@ -106,7 +149,7 @@ def predict(
         whisper=whisper,
         text_model=text_model,
         threshold=threshold,
-        labels=None if labels is None else _names(labels),
+        labels=chosen,
     )
     if timeline:
         made = list(_iter_timelines(recognizer, clips, set or [], speakers))
@@ -170,6 +213,43 @@ def _predict_files(
         with text_file(out) as file:
             file.writelines(f"{line}\n" for line in lines)
     return results.n_failed
+
+
+def _is_folder(out: Path) -> bool:
+    return out.is_dir() or not out.suffix
+
+
+def _predict_shards(
+    source: ModelSource,
+    manifest: Path,
+    out: Path,
+    shard_rows: int | None,
+    options: EngineOptions,
+    *,
+    quiet: bool,
+) -> None:
+    from koser.data.stored import StoredManifest
+    from koser.engines.choosing import opened_engine
+    from koser.inference.bulk import SHARD_ROWS, predict_manifest
+    from koser.terminal import bar, notes_shown
+
+    stored = StoredManifest.open(manifest)
+    with notes_shown(), opened_engine(options) as engine, bar("utterances", quiet=quiet) as show:
+        done = predict_manifest(
+            source,
+            stored,
+            out,
+            engine,
+            shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
+            on_failure=lambda name, failure: typer.echo(
+                f"Error: {name}: {failure.error}", err=True
+            ),
+            progress=show,
+        )
+    typer.echo(f"Results: {out}  {done.n_rows} utterances in {done.n_shards} shards")
+    if done.n_failed:
+        typer.echo(f"{done.n_failed} of {done.n_rows} could not be recognised.", err=True)
+        raise typer.Exit(1)
 
 
 class _Counted:

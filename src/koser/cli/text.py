@@ -8,7 +8,16 @@ from typing import Annotated
 
 import typer
 
-from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper
+from koser.cli.engines import (
+    Address,
+    BatchRows,
+    Engine,
+    EngineKind,
+    WorkerCpus,
+    WorkerGpus,
+    engine_options,
+)
+from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper, Workers
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
@@ -31,10 +40,17 @@ def transcribe(
     config: ConfigFile = None,
     set_: Overrides = None,
     store: Store = None,
+    workers: Workers = None,
+    engine: Engine = EngineKind.local,
+    address: Address = None,
+    worker_cpus: WorkerCpus = None,
+    worker_gpus: WorkerGpus = None,
+    batch_rows: BatchRows = None,
     quiet: Quiet = False,
 ) -> None:
     """Transcribe every utterance; interrupted and run again, it goes on."""
     from koser.data.manifest import Manifest
+    from koser.engines.choosing import opened_engine
     from koser.experiment.request import resolve_settings
     from koser.experiment.transcription import check_target, transcribe, write_transcripts
     from koser.features.store import default_store_root
@@ -48,10 +64,15 @@ def transcribe(
     if out is not None:
         check_target(out)
     loaded = Manifest.read(manifest)
-    started = time.perf_counter()
-    with notes_shown(), progress_bars(quiet=quiet) as listeners:
+    options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
+    with notes_shown(), opened_engine(options) as chosen, progress_bars(quiet=quiet) as listeners:
+        started = time.perf_counter()
         found = transcribe(
-            loaded, settings, store_root=store or default_store_root(), progress=listeners.on_clip
+            loaded,
+            settings,
+            store_root=store or default_store_root(),
+            engine=chosen,
+            progress=listeners.on_clip,
         )
     print_transcription(found, time.perf_counter() - started, float(loaded.table["duration"].sum()))
     if out is not None:

@@ -10,6 +10,15 @@ from typing import Annotated, Any
 
 import typer
 
+from koser.cli.engines import (
+    Address,
+    BatchRows,
+    Engine,
+    EngineKind,
+    WorkerCpus,
+    WorkerGpus,
+    engine_options,
+)
 from koser.systems import SYSTEM_NAMES
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
@@ -147,7 +156,9 @@ def train(
 
 
 def extract(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: Annotated[
+        Path, typer.Argument(help="Manifest made by `koser prepare`, or a folder of them.")
+    ],
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
     whisper: Whisper = None,
@@ -156,11 +167,16 @@ def extract(
     set_: Overrides = None,
     workers: Workers = None,
     store: Store = None,
+    engine: Engine = EngineKind.local,
+    address: Address = None,
+    worker_cpus: WorkerCpus = None,
+    worker_gpus: WorkerGpus = None,
+    batch_rows: BatchRows = None,
     quiet: Quiet = False,
 ) -> None:
     """Fill the feature store ahead of `koser train`; interrupted and run again, it goes on."""
-    from koser.data.manifest import Manifest
-    from koser.engines.local import available_cores
+    from koser.data.stored import StoredManifest
+    from koser.engines.choosing import opened_engine
     from koser.experiment.extraction import extract_features
     from koser.experiment.request import resolve_settings
     from koser.features.store import default_store_root
@@ -174,17 +190,26 @@ def extract(
         whisper=whisper,
         text_model=text_model,
     )
-    loaded = Manifest.read(manifest)
-    with notes_shown(), progress_bars(quiet=quiet) as listeners:
+    stored = StoredManifest.open(manifest)
+    options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
+    with (
+        notes_shown(),
+        opened_engine(options) as chosen,
+        progress_bars(quiet=quiet) as listeners,
+    ):
         done = extract_features(
             features,
-            loaded,
+            stored,
             settings,
             store_root=store or default_store_root(),
-            n_workers=workers or available_cores(),
+            engine=chosen,
+            on_failure=lambda name, reason: typer.echo(f"Error: {name}: {reason}", err=True),
             progress=listeners.on_clip,
         )
     print_extraction(done)
+    if done.n_failed:
+        typer.echo(f"{done.n_failed} of {done.n_clips} could not be read.", err=True)
+        raise typer.Exit(1)
 
 
 def demo(

@@ -259,22 +259,36 @@ class Manifest:
         ManifestError
             If the file is missing, no Parquet, or no manifest of koser.
         """
-        if not path.is_file():
-            raise ManifestError(
-                f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
-            )
+        provenance = read_provenance(path)
         try:
-            metadata = pl.read_parquet_metadata(path)
             table = pl.read_parquet(path, hive_partitioning=False)
         except (pl.exceptions.PolarsError, OSError) as error:
             raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
-        if _METADATA_KEY not in metadata:
-            raise ManifestError(
-                f"'{path}' is a Parquet file, but not a manifest of koser. "
-                f"Bring your own table in with: koser prepare table {path} --out M.parquet"
-            )
-        table = _with_columns_since(table)
-        return cls(table, Provenance.from_json(metadata[_METADATA_KEY])).validate()
+        return cls(with_columns_since(table), provenance).validate()
+
+
+def read_provenance(path: Path) -> Provenance:
+    """Read where the rows of a manifest's file come from, and no row.
+
+    Raises
+    ------
+    ManifestError
+        If the file is missing, no Parquet, or no manifest of koser.
+    """
+    if not path.is_file():
+        raise ManifestError(
+            f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
+        )
+    try:
+        metadata = pl.read_parquet_metadata(path)
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+    if _METADATA_KEY not in metadata:
+        raise ManifestError(
+            f"'{path}' is a Parquet file, but not a manifest of koser. "
+            f"Bring your own table in with: koser prepare table {path} --out M.parquet"
+        )
+    return Provenance.from_json(metadata[_METADATA_KEY])
 
 
 def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
@@ -300,7 +314,7 @@ def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:
     return pl.DataFrame(columns, schema=SCHEMA)
 
 
-def _with_columns_since(table: pl.DataFrame) -> pl.DataFrame:
+def with_columns_since(table: pl.DataFrame) -> pl.DataFrame:
     """`table` with the columns that koser gained after it may have been written, as null."""
     added = [name for name in _ADDED_LATER if name not in table.columns]
     if not added:

@@ -5,16 +5,23 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from typing import Any, TypeVar
+from multiprocessing.connection import wait
+from typing import Any, Generic, TypeVar
 
+from koser.engines.engine import Work
+from koser.engines.isolation import Isolation
 from koser.errors import RunError
 
 ItemT = TypeVar("ItemT")
+RowT = TypeVar("RowT")
 ResultT = TypeVar("ResultT")
 
 # Chunks in flight per worker: enough that none waits, few enough that a slow consumer
@@ -57,9 +64,7 @@ def iter_map(
     if n_workers <= 1:
         yield from map(factory(), items)
         return
-    # "spawn": a forked child would inherit torch's thread pools in an undefined state.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, _set_up_worker, (factory,)) as pool:
+    with _start_pool(n_workers, factory) as pool:
         pending: deque[Future[list[ResultT]]] = deque()
         iterator = iter(items)
         try:
@@ -104,6 +109,154 @@ def iter_ahead(
                 future.cancel()
 
 
+@dataclass(frozen=True)
+class LocalEngine:
+    """The engine of this machine; see `koser.engines.engine.Engine`.
+
+    Attributes
+    ----------
+    n_workers : int
+        Processes; or, where one process does it all, threads that read ahead for it.
+    """
+
+    n_workers: int = 1
+
+    @property
+    def device(self) -> None:
+        """What this machine has."""
+        return None
+
+    @property
+    def n_threads(self) -> int:
+        """As many as there are cores, for what computes in this process."""
+        return 0
+
+    def call(self, function: Callable[[], ResultT]) -> ResultT:
+        """What a function returns in this process."""
+        return function()
+
+    def map_chunks(
+        self,
+        factory: Callable[[], Work[RowT, ResultT]],
+        chunks: Iterable[Sequence[RowT]],
+        *,
+        lost: Callable[[RowT], ResultT],
+        here: bool = False,
+    ) -> Iterator[list[ResultT]]:
+        """Yield the results of every chunk, in order; see `Engine.map_chunks`."""
+        if here or self.n_workers <= 1:
+            work = factory()
+            yield from map(work.finish, iter_ahead(work.read, chunks, n_threads=self.n_workers))
+            return
+        cell: _Cell[RowT, ResultT] = _Cell(partial(ChunkFunction, factory))
+        isolation = Isolation(cell.attempt, lost)
+        remaining = iter(chunks)
+        try:
+            while True:
+                sent: deque[_Sent[RowT, ResultT]] = deque()
+                yield from _iter_until_broken(cell.factory, remaining, self.n_workers, sent)
+                if not sent:
+                    return
+                for each in sent:
+                    yield isolation.finish(each.chunk) if each.result is None else each.result
+        finally:
+            cell.close()
+
+
+SERIAL = LocalEngine()
+
+
+class ChunkFunction:
+    """Both steps of a work as one function, made when it is first called.
+
+    What making it raises then takes the way of every other exception.
+    """
+
+    def __init__(self, factory: Callable[[], Work[Any, Any]]) -> None:
+        self._factory = factory
+        self._work: Work[Any, Any] | None = None
+
+    def __call__(self, rows: Sequence[Any]) -> list[Any]:
+        """The results of rows."""
+        if self._work is None:
+            self._work = self._factory()
+        return self._work.finish(self._work.read(rows))
+
+
+@dataclass
+class _Sent(Generic[RowT, ResultT]):
+    """A chunk that a pool has been given."""
+
+    chunk: Sequence[RowT]
+    future: Future[list[ResultT]] | None = field(default=None, repr=False)
+
+    @property
+    def result(self) -> list[ResultT] | None:
+        """What became of it before the pool broke; None for nothing."""
+        future = self.future
+        if future is None or not future.done() or future.cancelled() or future.exception():
+            return None
+        return future.result()
+
+
+def _iter_until_broken(
+    factory: Callable[[], ChunkFunction],
+    chunks: Iterator[Sequence[RowT]],
+    n_workers: int,
+    sent: deque[_Sent[RowT, ResultT]],
+) -> Iterator[list[ResultT]]:
+    """Yield results until `chunks` end or a process dies; then what is open is in `sent`."""
+    with _start_pool(n_workers, factory) as pool:
+        try:
+            while True:
+                for chunk in islice(chunks, n_workers * _CHUNKS_PER_WORKER - len(sent)):
+                    # Noted before it is sent, which fails where the pool is broken by now.
+                    sent.append(_Sent(chunk))
+                    sent[-1].future = pool.submit(_apply, chunk)
+                if not sent:
+                    return
+                future = sent[0].future
+                result = future.result() if future is not None else []
+                sent.popleft()
+                yield result
+        except BrokenProcessPool:
+            return
+        finally:
+            for each in sent:
+                if each.future is not None:
+                    each.future.cancel()
+
+
+class _Cell(Generic[RowT, ResultT]):
+    """One process by itself, started when it is needed."""
+
+    def __init__(self, factory: Callable[[], ChunkFunction]) -> None:
+        self.factory = factory
+        self._pool: ProcessPoolExecutor | None = None
+
+    def attempt(self, rows: Sequence[RowT]) -> list[ResultT] | None:
+        """The rows' results; None if the process dies."""
+        if self._pool is None:
+            self._pool = _start_pool(1, self.factory)
+        try:
+            result: list[ResultT] = self._pool.submit(_apply, rows).result()
+        except BrokenProcessPool:
+            self.close()
+            return None
+        return result
+
+    def close(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
+
+
+def _start_pool(n_workers: int, factory: Callable[[], Callable[[Any], Any]]) -> ProcessPoolExecutor:
+    # "spawn": a forked child would inherit torch's thread pools in an undefined state.
+    context = multiprocessing.get_context("spawn")
+    return ProcessPoolExecutor(n_workers, context, _set_up_worker, (factory,))
+
+
 # The function a worker process applies. A process has one task in its life, and the pool
 # gives no other place to keep what its initializer made.
 _worker_function: Callable[[Any], Any]
@@ -113,7 +266,20 @@ def _set_up_worker(factory: Callable[[], Callable[[ItemT], ResultT]]) -> None:
     global _worker_function
     # Ctrl-C reaches the whole process group; only the parent should speak of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     _worker_function = factory()
+
+
+def _end_with_parent() -> None:
+    """End a worker whose parent was killed: it would wait for the next task for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _apply(item: Any) -> Any:
+    return _worker_function(item)
 
 
 def _map_chunk(chunk: Sequence[ItemT]) -> list[Any]:

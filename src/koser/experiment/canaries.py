@@ -21,7 +21,7 @@ from koser.config import Config
 from koser.data.assignment import TEST, TRAIN, VAL, codes
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
-from koser.engines.local import iter_map
+from koser.engines.local import LocalEngine, iter_map
 from koser.errors import RunError
 from koser.features.extraction import clips_of
 from koser.features.store import largest_difference
@@ -237,7 +237,7 @@ def _trainings(
         pipeline.config,
         train_rows=np.unique(np.concatenate([member.train for member in members])),
         store_root=pipeline.store_root,
-        n_workers=pipeline.n_workers,
+        engine=LocalEngine(pipeline.n_workers),
     )
     work = partial(_Training, pipeline, manifest.labels, data, folder)
     yield from zip(members, iter_map(work, members), strict=True)

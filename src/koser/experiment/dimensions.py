@@ -23,6 +23,7 @@ import torch
 from koser.config import write_toml
 from koser.data.manifest import LeftOut, Manifest
 from koser.data.splits import Split
+from koser.engines.local import LocalEngine
 from koser.errors import ManifestError, RunError
 from koser.evaluation.dimensions import DIMENSIONS, evaluate_values
 from koser.experiment.environment import describe_environment
@@ -118,7 +119,7 @@ def run_regression(
         experiment.config,
         train_rows=np.unique(np.concatenate([part.train for _, part in trainings])),
         store_root=store_root,
-        n_workers=n_workers,
+        engine=LocalEngine(n_workers),
         progress=listeners.on_clip,
     )
     values = manifest.table.select(DIMENSIONS).to_numpy()

@@ -26,6 +26,7 @@ from koser import __version__
 from koser.config import Config, write_toml
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
+from koser.engines.local import LocalEngine
 from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
 from koser.experiment.ablations import run_ablations
@@ -196,7 +197,7 @@ def run_experiment(
             experiment.config,
             train_rows=train_rows,
             store_root=store_root,
-            n_workers=n_workers,
+            engine=LocalEngine(n_workers),
             progress=listeners.on_clip,
         )
         extraction_seconds = time.perf_counter() - started

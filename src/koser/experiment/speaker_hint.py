@@ -16,6 +16,7 @@ import numpy as np
 from koser.data.assignment import codes
 from koser.data.audit.results import Check, Evidence, counted
 from koser.data.audit.sharing import Audited
+from koser.engines.local import LocalEngine
 from koser.features.extraction import Progress, clips_of, extract_in_batches
 from koser.features.speech.extractors import StatisticsExtractor
 from koser.features.speech.loading import EncoderOptions, load_encoder
@@ -135,7 +136,7 @@ def check_voices(
     extractor = StatisticsExtractor(loaded, dtype="float16")
     keys = extract_in_batches(
         clips_of(heard), heard["duration"].to_numpy(), extractor, store_root,
-        n_workers=n_workers, progress=progress,
+        engine=LocalEngine(n_workers), progress=progress,
     )  # fmt: skip
     store = FeatureStore(store_root, extractor.describe(), dtype="float16")
     # the mean over time of every state, one after the other

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
 from koser.features.text.transcription import Transcription
@@ -22,10 +24,13 @@ def transcribe(
     config: Any,  # a MultimodalConfig, whose `whisper` counts
     *,
     store_root: Path,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> Transcription:
     """Transcribe a manifest as the multimodal system would."""
-    return transcribe_manifest(manifest, config.whisper, store_root=store_root, progress=progress)
+    return transcribe_manifest(
+        manifest, config.whisper, store_root=store_root, engine=engine, progress=progress
+    )
 
 
 def check_target(path: Path) -> None:

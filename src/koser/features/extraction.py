@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,8 +13,9 @@ import numpy as np
 import polars as pl
 
 from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
-from koser.engines.local import iter_ahead, iter_map
-from koser.errors import AudioError
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
+from koser.errors import AudioError, UnreadableError
 from koser.features.batching import batches_by_length
 from koser.features.store import KEY_SIZE, FeatureStore
 
@@ -114,7 +115,7 @@ def extract(
     extractor: Extractor,
     store_root: Path,
     *,
-    n_workers: int = 1,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Put the features of every clip into the store.
@@ -130,8 +131,8 @@ def extract(
         The front-end; it must be picklable.
     store_root : Path
         Folder of the stores.
-    n_workers : int
-        Processes; the result does not depend on it.
+    engine : Engine
+        Where it is done; the result does not depend on it.
     progress : Progress, optional
         Called after each clip.
 
@@ -142,7 +143,7 @@ def extract(
 
     Raises
     ------
-    AudioError
+    UnreadableError
         If clips cannot be read: all others are extracted first, then one error counts
         them and names the first five.
     """
@@ -154,7 +155,8 @@ def extract(
         batches,
         _OneByOne(extractor),
         store_root,
-        n_workers=n_workers if len(clips) >= _WORTH_WORKERS else 1,
+        engine=engine,
+        here=len(clips) < _WORTH_WORKERS,
         progress=progress,
     )
 
@@ -165,7 +167,7 @@ def extract_in_batches(
     extractor: BatchExtractor,
     store_root: Path,
     *,
-    n_workers: int = 1,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Put the features of every clip into the store, clips of similar length together.
@@ -180,8 +182,9 @@ def extract_in_batches(
         The front-end; it must be picklable.
     store_root : Path
         Folder of the stores.
-    n_workers : int
-        Processes, each with a front-end of its own; the result does not depend on it.
+    engine : Engine
+        Where it is done, each worker with a front-end of its own; the result does not depend
+        on it.
     progress : Progress, optional
         Called after each clip.
 
@@ -192,20 +195,21 @@ def extract_in_batches(
 
     Raises
     ------
-    AudioError
+    UnreadableError
         As `extract` does.
     """
     # The longest first: what does not fit into memory shows at once.
     lengths = np.ceil(durations * SAMPLING_RATE).astype(np.int64)
     limit = round(extractor.batch_seconds * SAMPLING_RATE)
     batches = batches_by_length(lengths, limit)[::-1]
-    is_worth = float(np.sum(durations)) >= _SECONDS_WORTH_WORKERS
+    is_small = float(np.sum(durations)) < _SECONDS_WORTH_WORKERS
     return _extract(
         clips,
         [batch.tolist() for batch in batches],
         extractor,
         store_root,
-        n_workers=n_workers if is_worth else 1,
+        engine=engine,
+        here=is_small or extractor.is_on_gpu,
         progress=progress,
     )
 
@@ -216,29 +220,26 @@ def _extract(
     extractor: BatchExtractor,
     store_root: Path,
     *,
-    n_workers: int,
+    engine: Engine,
+    here: bool,
     progress: Progress | None,
 ) -> np.ndarray:
     store = FeatureStore(store_root, extractor.describe(), dtype=extractor.dtype)
     keys = np.zeros(len(clips), f"S{KEY_SIZE}")
-    failures: list[str] = []
+    failures: dict[int, str] = {}
     n_done = 0
-    clips_of_batches = ([clips[row] for row in batch] for batch in batches)
-    outcomes_of_batches: Iterable[list[_Outcome]]
-    if extractor.is_on_gpu:
-        # One process has the GPU; threads read ahead, because decoding releases Python's lock.
-        work = _BatchWork(extractor, store_root)
-        found = iter_ahead(work.read, clips_of_batches, n_threads=n_workers)
-        outcomes_of_batches = map(work.finish, found)
-    else:
-        outcomes_of_batches = iter_map(
-            partial(_BatchWork, extractor, store_root), clips_of_batches, n_workers=n_workers
-        )
+    known = np.array(store.all_keys(), f"S{KEY_SIZE}")
+    outcomes_of_batches = engine.map_chunks(
+        partial(_BatchWork, extractor, known),
+        ([clips[row] for row in batch] for batch in batches),
+        lost=_lost,
+        here=here,
+    )
     with store.writer() as writer:
         for batch, outcomes in zip(batches, outcomes_of_batches, strict=True):
             for row, outcome in zip(batch, outcomes, strict=True):
                 if outcome.error:
-                    failures.append(outcome.error)
+                    failures[row] = outcome.error
                 else:
                     keys[row] = outcome.key
                     if outcome.features is not None:
@@ -247,12 +248,26 @@ def _extract(
                 if progress is not None:
                     progress(n_done, len(clips))
     if failures:
-        raise AudioError(
+        reasons = dict(sorted(failures.items()))
+        raise UnreadableError(
             f"{len(failures)} of {len(clips)} audio files cannot be read. Repair them or run "
             f"`koser prepare` again, which leaves them out and says so. "
-            f"The first: {' | '.join(failures[:5])}"
+            f"The first: {' | '.join(list(reasons.values())[:5])}",
+            reasons,
         )
     return keys
+
+
+def _lost(clip: Clip) -> _Outcome:
+    return _Outcome(error=describe_lost(clip.path))
+
+
+def describe_lost(path: str) -> str:
+    """The reason given for a file that ended every process that worked on it."""
+    return (
+        f"'{path}' ends the process that works on it, each time: it crashes a decoder or does not "
+        f"fit in memory. Convert it, or leave it out."
+    )
 
 
 class _OneByOne:
@@ -273,14 +288,15 @@ class _OneByOne:
 
 
 class _BatchWork:
-    """What one process does to each batch of clips; opens the store once."""
+    """What a worker does to each batch of clips.
 
-    def __init__(self, extractor: BatchExtractor, store_root: Path) -> None:
+    It is given the keys that the store has, ordered, because it may run where the store is
+    not; and gives features back, because one process writes.
+    """
+
+    def __init__(self, extractor: BatchExtractor, known: np.ndarray) -> None:
         self._extractor = extractor
-        self._store = FeatureStore(store_root, extractor.describe(), dtype=extractor.dtype)
-
-    def __call__(self, clips: Sequence[Clip]) -> list[_Outcome]:
-        return self.finish(self.read(clips))
+        self._known = known
 
     def read(self, clips: Sequence[Clip]) -> tuple[list[_Outcome], dict[int, np.ndarray]]:
         """Look up every clip; and the waveforms of those to be made, by their place."""
@@ -289,12 +305,17 @@ class _BatchWork:
         for place, clip in enumerate(clips):
             try:
                 key = clip_key(clip)
-                if key not in self._store:
+                if not self._is_known(key):
                     waveforms[place] = load_clip(clip)
                 outcomes.append(_Outcome(key))
             except AudioError as error:
                 outcomes.append(_Outcome(error=str(error)))
         return outcomes, waveforms
+
+    def _is_known(self, key: bytes) -> bool:
+        place = int(self._known.searchsorted(np.array(key, self._known.dtype)))
+        # NumPy hands fixed-width bytes out without their trailing zeros.
+        return place < len(self._known) and bool(self._known[place] == key.rstrip(b"\0"))
 
     def finish(self, found: tuple[list[_Outcome], dict[int, np.ndarray]]) -> list[_Outcome]:
         """Make what is missing."""

@@ -35,6 +35,11 @@ class ProbabilityModel(Protocol):
         """Whether it is fastest with one waveform at a time in each of several threads."""
         ...
 
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        ...
+
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
         ...
@@ -81,6 +86,13 @@ class TorchModel:
     def labels(self) -> tuple[str, ...]:
         """The labels, in the order of the probabilities."""
         return self.system.labels
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it computes on a GPU."""
+        from koser.training.devices import choose_device
+
+        return choose_device(self.system.device).type == "cuda"
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities of waveforms [shape=(n_waveforms, n_labels)]."""

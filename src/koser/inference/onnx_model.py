@@ -43,6 +43,7 @@ class OnnxModel:
     """
 
     is_threaded = True
+    is_on_gpu = False
 
     def __init__(self, path: Path) -> None:
         self._session = open_session(path, name=str(path))

@@ -23,7 +23,7 @@ from koser.inference.prediction import Failure, Prediction
 
 # Files read before they are recognised together: enough to fill the network, few enough
 # to hold. A batch is bounded in seconds too, so that one long file does not pad fifteen.
-_MICRO_BATCH = 16
+MICRO_BATCH = 16
 _BATCH_SECONDS = 120
 
 
@@ -68,6 +68,16 @@ class Recognizer:
     def origin(self) -> dict[str, object]:
         """Where the model comes from: protocol, split, corpus, seed."""
         return dict(self._model.origin)
+
+    @property
+    def is_threaded(self) -> bool:
+        """Whether it is fastest with one waveform at a time in each of several threads."""
+        return self._model.is_threaded
+
+    @property
+    def is_on_gpu(self) -> bool:
+        """Whether it computes on a GPU, which processes do not share."""
+        return self._model.is_on_gpu
 
     def configured(
         self, *, threshold: float | None = None, labels: Sequence[str] | None = None
@@ -172,13 +182,22 @@ class Recognizer:
         """Yield what `predict_folder` returns, each as soon as it is there."""
         return self.iter_files(audio_files(Path(folder)))
 
-    def iter_clips(self, clips: Iterable[Clip]) -> Iterator[Prediction | Failure]:
+    def iter_clips(
+        self, clips: Iterable[Clip], *, n_threads: int | None = None
+    ) -> Iterator[Prediction | Failure]:
         """Yield a result for each file, or part of one, in the given order.
 
         Files are read ahead in threads. A few of them are in memory, never all.
+
+        Parameters
+        ----------
+        clips : Iterable[Clip]
+            Read as needed.
+        n_threads : int, optional
+            That compute, if the model `is_threaded`; one per core by default.
         """
         if self._model.is_threaded:
-            n_threads = available_cores()
+            n_threads = n_threads or available_cores()
             yield from iter_ahead(self._recognise_one, clips, n_threads=n_threads)
             return
         for batch in iter_ahead(_read_batch, _batches(clips)):
@@ -313,7 +332,7 @@ def _columns(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
 
 def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
     iterator = iter(clips)
-    while batch := list(islice(iterator, _MICRO_BATCH)):
+    while batch := list(islice(iterator, MICRO_BATCH)):
         yield batch
 
 

@@ -36,6 +36,7 @@ class SharedModel:
     """
 
     is_threaded = False
+    is_on_gpu = False
 
     def __init__(self, model: ProbabilityModel, thread: ModelThread) -> None:
         self.labels = model.labels

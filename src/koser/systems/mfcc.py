@@ -17,6 +17,8 @@ from pydantic import Field
 
 from koser.config import Config, build_config
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.features.extraction import Progress
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
@@ -104,7 +106,7 @@ class MfccSystem(System):
         *,
         train_rows: np.ndarray,
         store_root: Path,
-        n_workers: int = 1,
+        engine: Engine = SERIAL,
         progress: Progress | None = None,
     ) -> MfccData:
         """Extract the MFCCs of every utterance, and of the train part at other speeds."""
@@ -113,7 +115,7 @@ class MfccSystem(System):
             [MfccExtractor(config.mfcc, speed=speed) for speed in all_speeds(config.speeds)],
             train_rows=train_rows,
             store_root=store_root,
-            n_workers=n_workers,
+            engine=engine,
             progress=progress,
         )
         targets = target_distributions(manifest, config.train.target)

@@ -16,6 +16,8 @@ import torch
 
 from koser.config import Config, build_config
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
 from koser.features.text.encoder import TextExtractor, load_text_encoder
@@ -98,7 +100,7 @@ class MultimodalSystem(System):
         *,
         train_rows: np.ndarray,
         store_root: Path,
-        n_workers: int = 1,
+        engine: Engine = SERIAL,
         progress: Progress | None = None,
     ) -> MultimodalData:
         """Transcribe every utterance, read every text, and extract every sound."""
@@ -111,7 +113,7 @@ class MultimodalSystem(System):
             config,
             train_rows=train_rows,
             store_root=store_root,
-            n_workers=n_workers,
+            engine=engine,
             progress=progress,
         )
 

@@ -19,6 +19,8 @@ from pydantic import Field
 
 from koser.config import Config
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.evaluation.transcripts import character_error_rate
 from koser.features.extraction import Progress, clips_of
 from koser.features.mfcc import MfccExtractor, MfccMeanExtractor, MfccOptions
@@ -150,12 +152,12 @@ def extract_multimodal(
     *,
     train_rows: np.ndarray,
     store_root: Path,
-    n_workers: int,
+    engine: Engine,
     progress: Progress | None,
 ) -> MultimodalData:
     """Transcribe, then embed, then extract; the parameters are those of `System.extract`."""
     transcription = transcribe_manifest(
-        manifest, config.whisper, store_root=store_root, progress=progress
+        manifest, config.whisper, store_root=store_root, engine=engine, progress=progress
     )
     own: list[str | None] = [text or None for text in manifest.table["text"].to_list()]
     sources = [transcription.texts, *([own] if any(own) else [])]
@@ -176,7 +178,7 @@ def extract_multimodal(
         [mfcc_extractor(config, speed) for speed in all_speeds(config.speeds)],
         train_rows=train_rows,
         store_root=store_root,
-        n_workers=n_workers,
+        engine=engine,
         progress=progress,
     )
     keys = [np.stack([text_keys(texts) for texts in source]) for source in variants]
@@ -206,6 +208,7 @@ def transcribe_manifest(
     options: WhisperOptions,
     *,
     store_root: Path,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> Transcription:
     """The transcripts of a manifest's utterances, each in its own language."""
@@ -215,7 +218,7 @@ def transcribe_manifest(
         table["duration"].to_list(),
         spoken_languages(options, table["language"].to_list()),
     )
-    return transcribe_clips(spoken, options, store_root, progress=progress)
+    return transcribe_clips(spoken, options, store_root, engine=engine, progress=progress)
 
 
 def write_transcriptions(ids: Sequence[str], texts: Sequence[str | None], path: Path) -> None:

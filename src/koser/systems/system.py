@@ -15,6 +15,8 @@ import torch
 from koser.config import Config
 from koser.data.manifest import Manifest
 from koser.data.raters import rater_shares
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.evaluation.metrics import label_ids
 from koser.features.extraction import Progress
@@ -113,7 +115,7 @@ class System(ABC):
         *,
         train_rows: np.ndarray,
         store_root: Path,
-        n_workers: int = 1,
+        engine: Engine = SERIAL,
         progress: Progress | None = None,
     ) -> Any:  # what `fit` and `predict_rows` take; each system's own, picklable
         """Make all features that training and testing on `manifest` need.

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.features.extraction import (
     BatchExtractor,
     Extractor,
@@ -54,7 +56,7 @@ def extract_variants(
     *,
     train_rows: np.ndarray,
     store_root: Path,
-    n_workers: int = 1,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> StoredVariants:
     """Extract every utterance with the first front-end, the train part with the others too.
@@ -69,8 +71,8 @@ def extract_variants(
         The train part.
     store_root : Path
         Folder of the stores.
-    n_workers : int
-        Processes; the result does not depend on it.
+    engine : Engine
+        Where it is done; the result does not depend on it.
     progress : Progress, optional
         Called with the clips done so far, over all variants, and their total.
     """
@@ -87,11 +89,11 @@ def extract_variants(
         if isinstance(extractor, BatchExtractor):
             dtype = extractor.dtype
             keys[variant, rows] = extract_in_batches(
-                chosen, durations[rows], extractor, store_root, n_workers=n_workers, progress=shown
+                chosen, durations[rows], extractor, store_root, engine=engine, progress=shown
             )
         else:
             keys[variant, rows] = extract(
-                chosen, extractor, store_root, n_workers=n_workers, progress=shown
+                chosen, extractor, store_root, engine=engine, progress=shown
             )
         done += len(rows)
     descriptions = tuple(extractor.describe() for extractor in extractors)

@@ -16,6 +16,8 @@ import torch
 
 from koser.config import Config, build_config
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
 from koser.features.speech.extractors import (
@@ -78,7 +80,7 @@ class Wav2Vec2System(SpeechSystem):
         *,
         train_rows: np.ndarray,
         store_root: Path,
-        n_workers: int = 1,
+        engine: Engine = SERIAL,
         progress: Progress | None = None,
     ) -> SpeechData:
         """Let the encoder hear every utterance, and the train part at other speeds."""
@@ -86,10 +88,13 @@ class Wav2Vec2System(SpeechSystem):
         config.head.states(loaded.encoder.n_layers)  # a wrong one is refused before the work
         variants = extract_variants(
             manifest,
-            [_extractor(loaded, config, speed) for speed in all_speeds(config.speeds)],
+            [
+                _extractor(loaded, config, speed, engine.device)
+                for speed in all_speeds(config.speeds)
+            ],
             train_rows=train_rows,
             store_root=store_root,
-            n_workers=n_workers,
+            engine=engine,
             progress=progress,
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
@@ -223,8 +228,10 @@ class Wav2Vec2System(SpeechSystem):
         return kind(data.variants.open(), data.variants.keys, data.targets)
 
 
-def _extractor(loaded: LoadedEncoder, config: Wav2Vec2Config, speed: float) -> EncoderExtractor:
-    device = choose_device(config.train.device).type
+def _extractor(
+    loaded: LoadedEncoder, config: Wav2Vec2Config, speed: float, device: str | None = None
+) -> EncoderExtractor:
+    device = device or choose_device(config.train.device).type
     if config.head.pooling != "attentive":
         return StatisticsExtractor(loaded, dtype=config.keep, speed=speed, device=device)
     states = config.head.states(loaded.encoder.n_layers)

@@ -25,6 +25,8 @@ from koser.audio.augmentation import AugmentOptions
 from koser.audio.reading import SAMPLING_RATE
 from koser.config import build_config
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.features.extraction import Progress, clips_of
 from koser.features.speech.extractors import TrunkExtractor
 from koser.features.speech.loading import LoadedEncoder, load_encoder
@@ -123,7 +125,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         *,
         train_rows: np.ndarray,
         store_root: Path,
-        n_workers: int = 1,
+        engine: Engine = SERIAL,
         progress: Progress | None = None,
     ) -> SpeechData:
         """Let the trunk hear every utterance, unless training takes the plain way."""
@@ -141,10 +143,13 @@ class Wav2Vec2FtSystem(SpeechSystem):
         else:
             variants = extract_variants(
                 manifest,
-                [_trunk(loaded, config, speed) for speed in all_speeds(config.speeds)],
+                [
+                    _trunk(loaded, config, speed, engine.device)
+                    for speed in all_speeds(config.speeds)
+                ],
                 train_rows=train_rows,
                 store_root=store_root,
-                n_workers=n_workers,
+                engine=engine,
                 progress=progress,
             )
         trained = "all" if config.tune.layers == "all" else loaded.encoder.n_layers - first
@@ -318,7 +323,12 @@ class Wav2Vec2FtSystem(SpeechSystem):
         return int(encoder.count_frames(torch.tensor([n_samples]))[0])
 
 
-def _trunk(loaded: LoadedEncoder, config: Wav2Vec2FtConfig, speed: float = 1.0) -> TrunkExtractor:
-    device = choose_device(config.train.device).type
+def _trunk(
+    loaded: LoadedEncoder,
+    config: Wav2Vec2FtConfig,
+    speed: float = 1.0,
+    device: str | None = None,
+) -> TrunkExtractor:
+    device = device or choose_device(config.train.device).type
     first = config.tune.first_state(loaded.encoder.n_layers)
     return TrunkExtractor(loaded, first, dtype=config.keep, speed=speed, device=device)

@@ -32,6 +32,8 @@ from koser.data.corpora import (
 )
 from koser.data.corpora.survey import Survey, survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
 
 # Name of a corpus, as the command line knows it -> what makes its manifest.
@@ -122,7 +124,13 @@ def recognise(root: Path) -> Recognition:
     )
 
 
-def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -> Manifest:
+def prepare(
+    corpus: str,
+    root: Path,
+    options: Mapping[str, Any] | None = None,
+    *,
+    engine: Engine = SERIAL,
+) -> Manifest:
     """Make the manifest of a corpus.
 
     Parameters
@@ -133,6 +141,8 @@ def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -
         The corpus's folder; for ``table`` the file.
     options : Mapping[str, Any], optional
         Keyword arguments of the adapter, such as ``{"labels": "majority"}``.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -156,10 +166,11 @@ def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -
     adapter, options = ADAPTERS[corpus], options or {}
     parameters = inspect.signature(adapter).parameters.values()
     taken = [each.name for each in parameters if each.kind is inspect.Parameter.KEYWORD_ONLY]
+    taken.remove("engine")
     unknown = sorted(set(options) - set(taken))
     if unknown:
         raise ConfigError(
             f"The '{corpus}' adapter takes no option {', '.join(unknown)}. "
             f"It takes: {', '.join(taken) or 'none'}."
         )
-    return adapter(root, **options)
+    return adapter(root, **options, engine=engine)

@@ -26,6 +26,8 @@ from koser.audio.listing import audio_files, find_files
 from koser.data.corpora.collecting import Collector, paths_by_stem
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import CorpusError
 
 BLOCKS = ("happiness", "surprise", "neutral", "fear", "disgust", "angry", "sadness")
@@ -46,13 +48,15 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]} (person-sentence)" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the recordings below `root`.
 
     Parameters
     ----------
     root : Path
         Folder with the sound of the videos, at any depth.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -64,7 +68,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If only videos are there, no recording is found or two of one name differ.
     """
-    collector = Collector("aihub259", root, corpus="aihub259", language="ko")
+    collector = Collector("aihub259", root, corpus="aihub259", language="ko", engine=engine)
     n_rows = 0
     for stem, paths in paths_by_stem(audio_files(root)).items():
         name = _NAME.fullmatch(stem)

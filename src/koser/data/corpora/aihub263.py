@@ -30,6 +30,8 @@ from koser.data.corpora.collecting import Collector, have_same_bytes, not_unpack
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import Decision, check_policy, decide, vote_shares
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import CorpusError, LabelError
 from koser.labels import EMOTIONS, ordered_labels
 
@@ -49,7 +51,11 @@ def recognise(survey: Survey) -> str | None:
 
 
 def prepare(
-    root: Path, *, labels: LabelPolicy = "situation", min_votes: int | None = None
+    root: Path,
+    *,
+    labels: LabelPolicy = "situation",
+    min_votes: int | None = None,
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the releases that lie below `root`.
 
@@ -65,6 +71,8 @@ def prepare(
         ``"soft"`` every row also has the distribution of its votes over the labels.
     min_votes : int, optional
         With ``"majority"``, how many of the five raters must have chosen the label.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -82,7 +90,7 @@ def prepare(
         If a label is none of the seven or their known aliases.
     """
     check_policy(labels, min_votes, policies=get_args(LabelPolicy), n_raters=N_RATERS)
-    collector = Collector("aihub263", root, corpus="aihub263", language="ko")
+    collector = Collector("aihub263", root, corpus="aihub263", language="ko", engine=engine)
     files = find_files(root, (*AUDIO_SUFFIXES, ".csv", ".zip"))
     rows = _read_releases(root, files, collector)
     _refuse_unknown_labels(rows)

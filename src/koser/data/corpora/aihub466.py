@@ -35,6 +35,8 @@ from koser.data.corpora.collecting import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import CorpusError, LabelError
 from koser.labels import canonical_label
 
@@ -59,7 +61,7 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the emotion part below `root`.
 
     Parameters
@@ -67,6 +69,8 @@ def prepare(root: Path) -> Manifest:
     root : Path
         Folder with ``원천데이터`` and ``라벨링데이터``, or any folder above or below that holds
         recordings; without label files texts, genders and ages are missing.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -81,7 +85,7 @@ def prepare(root: Path) -> Manifest:
     LabelError
         If a label file names another emotion than the seven.
     """
-    collector = Collector("aihub466", root, corpus="aihub466", language="ko")
+    collector = Collector("aihub466", root, corpus="aihub466", language="ko", engine=engine)
     label_files = paths_by_stem(find_files(root, (".json",)))
     n_elsewhere = n_unlabelled = 0
     for stem, paths in paths_by_stem(audio_files(root)).items():

@@ -42,7 +42,8 @@ from koser.data.corpora.collecting import (
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import check_policy
 from koser.data.manifest import Manifest
-from koser.engines.local import available_cores, iter_map
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL, available_cores, iter_map
 from koser.errors import ConfigError, CorpusError, LabelError
 from koser.labels import EMOTIONS, canonical_label
 
@@ -101,7 +102,11 @@ def recognise(survey: Survey) -> str | None:
 
 
 def prepare(
-    root: Path, *, labels: LabelPolicy = "multimodal", frame_rate: float | None = None
+    root: Path,
+    *,
+    labels: LabelPolicy = "multimodal",
+    frame_rate: float | None = None,
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the clips below `root`.
 
@@ -114,6 +119,8 @@ def prepare(
     frame_rate : float
         Frames a second of the videos, needed to know where an utterance is. To see it:
         ``ffprobe -v error -select_streams v -show_entries stream=r_frame_rate clip_13.mp4``.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -136,7 +143,7 @@ def prepare(
             f"has. Give it (--frame-rate): ffprobe -v error -select_streams v -show_entries "
             f"stream=r_frame_rate CLIP.mp4"
         )
-    collector = Collector("aihub58", root, corpus="aihub58", language="ko")
+    collector = Collector("aihub58", root, corpus="aihub58", language="ko", engine=engine)
     clips = _read_clips(root, labels)
     if not clips:
         refuse_packed(root)

@@ -35,6 +35,8 @@ from koser.data.corpora.collecting import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import CorpusError, LabelError
 from koser.labels import canonical_label
 
@@ -69,13 +71,15 @@ def recognise(survey: Survey) -> str | None:
     return f"a script.txt and files named like {found[0]}"
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the actors below `root`.
 
     Parameters
     ----------
     root : Path
         Folder with the unpacked actors, each with its ``script.txt``.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -90,7 +94,7 @@ def prepare(root: Path) -> Manifest:
     LabelError
         If a script has an emotion that is none of the sixteen.
     """
-    collector = Collector("aihub637", root, corpus="aihub637", language="ko")
+    collector = Collector("aihub637", root, corpus="aihub637", language="ko", engine=engine)
     scripts = [path for path in find_files(root, (".txt",)) if path.name.casefold() == "script.txt"]
     if not scripts:
         refuse_packed(root)

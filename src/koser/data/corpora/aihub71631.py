@@ -45,7 +45,8 @@ from koser.data.corpora.collecting import (
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import check_policy
 from koser.data.manifest import Manifest
-from koser.engines.local import available_cores, iter_map
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL, available_cores, iter_map
 from koser.errors import CorpusError, LabelError
 from koser.labels import canonical_label
 
@@ -107,7 +108,7 @@ def recognise(survey: Survey) -> str | None:
     return None
 
 
-def prepare(root: Path, *, labels: LabelPolicy = "speaker") -> Manifest:
+def prepare(root: Path, *, labels: LabelPolicy = "speaker", engine: Engine = SERIAL) -> Manifest:
     """Read the recordings below `root`.
 
     Parameters
@@ -116,6 +117,8 @@ def prepare(root: Path, *, labels: LabelPolicy = "speaker") -> Manifest:
         Folder with the unpacked label files and recordings, of either data set or both.
     labels : {"speaker", "verified"}
         Whose judgement the label is: the speaker's, or the second person's.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -135,7 +138,7 @@ def prepare(root: Path, *, labels: LabelPolicy = "speaker") -> Manifest:
         If a label is none of the seven.
     """
     check_policy(labels, None, policies=get_args(LabelPolicy), n_raters=2)
-    collector = Collector("aihub71631", root, corpus="aihub71631", language="ko")
+    collector = Collector("aihub71631", root, corpus="aihub71631", language="ko", engine=engine)
     recordings = list(_recordings(root, collector))
     if not recordings:
         refuse_packed(root)

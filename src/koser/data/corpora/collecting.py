@@ -10,12 +10,15 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
 from koser.audio.reading import AudioInfo, probe
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import AudioError, CorpusError
 from koser.labels import ordered_labels
 
@@ -26,6 +29,9 @@ _GENDERS = {
     **dict.fromkeys(("male", "m", "man", "남성", "남자", "남"), "male"),
 }
 _SHOWN = 3  # archives named in an error
+_CHUNK = 64  # files whose headers are read together
+# Below this many files, starting worker processes costs more than it saves.
+_WORTH_WORKERS = 20_000
 
 # Seconds that a segment may reach past the end of its file and still be plain rounding.
 ROUNDING = 1e-3
@@ -45,11 +51,22 @@ class Collector:
         The folder or file it reads.
     corpus, language : str or None
         Written into every row that brings none; `language` is an ISO 639-1 code.
+    engine : Engine
+        Where the audio's headers are read.
     """
 
-    def __init__(self, adapter: str, root: Path, *, corpus: str, language: str | None) -> None:
+    def __init__(
+        self,
+        adapter: str,
+        root: Path,
+        *,
+        corpus: str,
+        language: str | None,
+        engine: Engine = SERIAL,
+    ) -> None:
         self.adapter = adapter
         self.root = root
+        self._engine = engine
         self._constants = {"corpus": corpus, "language": language}
         self._rows: list[dict[str, Any]] = []
         self._left_out: list[LeftOut] = []
@@ -126,8 +143,9 @@ class Collector:
             If the rows contradict each other.
         """
         n_rows_in = len(self._rows) + len(self._left_out)
-        rows = list(self._probed(self._with_distinct_ids()))
-        if not rows:
+        # A column at once, not a mapping per row: a tenth of the memory.
+        table = build_table(self._probed(list(self._with_distinct_ids())))
+        if not table.height:
             if not n_rows_in and self.root.is_dir():
                 refuse_packed(self.root)
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
@@ -139,7 +157,7 @@ class Collector:
         provenance = Provenance(
             adapter=self.adapter,
             root=os.path.abspath(self.root),
-            labels=tuple(labels) if labels else ordered_labels(row["label"] for row in rows),
+            labels=tuple(labels) if labels else ordered_labels(table["label"]),
             label_policy=label_policy,
             grouping=grouping,
             n_rows_in=n_rows_in,
@@ -148,7 +166,7 @@ class Collector:
             notes=tuple(self._notes),
             is_synthetic=is_synthetic,
         )
-        return Manifest(build_table(rows), provenance).validate()
+        return Manifest(table, provenance).validate()
 
     def _with_distinct_ids(self) -> Iterator[dict[str, Any]]:
         labels_of = defaultdict(set)
@@ -165,15 +183,13 @@ class Collector:
                 seen.add(row["id"])
                 yield row
 
-    def _probed(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _probed(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         n_clipped = 0
         # A recording may hold hundreds of rows.
-        probed: dict[str, AudioInfo | AudioError] = {}
+        paths = list(dict.fromkeys(str(row["path"]) for row in rows))
+        probed = dict(zip(paths, probe_all(paths, self._engine), strict=True))
         for row in rows:
-            path = str(row["path"])
-            if path not in probed:
-                probed[path] = _probe(path)
-            info = probed[path]
+            info = probed[str(row["path"])]
             if isinstance(info, AudioError):
                 self.leave_out(row["id"], "unreadable audio", str(info))
                 continue
@@ -203,11 +219,32 @@ class Collector:
             self.note(f"{n_clipped} segments reach past the end of their file and end there.")
 
 
+def probe_all(paths: Sequence[str], engine: Engine) -> Iterator[AudioInfo | AudioError]:
+    """Yield what the header of each file says, or what is wrong with it, in order."""
+    chunks = (paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK))
+    few = len(paths) < _WORTH_WORKERS
+    yield from chain.from_iterable(engine.map_chunks(_Probing, chunks, lost=_lost, here=few))
+
+
+class _Probing:
+    """What a worker does to paths."""
+
+    def read(self, paths: Sequence[str]) -> list[AudioInfo | AudioError]:
+        return [_probe(path) for path in paths]
+
+    def finish(self, found: list[AudioInfo | AudioError]) -> list[AudioInfo | AudioError]:
+        return found
+
+
 def _probe(path: str) -> AudioInfo | AudioError:
     try:
         return probe(path)
     except AudioError as error:
         return error
+
+
+def _lost(path: str) -> AudioInfo | AudioError:
+    return AudioError(f"'{path}' ends the process that reads it, each time. Convert it.")
 
 
 def _segment(row: dict[str, Any], info: AudioInfo) -> tuple[float, float]:

@@ -19,6 +19,8 @@ from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, paths_by_stem
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 
 EMOTIONS = {
     "W": "angry",  # Wut
@@ -73,13 +75,15 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the utterances below `root`.
 
     Parameters
     ----------
     root : Path
         The ``wav`` folder, or any folder above.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -91,7 +95,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If no utterance is found or two files of one name differ.
     """
-    collector = Collector("emodb", root, corpus="emodb", language="de")
+    collector = Collector("emodb", root, corpus="emodb", language="de", engine=engine)
     for stem, paths in paths_by_stem(audio_files(root)).items():
         name = _NAME.fullmatch(stem)
         if name is None:

@@ -23,6 +23,8 @@ from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, decode, paths_by_stem
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 
 BLOCKS = ("neutral", "happiness", "sadness", "angry")  # 100 numbers each, from 1
 
@@ -44,13 +46,15 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read every speaker below `root`.
 
     Parameters
     ----------
     root : Path
         The folder of a part, such as ``emotional-to-emotional``, or any folder above.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If no utterance is found, two files of one name differ or a text is undecodable.
     """
-    collector = Collector("emotiontts", root, corpus="emotiontts", language="ko")
+    collector = Collector("emotiontts", root, corpus="emotiontts", language="ko", engine=engine)
     n_without_text, parts = 0, set()
     for stem, paths in paths_by_stem(audio_files(root)).items():
         name = _NAME.fullmatch(stem)

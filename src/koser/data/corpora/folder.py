@@ -10,11 +10,13 @@ from pathlib import Path
 from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
 from koser.labels import canonical_label
 
 
-def prepare(root: Path, *, speaker_pattern: str | None = None) -> Manifest:
+def prepare(root: Path, *, speaker_pattern: str | None = None, engine: Engine = SERIAL) -> Manifest:
     r"""Read every audio file below the label folders of `root`.
 
     Parameters
@@ -26,6 +28,8 @@ def prepare(root: Path, *, speaker_pattern: str | None = None) -> Manifest:
         Regular expression that finds the speaker in a file's path relative to `root`
         (with ``/``, in NFC), as its group ``speaker`` or its only group: ``r"_(F\d+)_"``.
         Without it nothing is known about speakers, and no speaker-independent split is possible.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -45,7 +49,7 @@ def prepare(root: Path, *, speaker_pattern: str | None = None) -> Manifest:
     With ``speaker_pattern=r"^[^/]+/(\w+)/"`` the folder below the label is the speaker.
     """
     pattern = None if speaker_pattern is None else _compile(speaker_pattern)
-    collector = Collector("folder", root, corpus=_name(root), language=None)
+    collector = Collector("folder", root, corpus=_name(root), language=None, engine=engine)
     spellings: dict[str, set[str]] = defaultdict(set)
     without_speaker = []
     files = audio_files(root)

@@ -32,6 +32,8 @@ from koser.data.corpora.collecting import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.labels import canonical_label
 
 EMOTIONS = {"a": "angry", "h": "happiness", "s": "sadness", "n": "neutral"}
@@ -47,13 +49,15 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the recordings below `root`.
 
     Parameters
     ----------
     root : Path
         The unpacked ``hi_kia`` folder, or any folder above.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If no recording is found or two of one name differ.
     """
-    collector = Collector("hikia", root, corpus="hikia", language="ko")
+    collector = Collector("hikia", root, corpus="hikia", language="ko", engine=engine)
     listed = _labels_of_splits(root)
     for stem, paths in paths_by_stem(audio_files(root)).items():
         name = _NAME.fullmatch(stem)

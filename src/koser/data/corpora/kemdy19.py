@@ -35,6 +35,8 @@ from koser.data.corpora.kemdy_tables import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 
 _TABLE = re.compile(r"session(\d\d)_([fm])_res\.csv", re.IGNORECASE)
 _SEGMENT = re.compile(r"(Sess(\d\d))_([a-z]+)(\d\d)_([FM])(\d+)")
@@ -49,7 +51,11 @@ def recognise(survey: Survey) -> str | None:
 
 
 def prepare(
-    root: Path, *, labels: LabelPolicy = "majority", min_votes: int | None = None
+    root: Path,
+    *,
+    labels: LabelPolicy = "majority",
+    min_votes: int | None = None,
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the sessions below `root`.
 
@@ -62,6 +68,8 @@ def prepare(
         `koser.data.corpora.kemdy_tables.make_manifest`.
     min_votes : int, optional
         With ``"majority"``, raters who must have chosen the label.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -79,7 +87,7 @@ def prepare(
         If a label is none of the seven or their aliases.
     """
     check_labels(labels, min_votes)
-    collector = Collector("kemdy19", root, corpus="kemdy19", language="ko")
+    collector = Collector("kemdy19", root, corpus="kemdy19", language="ko", engine=engine)
     names = "SessionNN_F_res.csv and SessionNN_M_res.csv"
     tables = find_tables(root, _TABLE, corpus="KEMDy19", names=names)
     rows = {(session, speaker): read_rows(path) for (session, speaker), path in tables.items()}

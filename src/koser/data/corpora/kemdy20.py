@@ -32,6 +32,8 @@ from koser.data.corpora.kemdy_tables import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 
 _TABLE = re.compile(r"sess(\d\d)_eval\.csv", re.IGNORECASE)
 _SEGMENT = re.compile(r"(Sess(\d\d))_([a-z]+\d\d)_(User\d+([FM]))_(\d+)")
@@ -46,7 +48,11 @@ def recognise(survey: Survey) -> str | None:
 
 
 def prepare(
-    root: Path, *, labels: LabelPolicy = "majority", min_votes: int | None = None
+    root: Path,
+    *,
+    labels: LabelPolicy = "majority",
+    min_votes: int | None = None,
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the sessions below `root`.
 
@@ -59,6 +65,8 @@ def prepare(
         `koser.data.corpora.kemdy_tables.make_manifest`.
     min_votes : int, optional
         With ``"majority"``, raters who must have chosen the label.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -75,7 +83,7 @@ def prepare(
         If a label is none of the seven or their aliases.
     """
     check_labels(labels, min_votes)
-    collector = Collector("kemdy20", root, corpus="kemdy20", language="ko")
+    collector = Collector("kemdy20", root, corpus="kemdy20", language="ko", engine=engine)
     tables = find_tables(root, _TABLE, corpus="KEMDy20", names="SessNN_eval.csv")
     rows = [row for path in tables.values() for row in read_rows(path)]
     refuse_unknown_labels(rows, "KEMDy20")

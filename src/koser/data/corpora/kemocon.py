@@ -46,6 +46,8 @@ from koser.data.corpora.collecting import (
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import check_policy
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
 
 LabelPolicy = Literal["valence", "arousal"]
@@ -83,7 +85,11 @@ def recognise(survey: Survey) -> str | None:
 
 
 def prepare(
-    root: Path, *, labels: LabelPolicy = "valence", annotator: Annotator = "external"
+    root: Path,
+    *,
+    labels: LabelPolicy = "valence",
+    annotator: Annotator = "external",
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the debates below `root`.
 
@@ -95,6 +101,8 @@ def prepare(
         What the classes are cut from: `CLASSES`, for 1–2, 3 and 4–5.
     annotator : {"external", "partner", "self"}
         Whose ratings: what five observers saw, what the partner saw, or what the person felt.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -112,7 +120,7 @@ def prepare(
     check_policy(labels, None, policies=get_args(LabelPolicy), n_raters=1)
     if annotator not in _TABLES:
         raise ConfigError(f"Unknown annotator '{annotator}'. Choose one of: {', '.join(_TABLES)}.")
-    collector = Collector("kemocon", root, corpus="kemocon", language="ko")
+    collector = Collector("kemocon", root, corpus="kemocon", language="ko", engine=engine)
     tables = find_files(root, (".csv",))
     ratings = {person: _read(path) for person, path in _of_persons(tables, _TABLES[annotator])}
     if not ratings:

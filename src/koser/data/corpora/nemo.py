@@ -32,6 +32,8 @@ from koser.data.corpora.collecting import (
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.labels import canonical_label
 
 EMOTIONS = ("anger", "fear", "happiness", "neutral", "sadness", "surprised")
@@ -45,13 +47,15 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the recordings below `root`.
 
     Parameters
     ----------
     root : Path
         Folder with ``samples`` and ``data.tsv``, or any folder above.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -63,7 +67,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If no recording is found or two of one name differ.
     """
-    collector = Collector("nemo", root, corpus="nemo", language="pl")
+    collector = Collector("nemo", root, corpus="nemo", language="pl", engine=engine)
     details = _details(root)
     n_unknown = 0
     for stem, paths in paths_by_stem(audio_files(root)).items():

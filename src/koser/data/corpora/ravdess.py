@@ -20,6 +20,8 @@ from koser.audio.listing import audio_files
 from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 
 EMOTIONS = {
     "01": "neutral",
@@ -45,7 +47,7 @@ def recognise(survey: Survey) -> str | None:
     return f"files named like {found[0]}" if found else None
 
 
-def prepare(root: Path) -> Manifest:
+def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     """Read the speech files below `root`.
 
     Parameters
@@ -53,6 +55,8 @@ def prepare(root: Path) -> Manifest:
     root : Path
         Folder with the ``Actor_AA`` folders, or any folder above. Audio may have been
         converted to another format, its names unchanged.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -65,7 +69,7 @@ def prepare(root: Path) -> Manifest:
     CorpusError
         If no utterance is found or two files of one name differ.
     """
-    collector = Collector("ravdess", root, corpus="ravdess", language="en")
+    collector = Collector("ravdess", root, corpus="ravdess", language="en", engine=engine)
     groups = paths_by_stem(audio_files(root))
     for stem, paths in groups.items():
         name = _NAME.fullmatch(stem)

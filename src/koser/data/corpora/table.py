@@ -13,6 +13,8 @@ import polars as pl
 
 from koser.data.corpora.collecting import Collector, decode, finite_number, path_on_disk
 from koser.data.manifest import Manifest
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
 from koser.labels import canonical_label
 
@@ -35,6 +37,7 @@ def prepare(
     columns: Mapping[str, str] | None = None,
     audio_root: Path | None = None,
     is_synthetic: bool = False,
+    engine: Engine = SERIAL,
 ) -> Manifest:
     """Read the rows of `file`.
 
@@ -51,6 +54,8 @@ def prepare(
         Folder that relative paths start from; by default the one of `file`.
     is_synthetic : bool
         Whether the speech was made by a machine.
+    engine : Engine
+        Where the audio's headers are read.
 
     Returns
     -------
@@ -69,7 +74,7 @@ def prepare(
     header, lines = _read(file)
     names = _match_columns(columns or {}, header, file)
     grouping = next((name for name in ("speaker", "group") if name in names), None)
-    collector = Collector("table", file, corpus=file.stem, language=None)
+    collector = Collector("table", file, corpus=file.stem, language=None, engine=engine)
     unusable: Counter[str] = Counter()
     for number, line in lines:
         cell = {name: line[index].strip() for name, index in names.items() if index < len(line)}

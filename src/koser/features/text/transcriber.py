@@ -30,7 +30,7 @@ from koser.features.text.guards import (
     speech_seconds,
     speech_stretches,
 )
-from koser.features.text.whisper import LoadedWhisper
+from koser.features.text.whisper import LoadedWhisper, WhisperOptions
 
 logger = logging.getLogger(__name__)
 
@@ -81,16 +81,6 @@ class Transcriber:
         self._front_end = FeatureExtractor(feature_size=loaded.n_mels)
         self._prompt = _prompt(loaded, language)
 
-    @property
-    def batch_seconds(self) -> float:
-        """Sound in one batch, silence included."""
-        on_gpu = self._options.device == "cuda"
-        return self._options.batch_seconds or (_GPU_BATCH_SECONDS if on_gpu else _CPU_BATCH_SECONDS)
-
-    def clips_per_batch(self, seconds: float) -> int:
-        """How many clips of a length fit into one batch."""
-        return max(1, int(self.batch_seconds // self._context_seconds(seconds)))
-
     def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[Transcript]:
         """Transcribe clips, each as if it were alone.
 
@@ -138,15 +128,9 @@ class Transcriber:
                 waveform, SAMPLING_RATE, FULL_SECONDS - options.silence_seconds
             )
         return [
-            _Piece(owner, each, self._context_seconds(len(each) / SAMPLING_RATE))
+            _Piece(owner, each, context_seconds(options, len(each) / SAMPLING_RATE))
             for each in stretches
         ]
-
-    def _context_seconds(self, seconds: float) -> int:
-        """What the encoder hears of a clip that lasts `seconds`."""
-        if self._options.context == "full":
-            return FULL_SECONDS
-        return min(FULL_SECONDS, math.ceil(seconds + self._options.silence_seconds))
 
     def _decode(self, pieces: Sequence[_Piece]) -> list[Hypothesis]:
         """What is heard in each piece, those of one length together."""
@@ -154,8 +138,8 @@ class Transcriber:
         by_context: dict[int, list[int]] = {}
         for place, piece in enumerate(pieces):
             by_context.setdefault(piece.context_seconds, []).append(place)
-        for context_seconds, places in sorted(by_context.items()):
-            size = max(1, int(self.batch_seconds // context_seconds))
+        for seconds, places in sorted(by_context.items()):
+            size = _pieces_per_batch(self._options, seconds)
             for first in range(0, len(places), size):
                 batch = places[first : first + size]
                 decoded = self._decode_batch([pieces[place] for place in batch])
@@ -226,6 +210,23 @@ class Transcriber:
             no_speech_prob=min(hypothesis.no_speech_prob for hypothesis, _ in kept),
             context="full" if any(context == "full" for _, context in kept) else "short",
         )
+
+
+def context_seconds(options: WhisperOptions, seconds: float) -> int:
+    """What the encoder hears of a clip that lasts `seconds`."""
+    if options.context == "full":
+        return FULL_SECONDS
+    return min(FULL_SECONDS, math.ceil(seconds + options.silence_seconds))
+
+
+def clips_per_batch(options: WhisperOptions, seconds: float) -> int:
+    """How many clips of a length fit into one batch; `options` say on which device."""
+    return _pieces_per_batch(options, context_seconds(options, seconds))
+
+
+def _pieces_per_batch(options: WhisperOptions, seconds: int) -> int:
+    usual = _GPU_BATCH_SECONDS if options.device == "cuda" else _CPU_BATCH_SECONDS
+    return max(1, int((options.batch_seconds or usual) // seconds))
 
 
 def _prompt(loaded: LoadedWhisper, language: str) -> list[int]:

@@ -8,20 +8,22 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
+from typing import TypeAlias
 
 import numpy as np
 
 from koser.audio.reading import Clip, load_clip
-from koser.engines.local import available_cores, iter_ahead
+from koser.engines.engine import Engine
+from koser.engines.local import SERIAL
 from koser.errors import AudioError
-from koser.features.extraction import Progress, clip_key
+from koser.features.extraction import Progress, clip_key, describe_lost
 from koser.features.residence import use_and_free
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status, Transcript
-from koser.features.text.transcriber import Transcriber
+from koser.features.text.transcriber import Transcriber, clips_per_batch
 from koser.features.text.whisper import (
-    LoadedWhisper,
     WhisperFolder,
     WhisperOptions,
     find_whisper,
@@ -30,6 +32,8 @@ from koser.features.text.whisper import (
 logger = logging.getLogger(__name__)
 
 DEFAULT_LANGUAGE = "ko"
+
+_CHUNK = 32  # clips that are hashed together
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,11 @@ class _Job:
     row: int
     clip: Clip
     key: bytes
+    language: str
+
+
+# A batch's clips, and their sound or why there is none.
+_Read: TypeAlias = list[tuple[_Job, np.ndarray | AudioError]]
 
 
 def spoken_languages(options: WhisperOptions, known: Sequence[str | None]) -> list[str]:
@@ -99,6 +108,7 @@ def transcribe_clips(
     options: WhisperOptions,
     store_root: Path,
     *,
+    engine: Engine = SERIAL,
     progress: Progress | None = None,
 ) -> Transcription:
     """Transcribe clips, longest first, and keep every batch in the cache when it is done.
@@ -113,6 +123,8 @@ def transcribe_clips(
         With which Whisper, and how.
     store_root : Path
         Folder of the stores; the cache is in it.
+    engine : Engine
+        Where it is done; this process writes the cache.
     progress : Progress, optional
         Called with the number of clips done so far and their total.
 
@@ -123,12 +135,16 @@ def transcribe_clips(
     StoreError
         If the cache cannot be read or written.
     """
-    folder = find_whisper(options)
+    folder = engine.call(partial(_find, options, engine.n_threads))
     work = _Work(spoken, folder, store_root / CACHE_NAME, progress)
     try:
-        todo = work.look_up()
-        if todo:
-            use_and_free(f"Whisper {options.name}", folder.load, partial(work.transcribe, todo))
+        todo = work.look_up(engine)
+        batches = list(_iter_batches(todo, spoken.durations, folder.options))
+        if batches:
+            made = partial(
+                engine.map_chunks, partial(_Hearing, folder), batches, lost=_lost_job, here=True
+            )
+            use_and_free(f"Whisper {options.name}", made, partial(work.keep, batches))
     finally:
         work.close()
     transcripts = tuple(work.found[row] for row in range(len(spoken.clips)))
@@ -142,8 +158,7 @@ def transcribe_clips(
             len(transcripts),
             first,
         )
-    n_new = sum(map(len, todo.values()))
-    return Transcription(transcripts, folder.options, n_new)
+    return Transcription(transcripts, folder.options, len(todo))
 
 
 class _Work:
@@ -165,96 +180,130 @@ class _Work:
         for cache in self._caches.values():
             cache.close()
 
-    def look_up(self) -> dict[str, list[_Job]]:
-        """What the cache does not have, by language; each sound once."""
-        keys = iter_ahead(_key_or_error, self._spoken.clips, n_threads=available_cores())
+    def look_up(self, engine: Engine) -> list[_Job]:
+        """What the cache does not have, each sound once, language by language."""
+        clips = self._spoken.clips
+        chunks = (clips[first : first + _CHUNK] for first in range(0, len(clips), _CHUNK))
+        hashed = engine.map_chunks(_Hashing, chunks, lost=_lost_clip, here=True)
         jobs: dict[str, dict[bytes, _Job]] = {language: {} for language in self._caches}
-        for row, (clip, key) in enumerate(zip(self._spoken.clips, keys, strict=True)):
+        for row, (clip, key) in enumerate(zip(clips, chain.from_iterable(hashed), strict=True)):
             language = self._spoken.languages[row]
-            if isinstance(key, AudioError):
+            if isinstance(key, str):
                 self._fail(language, row, key)
                 continue
             self._rows_of_key.setdefault((language, key), []).append(row)
-            jobs[language].setdefault(key, _Job(row, clip, key))
+            jobs[language].setdefault(key, _Job(row, clip, key, language))
         for language, cache in self._caches.items():
             for key, transcript in cache.find(list(jobs[language])).items():
                 self._keep(language, key, transcript)
                 del jobs[language][key]
         self._tell()
-        return {language: list(each.values()) for language, each in jobs.items() if each}
+        return [job for each in jobs.values() for job in each.values()]
 
-    def transcribe(self, todo: dict[str, list[_Job]], loaded: LoadedWhisper) -> None:
-        """Fill the cache with what it does not have."""
-        for language, jobs in todo.items():
-            transcriber = Transcriber(loaded, language)
-            batches = self._batches(jobs, transcriber)
-            read = iter_ahead(_read, batches, n_threads=available_cores())
-            for batch, waveforms in read:
-                self._transcribe_batch(language, transcriber, batch, waveforms)
-                self._tell()
-
-    def _batches(self, jobs: list[_Job], transcriber: Transcriber) -> Iterator[list[_Job]]:
-        """Clips of the same length in whole seconds together, the longest first."""
-        # The longest first: what does not fit into memory shows at once.
-        seconds = [math.ceil(self._spoken.durations[job.row]) for job in jobs]
-        for length in sorted(set(seconds), reverse=True):
-            same = [job for job, each in zip(jobs, seconds, strict=True) if each == length]
-            size = transcriber.clips_per_batch(length)
-            yield from (same[first : first + size] for first in range(0, len(same), size))
-
-    def _transcribe_batch(
-        self,
-        language: str,
-        transcriber: Transcriber,
-        batch: list[_Job],
-        waveforms: list[np.ndarray | AudioError],
-    ) -> None:
-        readable: list[tuple[_Job, np.ndarray]] = []
-        for job, waveform in zip(batch, waveforms, strict=True):
-            if isinstance(waveform, AudioError):
-                self._fail(language, job.row, waveform, job.key)
-            else:
-                readable.append((job, waveform))
-        made = _transcribed(transcriber, readable)
-        kept = {job.key: found for job, found in made if isinstance(found, Transcript)}
-        cache = self._caches[language]
-        cache.add(kept, [_source(job.clip) for job, _ in made if job.key in kept])
-        for job, found in made:
-            if isinstance(found, Transcript):
-                self._keep(language, job.key, found)
-            else:
-                self._fail(language, job.row, found, job.key)
+    def keep(self, batches: Sequence[list[_Job]], made: Iterator[list[Transcript | str]]) -> None:
+        """Put every batch into the cache when it is done."""
+        for batch, outcomes in zip(batches, made, strict=True):
+            cache = self._caches[batch[0].language]
+            done = [
+                (job, each)
+                for job, each in zip(batch, outcomes, strict=True)
+                if isinstance(each, Transcript)
+            ]
+            cache.add({job.key: each for job, each in done}, [_source(job.clip) for job, _ in done])
+            for job, outcome in zip(batch, outcomes, strict=True):
+                if isinstance(outcome, Transcript):
+                    self._keep(job.language, job.key, outcome)
+                else:
+                    self._fail(job.language, job.row, outcome, job.key)
+            self._tell()
 
     def _keep(self, language: str, key: bytes, transcript: Transcript) -> None:
         for row in self._rows_of_key[language, key]:
             self.found[row] = transcript
 
-    def _fail(self, language: str, row: int, error: Exception, key: bytes | None = None) -> None:
+    def _fail(self, language: str, row: int, error: str, key: bytes | None = None) -> None:
         clip = self._spoken.clips[row]
-        self._caches[language].add_failure(_source(clip), str(error))
+        self._caches[language].add_failure(_source(clip), error)
         rows = [row] if key is None else self._rows_of_key[language, key]
-        self.found.update(dict.fromkeys(rows, Transcript("", Status.failed, error=str(error))))
+        self.found.update(dict.fromkeys(rows, Transcript("", Status.failed, error=error)))
 
     def _tell(self) -> None:
         if self._progress is not None:
             self._progress(len(self.found), len(self._spoken.clips))
 
 
-def _key_or_error(clip: Clip) -> bytes | AudioError:
+def _find(options: WhisperOptions, n_threads: int) -> WhisperFolder:
+    """The Whisper of the machine that will transcribe, and on how many of its cores."""
+    folder = find_whisper(options)
+    chosen = {"n_threads": options.n_threads or n_threads}
+    return WhisperFolder(folder.path, folder.options.model_copy(update=chosen))
+
+
+def _iter_batches(
+    jobs: Sequence[_Job], durations: Sequence[float], options: WhisperOptions
+) -> Iterator[list[_Job]]:
+    """Clips of one language and the same length in whole seconds, the longest first."""
+    # The longest first: what does not fit into memory shows at once.
+    by_length: dict[tuple[str, int], list[_Job]] = {}
+    for job in jobs:
+        seconds = math.ceil(durations[job.row])
+        by_length.setdefault((job.language, -seconds), []).append(job)
+    for (_, seconds), same in sorted(by_length.items()):
+        size = clips_per_batch(options, -seconds)
+        yield from (same[first : first + size] for first in range(0, len(same), size))
+
+
+class _Hashing:
+    """What addresses clips, or why one cannot be read."""
+
+    def read(self, clips: Sequence[Clip]) -> list[bytes | str]:
+        return [_key_or_reason(clip) for clip in clips]
+
+    def finish(self, found: list[bytes | str]) -> list[bytes | str]:
+        return found
+
+
+class _Hearing:
+    """What a worker does to a batch: its transcripts, or why there is none."""
+
+    def __init__(self, folder: WhisperFolder) -> None:
+        is_here = (folder.path / "model.bin").is_file()
+        # Another machine may keep the same one elsewhere.
+        self._loaded = (folder if is_here else find_whisper(folder.options)).load()
+        self._transcribers: dict[str, Transcriber] = {}
+
+    def read(self, batch: Sequence[_Job]) -> _Read:
+        waveforms: list[np.ndarray | AudioError] = []
+        for job in batch:
+            try:
+                waveforms.append(load_clip(job.clip))
+            except AudioError as error:
+                waveforms.append(error)
+        return list(zip(batch, waveforms, strict=True))
+
+    def finish(self, read: _Read) -> list[Transcript | str]:
+        language = read[0][0].language
+        if language not in self._transcribers:
+            self._transcribers[language] = Transcriber(self._loaded, language)
+        readable = [(job, sound) for job, sound in read if isinstance(sound, np.ndarray)]
+        outcomes = iter(_transcribed(self._transcribers[language], readable))
+        made = [next(outcomes)[1] if isinstance(each, np.ndarray) else each for _, each in read]
+        return [each if isinstance(each, Transcript) else str(each) for each in made]
+
+
+def _key_or_reason(clip: Clip) -> bytes | str:
     try:
         return clip_key(clip)
     except AudioError as error:
-        return error
+        return str(error)
 
 
-def _read(batch: list[_Job]) -> tuple[list[_Job], list[np.ndarray | AudioError]]:
-    waveforms: list[np.ndarray | AudioError] = []
-    for job in batch:
-        try:
-            waveforms.append(load_clip(job.clip))
-        except AudioError as error:
-            waveforms.append(error)
-    return batch, waveforms
+def _lost_clip(clip: Clip) -> bytes | str:
+    return describe_lost(clip.path)
+
+
+def _lost_job(job: _Job) -> Transcript | str:
+    return describe_lost(job.clip.path)
 
 
 def _transcribed(
