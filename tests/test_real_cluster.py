@@ -88,7 +88,8 @@ class Cluster:
             try:
                 socket.create_connection((host, int(port)), timeout=1).close()
             except OSError:
-                assert time.monotonic() < deadline and self.is_running(), self.log()
+                assert self.is_running(), self.log()
+                assert time.monotonic() < deadline, self.log()
                 time.sleep(0.2)
             else:
                 return
@@ -124,7 +125,8 @@ def wait_for_nodes(cluster):
     try:
         deadline = time.monotonic() + 120
         while ray.cluster_resources().get("CPU", 0) < N_WORKERS:
-            assert time.monotonic() < deadline and cluster.is_running(), cluster.log()
+            assert cluster.is_running(), cluster.log()
+            assert time.monotonic() < deadline, cluster.log()
             time.sleep(0.2)
     finally:
         ray.shutdown()
@@ -132,14 +134,14 @@ def wait_for_nodes(cluster):
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory):
-    """A folder with a manifest of 60 real clips, one of them broken, and an untrained model."""
+    """A folder with a manifest of 200 real clips, one of them broken, and an untrained model."""
     folder = tmp_path_factory.mktemp("cluster")
     whole = prepare("emotiontts", EMOTIONTTS, {})
-    table = whole.table.sort("duration")[:60]
+    table = whole.table.sort("duration")
     bad = folder / "bad.wav"
     bad.write_bytes(b"no sound")
     paths = [str(bad) if row == 7 else path for row, path in enumerate(table["path"])]
-    provenance = replace(whole.provenance, n_rows_in=60, left_out=())
+    provenance = replace(whole.provenance, n_rows_in=200, left_out=())
     Manifest(table.with_columns(path=pl.Series(paths)), provenance).write(folder / "m.parquet")
     Manifest(table[20:26], replace(provenance, n_rows_in=6)).write(folder / "few.parquet")
     mfcc_checkpoint().write(folder / "best_model_mfcc.pth")
@@ -161,30 +163,31 @@ def koser(folder, *arguments, status=0):
 
 
 def on_ray(cluster):
-    return ("--engine", "ray", "--address", cluster.address)
+    return ("--engine", "ray", "--address", cluster.address, "--batch-rows", 16)
 
 
 class ActorKiller(threading.Thread):
-    """Sends SIGKILL to the first actor of Ray Data that appears below the cluster."""
+    """Sends SIGKILL to every actor that works for Ray Data, once `when` is true."""
 
-    def __init__(self):
+    def __init__(self, when=lambda: True):
         super().__init__(daemon=True)
         self.killed = []
+        self._when = when
         self._stopped = threading.Event()
 
     def run(self):
-        while not self.killed and not self._stopped.is_set():
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    name = path.read_bytes()
-                except OSError:
-                    continue
-                # Ray names a process by what it does just now: this one is at work.
-                if name.startswith(b"ray::MapWorker(MapBatches") and b"submit" in name:
-                    os.kill(int(path.parent.name), signal.SIGKILL)
-                    self.killed.append(int(path.parent.name))
-                    return
-            time.sleep(0.005)
+        while not self.killed and not self._stopped.wait(0.01):
+            if self._when():
+                for path in Path("/proc").glob("[0-9]*/cmdline"):
+                    self._kill(path)
+
+    def _kill(self, path):
+        try:
+            if path.read_bytes().startswith(b"ray::MapWorker(MapBatches(_Actor)"):
+                os.kill(int(path.parent.name), signal.SIGKILL)
+                self.killed.append(path.parent.name)
+        except OSError:
+            return  # it has ended by itself
 
     def __enter__(self):
         self.start()
@@ -198,10 +201,15 @@ class ActorKiller(threading.Thread):
 def test_prediction_is_the_same_row_for_row_though_a_worker_is_killed(cluster, work):
     arguments = ("predict", "best_model_mfcc.pth", "--manifest", "m.parquet", "--shard-rows", 16)
     koser(work, *arguments, "--out", "local", status=1)
-    with ActorKiller() as killer:
+    done = work / "ray" / "done.jsonl"
+
+    def is_in_the_middle():
+        return done.exists() and done.read_bytes().count(b"\n") >= 2
+
+    with ActorKiller(is_in_the_middle) as killer:
         told = koser(work, *arguments, "--out", "ray", *on_ray(cluster), status=1)
     assert killer.killed
-    assert "1 of 60 could not be recognised" in told.stderr
+    assert "1 of 200 could not be recognised" in told.stderr
     local, ray = (sorted((work / name).glob("part-*")) for name in ("local", "ray"))
     assert [path.name for path in local] == [path.name for path in ray]
     assert [path.read_bytes() for path in local] == [path.read_bytes() for path in ray]
@@ -216,7 +224,7 @@ def test_features_are_the_same_though_a_worker_is_killed(cluster, work):
     with ActorKiller() as killer:
         told = koser(work, *arguments, "--store", "ray-store", *on_ray(cluster), status=1)
     assert killer.killed
-    assert "1 of 60 could not be read" in told.stderr
+    assert "1 of 200 could not be read" in told.stderr
     assert largest_difference(work / "local-store", work / "ray-store") == 0.0
     indexes = [
         [path.stat().st_size for path in (work / name).glob("*/index.bin")]
