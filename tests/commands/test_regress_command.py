@@ -13,8 +13,8 @@ from koser.systems.dimensions import DimensionalSystem
 
 QUICK = {
     "mfcc": [
-        *("--set", "train.epochs=12", "--set", "train.batch_size=16", "--set", "speeds=[]"),
-        *("--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"),
+        *("--set", "train.epochs=40", "--set", "train.batch_size=8", "--set", "speeds=[]"),
+        *("--set", "cnn.channels=[8]", "--set", "cnn.hidden_size=16", "--set", "cnn.dropout=0"),
     ],
     "wav2vec2": ["--set", "train.epochs=3", "--set", "speeds=[]"],
 }
