@@ -57,7 +57,7 @@ def rater_shares(manifest: Manifest) -> np.ndarray:
         float64; each row adds up to 1, or is 0 where nobody voted for a label of the task.
     """
     counts = vote_counts(manifest.table["votes"], manifest.labels)[:, :-1]
-    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     kept = manifest.table["distribution"]
     for row in np.flatnonzero((counts.sum(axis=1) == 0) & kept.is_not_null().to_numpy()).tolist():
         shares[row] = kept[row].to_numpy()

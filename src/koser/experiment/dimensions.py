@@ -170,7 +170,8 @@ def _parts(manifest: Manifest, split: Split, seeds: tuple[int, ...]) -> Iterator
 
     for seed in seeds:
         for fold in range(split.n_folds):
-            yield fold, Part(*(rows(fold, part) for part in ("train", "val", "test")), seed)
+            train, val, test = (rows(fold, part) for part in ("train", "val", "test"))
+            yield fold, Part(train, val, test, seed)
 
 
 def _claim(folder: Path, request: RegressRequest, identity: Json) -> None:

@@ -231,7 +231,7 @@ def target_distributions(manifest: Manifest, target: Target = "auto") -> np.ndar
     ConfigError
         If ``votes`` are wanted and no utterance has any.
     """
-    targets = np.eye(len(manifest.labels), dtype=np.float32)[
+    targets: np.ndarray = np.eye(len(manifest.labels), dtype=np.float32)[
         label_ids(manifest.table["label"].to_numpy(), labels=manifest.labels)
     ]
     if target == "label":

@@ -61,7 +61,8 @@ class ValueScaler:
 
     def scaled(self, values: np.ndarray) -> np.ndarray:
         """Values as the network learns them; float32."""
-        return ((values - self.mean) / self.scale).astype(np.float32)
+        scaled: np.ndarray = ((values - self.mean) / self.scale).astype(np.float32)
+        return scaled
 
     def restored(self, outputs: np.ndarray) -> np.ndarray:
         """The network's outputs as values; float64."""
