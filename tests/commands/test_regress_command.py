@@ -7,14 +7,15 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures.kemdy import segments20, write_kemdy20
 from koser.audio.reading import load
 from koser.data.manifest import Manifest
 from koser.systems.dimensions import DimensionalSystem
 
 QUICK = {
     "mfcc": [
-        *("--set", "train.epochs=12", "--set", "train.batch_size=16", "--set", "speeds=[]"),
-        *("--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"),
+        *("--set", "train.epochs=40", "--set", "train.batch_size=8", "--set", "speeds=[]"),
+        *("--set", "cnn.channels=[8]", "--set", "cnn.hidden_size=16", "--set", "cnn.dropout=0"),
     ],
     "wav2vec2": ["--set", "train.epochs=3", "--set", "speeds=[]"],
 }
@@ -93,6 +94,20 @@ def test_a_head_on_a_speech_encoder_gives_values_too(koser, rated, encoder_folde
     values = kept.predict_waveforms([np.zeros(8000, np.float32)])
     assert values.shape == (1, 2)
     assert np.isfinite(values).all()
+
+
+def test_a_corpus_that_keeps_values_is_learnt_from_as_its_adapter_gives_them(koser, tmp_path):
+    write_kemdy20(tmp_path / "kemdy", {1: segments20(1), 2: segments20(2)})
+    assert koser("prepare", "kemdy20", "kemdy", "--out", "m.parquet")[0] == 0
+    status, out, err = regress(koser, "mfcc", "--out", "run", "--set", "train.epochs=1")
+    assert status == 0, err
+    table = Manifest.read(tmp_path / "m.parquet").table
+    predictions = pl.read_parquet(tmp_path / "run" / "predictions.parquet")
+    joined = predictions.join(table, on="id", suffix="_given")
+    assert joined.height == table.height == 24
+    assert joined["valence"].to_list() == joined["valence_given"].to_list()
+    assert "24" in out
+    assert "4 × speaker" in out
 
 
 def test_such_a_model_is_refused_where_labels_are_wanted_in_one_line(koser, rated):

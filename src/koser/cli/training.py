@@ -124,12 +124,12 @@ def train(
     """Train and test a system, end to end, and leave a run folder for each split."""
     from koser.experiment.request import TrainRequest
 
-    paths = manifest or []
+    manifests = tuple(manifest or ())
     request = TrainRequest(
         model=model,
         split=split[0],
-        manifest=paths[0] if paths else None,
-        more_manifests=tuple(paths[1:]),
+        manifest=manifests[0] if manifests else None,
+        more_manifests=manifests[1:],
         data=data,
         split_options=split_options(split_seed, test_fraction, val_fraction, folds, script_folds),
         config_file=config,

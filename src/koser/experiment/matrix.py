@@ -37,8 +37,13 @@ _MIN_LABELS = 2
 class Corpus:
     """A manifest to test on."""
 
-    name: str
+    names: frozenset[str]
     manifest: Manifest
+
+    @property
+    def name(self) -> str:
+        """What it is called in the table."""
+        return "+".join(sorted(self.names))
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,12 +94,15 @@ def evaluate_matrix(
     if twice:
         raise RunError(f"Two manifests are of {', '.join(twice)}. Give each corpus once.")
     labels = _shared_labels(folders, corpora)
-    described = [_describe_run(folder) for folder in folders]
+    described = [
+        _describe_run(folder, name)
+        for folder, name in zip(folders, _run_names(folders), strict=True)
+    ]
     cells = []
     for folder, run in zip(folders, described, strict=True):
         recognizer = None
         for corpus in corpora:
-            is_within = corpus.name in run["trained_on"]
+            is_within = not corpus.names.isdisjoint(run["trained_on"])
             if is_within:
                 answers = _own_answers(folder, corpus, labels)
             else:
@@ -109,13 +117,13 @@ def evaluate_matrix(
         "cells": cells,
         "is_synthetic": any(run["is_synthetic"] for run in described)
         or any(corpus.manifest.provenance.is_synthetic for corpus in corpora),
-        "notes": _notes(folders, corpora, labels),
+        "notes": _notes(described, corpora, labels),
     }
 
 
 def _read_corpus(path: Path) -> Corpus:
     manifest = Manifest.read(path)
-    return Corpus("+".join(sorted(manifest.table["corpus"].unique())), manifest)
+    return Corpus(frozenset(manifest.table["corpus"]), manifest)
 
 
 def _shared_labels(folders: Sequence[RunFolder], corpora: Sequence[Corpus]) -> tuple[str, ...]:
@@ -131,10 +139,21 @@ def _shared_labels(folders: Sequence[RunFolder], corpora: Sequence[Corpus]) -> t
     return shared
 
 
-def _describe_run(folder: RunFolder) -> Json:
+def _run_names(folders: Sequence[RunFolder]) -> list[str]:
+    """Names of the folders; where two are the same, with as many parents as tell them apart."""
+    paths = [folder.folder.resolve() for folder in folders]
+    if len(set(paths)) < len(paths):
+        raise RunError("A run is given twice. Give each once.")
+    depth = 1
+    while len({path.parts[-depth:] for path in paths}) < len(paths):
+        depth += 1
+    return ["/".join(path.parts[-depth:]) for path in paths]
+
+
+def _describe_run(folder: RunFolder, name: str) -> Json:
     protocol = folder.metrics["protocol"]
     return {
-        "run": folder.folder.resolve().name,
+        "run": name,
         "title": folder.title,
         "trained_on": read_json(folder.folder / "data.json")["corpora"],
         "protocol": protocol["protocol"],
@@ -142,6 +161,7 @@ def _describe_run(folder: RunFolder) -> Json:
         "n_folds": protocol["n_folds"],
         "split_hash": protocol["hash"],
         "seeds": folder.metrics["seeds"],
+        "n_trainings": len(folder.metrics["folds"]),
         "labels": list(folder.labels),
         "is_synthetic": folder.metrics["is_synthetic"],
     }
@@ -240,9 +260,7 @@ def _listener(
     return lambda done, total: on_cell(run["run"], corpus.name, done, total)
 
 
-def _notes(
-    folders: Sequence[RunFolder], corpora: Sequence[Corpus], labels: Sequence[str]
-) -> list[str]:
+def _notes(runs: Sequence[Json], corpora: Sequence[Corpus], labels: Sequence[str]) -> list[str]:
     notes = [
         f"All cells are over {len(labels)} shared labels ({', '.join(labels)}), and models answer "
         f"only these."
@@ -252,12 +270,10 @@ def _notes(
         others = ", ".join(f"{label} {n}" for label, n in counts if label not in labels)
         if others:
             notes.append(f"Not shared, and not scored, of {corpus.name}: {others}.")
-    for folder in folders:
-        n_trainings = len(folder.metrics["folds"])
-        if n_trainings > 1:
+    for run in runs:
+        if run["n_trainings"] > 1:
             notes.append(
-                f"On other corpora {folder.folder.resolve().name} is its kept model, one of "
-                f"{n_trainings} trainings, the best on its val part; within its own it is all of "
-                f"them."
+                f"On other corpora {run['run']} is its kept model, one of {run['n_trainings']} "
+                f"trainings, the best on its val part; within its own it is all of them."
             )
     return notes

@@ -39,6 +39,11 @@ class DimensionalSystem:
         Name of the system whose features and network it has.
     config : Config
         Of that system.
+
+    Raises
+    ------
+    ConfigError
+        If the system has no such head, or a setting is asked for that values do not have.
     """
 
     def __init__(self, model: str, config: Config) -> None:
@@ -49,6 +54,7 @@ class DimensionalSystem:
             )
         self.model = model
         self.system = cast(MfccSystem | Wav2Vec2System, system_class(model)(DIMENSIONS, config))
+        self._refuse_settings()
         self.scaler: ValueScaler | None = None
         self._network: torch.nn.Module | None = None
 
@@ -65,14 +71,8 @@ class DimensionalSystem:
             Who plays which part.
         loss : {'ccc', 'mse', 'ccc+mse'}
             See `koser.training.regression.value_loss`.
-
-        Raises
-        ------
-        ConfigError
-            If a setting is asked for that values do not have.
         """
         options = self.system.config.train
-        self._refuse_settings()
         self.scaler = ValueScaler.fit(values[part.train])
         scaled = replace(data, targets=self.scaler.scaled(values))
         network, table = self.system.begin(scaled, part)

@@ -1,0 +1,108 @@
+"""The cross-corpus table, from runs made of predictions alone."""
+
+import json
+
+import numpy as np
+import pytest
+import sklearn.metrics
+
+from fixtures.manifests import manifest
+from fixtures.runs import write_run
+from koser.errors import LabelError, RunError
+from koser.experiment.matrix import evaluate_matrix
+from koser.files import write_json
+from koser.reporting.language import load_phrases
+from koser.reporting.matrix import as_csv, as_markdown, write_matrix
+from koser.reporting.runs import RunFolder
+
+LABELS = ("angry", "neutral", "sadness")
+
+
+def corpus(path, name, labels=LABELS, n=96):
+    rows = [
+        {
+            "id": f"u{i:03d}",
+            "label": labels[i % len(labels)],
+            "speaker": f"s{i % 8}",
+            "corpus": name,
+        }
+        for i in range(n)
+    ]
+    manifest(rows).write(path)
+    return path
+
+
+def run_on(folder, *corpora, **changes):
+    write_run(folder, **changes)
+    write_json({"corpora": list(corpora)}, folder / "data.json")
+    return folder
+
+
+@pytest.fixture
+def one(tmp_path):
+    return run_on(tmp_path / "a" / "run", "a"), corpus(tmp_path / "a.parquet", "a")
+
+
+def test_within_a_corpus_a_cell_is_the_runs_own_test_over_shared_labels(one, tmp_path):
+    run, _ = one
+    given = corpus(tmp_path / "two.parquet", "a", ("angry", "neutral"))
+    (cell,) = evaluate_matrix([run], [given])["cells"]
+    own = RunFolder.read(run).predictions.filter(label="sadness")
+    kept = RunFolder.read(run).predictions.join(own, on="id", how="anti")
+    answers = np.where(kept["p_angry"] >= kept["p_neutral"], "angry", "neutral")
+    expected = sklearn.metrics.balanced_accuracy_score(kept["label"], answers)
+    assert cell["is_within"]
+    assert cell["uar"] == pytest.approx(expected)
+    assert (cell["n"], cell["n_left_out"], cell["n_speakers"]) == (64, 32, 8)
+    assert cell["ci95"]["uar"][0] < cell["uar"] < cell["ci95"]["uar"][1]
+
+
+def test_a_run_on_two_corpora_is_within_both_and_each_cell_has_its_own_utterances(tmp_path):
+    ids = [f"{name}/u{i:03d}" for i in range(48) for name in ("a", "b")]
+    run = run_on(tmp_path / "run", "a", "b", ids=ids)
+    given = [corpus(tmp_path / f"{name}.parquet", name) for name in ("a", "b")]
+    matrix = evaluate_matrix([run], given)
+    assert [cell["is_within"] for cell in matrix["cells"]] == [True, True]
+    assert [cell["n"] for cell in matrix["cells"]] == [48, 48]
+    table = RunFolder.read(run).predictions
+    own = table.filter(table["id"].str.starts_with("b/"))
+    expected = sklearn.metrics.balanced_accuracy_score(own["label"], own["predicted"])
+    assert matrix["cells"][1]["uar"] == pytest.approx(expected)
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(one, tmp_path):
+    run, given = one
+    other = run_on(tmp_path / "b" / "run", "a", accuracy=0.9)
+    matrix = evaluate_matrix([run, other], [given])
+    assert [cell["run"] for cell in matrix["cells"]] == ["a/run", "b/run"]
+    assert matrix["cells"][0]["uar"] != matrix["cells"][1]["uar"]
+    with pytest.raises(RunError, match="given twice"):
+        evaluate_matrix([run, run], [given])
+
+
+def test_what_cannot_be_a_table_is_refused(one, tmp_path):
+    run, given = one
+    with pytest.raises(LabelError, match=r"share 1 labels .* koser map"):
+        evaluate_matrix([run], [corpus(tmp_path / "x.parquet", "a", ("angry", "calm"))])
+    with pytest.raises(RunError, match="Two manifests are of a"):
+        evaluate_matrix([run], [given, corpus(tmp_path / "y.parquet", "a")])
+    stranger = run_on(tmp_path / "c", "a", ids=[f"other{i}" for i in range(96)])
+    with pytest.raises(RunError, match="tested none of the 96 utterances"):
+        evaluate_matrix([stranger], [given])
+
+
+def test_every_form_says_the_same_and_hostile_names_stay_text(tmp_path):
+    name = "<b>|a,'\"</b>"
+    run = run_on(tmp_path / "run", name)
+    matrix = evaluate_matrix([run], [corpus(tmp_path / "m.parquet", name)])
+    (cell,) = matrix["cells"]
+    shown = f"{cell['uar']:.3f}"
+    for language in ("en", "ko"):
+        written = write_matrix(matrix, tmp_path / language, language=language)
+        page = written[-1].read_text(encoding="utf-8")
+        assert "<b>" not in page
+        assert shown in page
+        assert shown in as_markdown(matrix, load_phrases(language))
+        assert json.loads(written[0].read_text(encoding="utf-8")) == matrix
+    assert repr(cell["uar"]) in as_csv(matrix)
+    assert "\\<b\\>\\|a" in as_markdown(matrix, load_phrases("en"))
