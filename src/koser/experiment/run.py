@@ -46,6 +46,7 @@ from koser.files import write_json
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
 from koser.systems.system import Part
+from koser.training.ranks import ALONE, LostRankError, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -100,11 +101,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how far a run is; all optional."""
+    """Who is told how far a run is, or takes part in it; all optional."""
 
     on_clip: Progress | None = None
     on_epoch: OnMemberEpoch | None = None
     on_member: OnMember | None = None
+    ranks: Ranks = ALONE  # of which this process is the first
 
 
 @dataclass(frozen=True)
@@ -171,22 +173,22 @@ def run_experiment(
     """
     listeners, record = listeners or Listeners(), record or Record()
     experiment.split.check(experiment.manifest)
-    members = _members(experiment)
+    members = members_of(experiment)
     with (
         _claimed(folder, experiment, resume=resume, command=record.command),
         log_to(folder / "train.log"),
     ):
         logger.info("run %s: %d trainings", experiment.name, len(members))
         system = system_class(experiment.model)
-        train_rows = np.unique(np.concatenate([member.part.train for member in members]))
         started = time.perf_counter()
         data = system.extract(
             experiment.manifest,
             experiment.config,
-            train_rows=train_rows,
+            train_rows=train_rows_of(members),
             store_root=store_root,
             n_workers=n_workers,
             progress=listeners.on_clip,
+            ranks=listeners.ranks,
         )
         extraction_seconds = time.perf_counter() - started
         audit_run(
@@ -207,6 +209,7 @@ def run_experiment(
                 experiment.manifest.table["label"].to_numpy(), labels=experiment.manifest.labels
             ),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
+            ranks=listeners.ranks,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
@@ -257,7 +260,7 @@ def is_finished(folder: Path) -> bool:
     return (folder / "report.html").exists()
 
 
-def _members(experiment: Experiment) -> list[Member]:
+def members_of(experiment: Experiment) -> list[Member]:
     """Every fold under every seed, as rows of the manifest."""
     row_of = {name: row for row, name in enumerate(experiment.manifest.table["id"])}
 
@@ -273,6 +276,11 @@ def _members(experiment: Experiment) -> list[Member]:
         for seed in experiment.seeds
         for fold, train, val, test in folds
     ]
+
+
+def train_rows_of(members: Sequence[Member]) -> np.ndarray:
+    """Rows that train in any of `members`."""
+    return np.unique(np.concatenate([member.part.train for member in members]))
 
 
 def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
@@ -337,6 +345,8 @@ def _claimed(
     try:
         _describe(folder, experiment, command)
         yield
+    except LostRankError:
+        raise  # no refusal: --resume goes on here
     except KoserError:
         if not any(folder.glob("parts/*/*.pth")):
             for path in folder.iterdir() if folder.exists() else ():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from koser.training.batches import TrainingBatches, iter_plain_batches, pad_feat
 from koser.training.devices import compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.options import Precision, TrainOptions
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FeatureTable
 
@@ -101,6 +103,7 @@ class MfccSystem(System):
         store_root: Path,
         n_workers: int = 1,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> MfccData:
         """Extract the MFCCs of every utterance, and of the train part at other speeds."""
         variants = extract_variants(
@@ -110,6 +113,7 @@ class MfccSystem(System):
             store_root=store_root,
             n_workers=n_workers,
             progress=progress,
+            ranks=ranks,
         )
         return MfccData(variants, target_distributions(manifest))
 
@@ -122,13 +126,16 @@ class MfccSystem(System):
             torch.manual_seed(part.seed)
             self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._network.standardizer.fit(table.read(row) for row in part.train.tolist())
-        source = TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed)
+        batches = partial(
+            iter_plain_batches, table, batch_size=options.batch_size, ranks=self.ranks
+        )
+        source = TrainingBatches(
+            table, part.train, batch_size=options.batch_size, seed=part.seed, ranks=self.ranks
+        )
         return fit(
             self._network,
             source,
-            (lambda: iter_plain_batches(table, part.val, batch_size=options.batch_size))
-            if len(part.val)
-            else None,
+            (lambda: batches(part.val)) if len(part.val) else None,
             options,
             seed=part.seed,
             resume_file=resume_file,
@@ -142,9 +149,15 @@ class MfccSystem(System):
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(data.table(), rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(
+            data.table(), rows, batch_size=options.batch_size, ranks=self.ranks
+        )
         probabilities: np.ndarray = predict(
-            self._network, batches, len(data.targets), precision=options.precision
+            self._network,
+            batches,
+            len(data.targets),
+            precision=options.precision,
+            ranks=self.ranks,
         )[rows]
         return probabilities
 

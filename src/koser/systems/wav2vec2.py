@@ -42,6 +42,7 @@ from koser.systems.variants import all_speeds, extract_variants
 from koser.training.batches import TrainingBatches, iter_plain_batches
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FramesTable, StatisticsTable
 
@@ -73,6 +74,7 @@ class Wav2Vec2System(SpeechSystem):
         store_root: Path,
         n_workers: int = 1,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> SpeechData:
         """Let the encoder hear every utterance, and the train part at other speeds."""
         loaded = load_encoder(config.encoder)
@@ -84,6 +86,7 @@ class Wav2Vec2System(SpeechSystem):
             store_root=store_root,
             n_workers=n_workers,
             progress=progress,
+            ranks=ranks,
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
         return SpeechData(variants, target_distributions(manifest), loaded.options, facts)
@@ -101,13 +104,16 @@ class Wav2Vec2System(SpeechSystem):
         network.classifier.standardizer.fit(
             pooled for _, pooled in iter_pooled(network, batches(part.train), options.precision)
         )
+        source = TrainingBatches(
+            table, part.train, batch_size=options.batch_size, seed=part.seed, ranks=self.ranks
+        )
         network.classifier.set_ridge(self.config.head, len(part.train))
         self._network = network
         self.config = self.config.model_copy(update={"encoder": data.encoder})
         result = fit(
             network,
-            TrainingBatches(table, part.train, batch_size=options.batch_size, seed=part.seed),
-            (lambda: batches(part.val)) if len(part.val) else None,
+            source,
+            (lambda: batches(part.val, ranks=self.ranks)) if len(part.val) else None,
             options,
             seed=part.seed,
             resume_file=resume_file,
@@ -119,9 +125,11 @@ class Wav2Vec2System(SpeechSystem):
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(self._table(data), rows, batch_size=options.batch_size)
-        network = self._trained()
-        result = predict(network, batches, len(data.targets), precision=options.precision)
+        batches = iter_plain_batches(
+            self._table(data), rows, batch_size=options.batch_size, ranks=self.ranks
+        )
+        network, n_rows = self._trained(), len(data.targets)
+        result = predict(network, batches, n_rows, precision=options.precision, ranks=self.ranks)
         chosen: np.ndarray = result[rows]
         return chosen
 
