@@ -33,11 +33,14 @@ class Batch:
         Probability of each class: one-hot, or the raters' distribution.
     rows : np.ndarray [shape=(batch,)]
         Which utterances these are.
+    n_windows : np.ndarray [shape=(batch,)]
+        Into how many rows of `inputs` each of them is cut; they follow one another.
     """
 
     inputs: tuple[torch.Tensor, ...]
     targets: torch.Tensor
     rows: np.ndarray
+    n_windows: np.ndarray
 
 
 class Table(Protocol):
@@ -46,6 +49,11 @@ class Table(Protocol):
     @property
     def targets(self) -> np.ndarray:
         """Target distributions [shape=(n_utterances, n_classes)], float32."""
+        ...
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether an array has several windows of an utterance, along its first dimension."""
         ...
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
@@ -347,11 +355,13 @@ def _generator(seed: int, epoch: int, row: int) -> np.random.Generator:
 
 def _batch(table: Table, rows: np.ndarray, rngs: Sequence[np.random.Generator | None]) -> Batch:
     arrays = [table.read(row, rng) for row, rng in zip(rows.tolist(), rngs, strict=True)]
-    return Batch(table.collate(arrays), torch.from_numpy(table.targets[rows]), rows)
+    n_windows = np.array([len(array) if table.in_windows else 1 for array in arrays], np.int64)
+    targets = torch.from_numpy(table.targets[rows])
+    return Batch(table.collate(arrays), targets, rows, n_windows)
 
 
 def _empty_batch(table: Table, row: int) -> Batch:
     """What a rank has of a batch that it has no share of: tensors as of `row`, without rows."""
     nothing = np.zeros(0, np.int64)
     inputs = tuple(tensor[:0] for tensor in table.collate([table.read(row, None)]))
-    return Batch(inputs, torch.from_numpy(table.targets[nothing]), nothing)
+    return Batch(inputs, torch.from_numpy(table.targets[nothing]), nothing, nothing)

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -35,6 +36,7 @@ from koser.training.devices import (
     explained_memory_errors,
     is_bf16,
 )
+from koser.training.draws import RowDraws
 from koser.training.optimization import (
     Penalized,
     class_weights,
@@ -147,7 +149,7 @@ def fit(
     options : TrainOptions
         How to train.
     seed : int
-        Of dropout and augmentation.
+        Of dropout and augmentation; `TrainOptions.draws` says how.
     resume_file : Path
         Written after every epoch; if it exists, training goes on from there.
     on_epoch : Callable, optional
@@ -171,6 +173,7 @@ def fit(
     ranks.tensors_from_first(list(trained_state(network).values()))
     optimizer = make_optimizer(network, options)
     weights = class_weights(source.class_shares(), options).to(device)
+    setting = _Setting(options, weights, ranks, seed)
     identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
     progress = _Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
     progress.resume(resume_file, network, optimizer, ranks)
@@ -183,7 +186,7 @@ def fit(
             sum_over = None if ranks.is_alone else ranks.sum_with_gradient
             with torch.random.fork_rng(), statistics_shared(network, sum_over):
                 torch.manual_seed(_epoch_seed(seed, epoch, ranks.rank))
-                train = _train_epoch(network, optimizer, source, weights, options, epoch, ranks)
+                train = _train_epoch(network, optimizer, source, setting, epoch)
             val = None
             if val_batches is not None:
                 val = score(network, val_batches(), precision=options.precision, ranks=ranks)
@@ -288,16 +291,26 @@ def _rank(record: Epoch) -> tuple[float, float]:
     return (record.val_uar, -record.val_loss)
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What every step of a training has in common."""
+
+    options: TrainOptions
+    weights: torch.Tensor  # of classes
+    ranks: Ranks
+    seed: int
+
+
 def _train_epoch(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     source: TrainingSource,
-    weights: torch.Tensor,
-    options: TrainOptions,
+    setting: _Setting,
     epoch: int,
-    ranks: Ranks,
 ) -> tuple[float, float]:
     """One pass over the train part; returns its mean loss and its accuracy."""
+    options, ranks = setting.options, setting.ranks
+    draws = RowDraws(setting.seed, epoch) if options.draws == "row" else None
     network.train()
     trained = trained_parameters(network)
     n_steps, step = _n_steps(source, options, epoch), 0
@@ -308,7 +321,7 @@ def _train_epoch(
         progress = (epoch - 1 + step / n_steps) / options.epochs
         set_learning_rate(optimizer, learning_rate_at(progress, options))
         optimizer.zero_grad()
-        sums += _add_gradients(network, group, weights, options, epoch, ranks)
+        sums += _add_gradients(network, group, setting, draws, epoch)
         ranks.sum_gradients(trained)
         if isinstance(network, Penalized):
             network.penalty().backward()  # type: ignore[no-untyped-call]  # torch does not type it
@@ -321,22 +334,23 @@ def _train_epoch(
 def _add_gradients(
     network: torch.nn.Module,
     group: list[Batch],
-    weights: torch.Tensor,
-    options: TrainOptions,
+    setting: _Setting,
+    draws: RowDraws | None,
     epoch: int,
-    ranks: Ranks,
 ) -> np.ndarray:
     """Add this rank's part of a step's gradient; sum of losses, utterances right, and all."""
+    options, weights = setting.options, setting.weights
     sums = np.zeros(3)
     # The mean is over the whole step, so that its gradient is that of one large batch.
-    total = ranks.sum(
+    total = setting.ranks.sum(
         (torch.cat([batch.targets for batch in group]).to(weights.device) @ weights).sum()
     )
     for batch in group:
         if not len(batch.rows) and not has_shared_statistics(network):
             continue
         targets = batch.targets.to(weights.device)
-        logits = compute_logits(network, batch.inputs, options.precision)
+        with nullcontext() if draws is None else draws.of(batch, weights.device):
+            logits = compute_logits(network, batch.inputs, options.precision)
         loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
         if not torch.isfinite(loss):
             raise RunError(

@@ -151,10 +151,9 @@ class Ranks:
         with explained():
             size = torch.tensor([len(content)])
             torch.distributed.broadcast(size, 0)
-            # A copy: a broadcast writes into its tensor, and bytes are not to be written to.
             buffer = torch.zeros(int(size), dtype=torch.uint8)
             if self.is_first:
-                buffer = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+                buffer.numpy()[:] = np.frombuffer(content, np.uint8)
             torch.distributed.broadcast(buffer, 0)
         return content if self.is_first else buffer.numpy().tobytes()
 
@@ -343,4 +342,5 @@ def _bits(tensor: torch.Tensor) -> int:
 
 
 def first_line(error: Exception) -> str:
+    """The first line of what an error says, for a message of ours."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

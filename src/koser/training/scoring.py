@@ -53,7 +53,8 @@ def score(
     n_classes = ranks.largest(0 if counts is None else len(counts))
     if n_classes == 0:
         raise RunError("There is nothing to score: the part is empty.")
-    counts = ranks.sum(torch.zeros(n_classes, 2) if counts is None else counts)
+    counts = torch.zeros(n_classes, 2) if counts is None else counts
+    counts = torch.from_numpy(ranks.sum_array(counts.numpy()))
     loss, n_utterances = ranks.sum_array(np.array([loss, n_utterances], np.float64)).tolist()
     present = counts[counts[:, 0] > 0]
     return Scores(
