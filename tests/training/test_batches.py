@@ -3,7 +3,7 @@ from itertools import combinations_with_replacement, pairwise
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koser.errors import ConfigError
@@ -183,23 +183,23 @@ def test_windows_of_all_utterances_lie_below_each_other(shapes, n_features):
         assert lengths[owners == owner].tolist() == [m] * n
 
 
-def lengths_table(lengths):
-    """A table of which only lengths count; what is read of an utterance is its row."""
+class LengthsTable:
+    """A table of which only lengths count; what is read of an utterance is a draw, or its row."""
 
-    class Lengths:
-        targets = np.ones((len(lengths), 1), np.float32)
-        in_windows = False
+    in_windows = False
 
-        def lengths(self, rows):
-            return np.asarray(lengths)[rows]
+    def __init__(self, lengths):
+        self.all_lengths = np.asarray(lengths)
+        self.targets = np.ones((len(lengths), 1), np.float32)
 
-        def read(self, row, rng=None):
-            return np.array([row if rng is None else rng.integers(2**62)])
+    def lengths(self, rows):
+        return self.all_lengths[rows]
 
-        def collate(self, arrays):
-            return (torch.from_numpy(np.stack(arrays)),)
+    def read(self, row, rng=None):
+        return np.array([row if rng is None else rng.integers(2**62)])
 
-    return Lengths()
+    def collate(self, arrays):
+        return (torch.from_numpy(np.stack(arrays)),)
 
 
 def drawn(batches):
@@ -214,6 +214,7 @@ def drawn(batches):
 BOUNDS = st.sampled_from([{"batch_size": 8}, {"batch_size": 13}, {"batch_length": 400}])
 
 
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=20, max_size=120),
     n_ranks=st.integers(1, 5),
@@ -223,7 +224,7 @@ BOUNDS = st.sampled_from([{"batch_size": 8}, {"batch_size": 13}, {"batch_length"
 )
 def test_ranks_share_every_batch_and_lose_nothing(lengths, n_ranks, bound, epoch, seed):
     """Each row in one share of its batch, drawn as one process draws it."""
-    table, rows = lengths_table(lengths), np.arange(len(lengths))
+    table, rows = LengthsTable(lengths), np.arange(len(lengths))
     one = list(TrainingBatches(table, rows, **bound, seed=seed).epoch(epoch))
     sources = [
         TrainingBatches(table, rows, **bound, seed=seed, ranks=Ranks(rank, n_ranks))
@@ -243,13 +244,14 @@ def test_ranks_share_every_batch_and_lose_nothing(lengths, n_ranks, bound, epoch
             assert max(sizes) - min(sizes) <= 1
 
 
+@settings(max_examples=40)
 @given(
     lengths=st.lists(st.integers(1, 60), min_size=1, max_size=120),
     n_ranks=st.integers(1, 5),
     bound=BOUNDS,
 )
 def test_ranks_are_dealt_every_plain_batch_once(lengths, n_ranks, bound):
-    table, rows = lengths_table(lengths), np.arange(len(lengths))
+    table, rows = LengthsTable(lengths), np.arange(len(lengths))
     one = list(iter_plain_batches(table, rows, **bound))
     shares = [
         list(iter_plain_batches(table, rows, **bound, ranks=Ranks(rank, n_ranks)))

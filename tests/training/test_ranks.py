@@ -78,7 +78,6 @@ def test_two_processes_take_the_steps_of_one(feature_table, tmp_path, pair, sett
     one = train_table(ALONE, table, options, bound, alone)
     two = pair.call(train_table, table, options, bound, together)
     assert_alike(one, two)
-    assert one.losses()[-1][0] < one.losses()[0][0], "it learns at all"
 
 
 def test_dropout_of_the_steps_differs_between_one_process_and_two(feature_table, tmp_path, pair):

@@ -9,6 +9,7 @@ device.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +22,10 @@ from torch.overrides import TorchFunctionMode
 
 from koser.errors import RunError
 from koser.training.batches import Batch
+from koser.training.options import TrainOptions
+from koser.training.ranks import Ranks
+
+logger = logging.getLogger(__name__)
 
 # The finalizer of MurmurHash3 (Appleby, public domain): every bit of its input changes every
 # bit of its output about half the time. As signed 32-bit integers, which torch can multiply.
@@ -168,6 +173,20 @@ class RowDraws(TorchFunctionMode):
         self, low: int, high: int, size: Sequence[int], *, device: torch.device | None = None
     ) -> torch.Tensor:
         return low + (self._uniform(size, device) * (high - low)).long()
+
+
+@contextmanager
+def own_draws_noted(ranks: Ranks, options: TrainOptions, device: torch.device) -> Iterator[None]:
+    """Say so if ranks have drawn within the block what one process would have drawn otherwise."""
+    before = _generator_state(device)
+    yield
+    is_own = not (ranks.is_alone or options.draws == "row")
+    if is_own and not torch.equal(before, _generator_state(device)):
+        logger.warning(
+            "Each of %d processes draws its own dropout: what is learnt is as good as in one "
+            "process, but not the same. --set train.draws=row makes it the same.",
+            ranks.n_ranks,
+        )
 
 
 def _mix(values: torch.Tensor) -> torch.Tensor:

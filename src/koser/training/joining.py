@@ -62,7 +62,9 @@ def _join() -> Ranks:
 
     try:
         store, rank, n_ranks = next(rendezvous("env://", timeout=timedelta(minutes=10)))
-        notes = torch.distributed.PrefixStore("koser", store)
+        # torchrun's store outlives a restart of the processes; what they noted must not.
+        attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
+        notes = torch.distributed.PrefixStore(f"koser-{attempt}", store)
         torch.distributed.init_process_group(
             "gloo", store=notes, rank=rank, world_size=n_ranks, timeout=_PATIENCE
         )

@@ -36,7 +36,7 @@ from koser.training.devices import (
     explained_memory_errors,
     is_bf16,
 )
-from koser.training.draws import RowDraws
+from koser.training.draws import RowDraws, own_draws_noted
 from koser.training.optimization import (
     Penalized,
     class_weights,
@@ -186,7 +186,8 @@ def fit(
             sum_over = None if ranks.is_alone else ranks.sum_with_gradient
             with torch.random.fork_rng(), statistics_shared(network, sum_over):
                 torch.manual_seed(_epoch_seed(seed, epoch, ranks.rank))
-                train = _train_epoch(network, optimizer, source, setting, epoch)
+                with own_draws_noted(ranks, options, device):
+                    train = _train_epoch(network, optimizer, source, setting, epoch)
             val = None
             if val_batches is not None:
                 val = score(network, val_batches(), precision=options.precision, ranks=ranks)
