@@ -1,10 +1,20 @@
+from itertools import combinations_with_replacement, pairwise
+
 import numpy as np
 import pytest
-from hypothesis import given
+import torch
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from koser.errors import ConfigError
-from koser.training.batches import TrainingBatches, iter_plain_batches, pad_features, pad_windows
+from koser.training.batches import (
+    TrainingBatches,
+    iter_plain_batches,
+    pad_features,
+    pad_windows,
+    share_by_length,
+)
+from koser.training.ranks import Ranks
 
 
 def heard(source, epoch):
@@ -171,3 +181,102 @@ def test_windows_of_all_utterances_lie_below_each_other(shapes, n_features):
         np.testing.assert_array_equal(own[..., :m], array)
         assert not own[..., m:].any()
         assert lengths[owners == owner].tolist() == [m] * n
+
+
+class LengthsTable:
+    """A table of which only lengths count; what is read of an utterance is a draw, or its row."""
+
+    in_windows = False
+
+    def __init__(self, lengths):
+        self.all_lengths = np.asarray(lengths)
+        self.targets = np.ones((len(lengths), 1), np.float32)
+
+    def lengths(self, rows):
+        return self.all_lengths[rows]
+
+    def read(self, row, rng=None):
+        return np.array([row if rng is None else rng.integers(2**62)])
+
+    def collate(self, arrays):
+        return (torch.from_numpy(np.stack(arrays)),)
+
+
+def drawn(batches):
+    """What was read of each utterance, with how often it was heard."""
+    return sorted(
+        (row, int(value))
+        for batch in batches
+        for row, value in zip(batch.rows.tolist(), batch.inputs[0], strict=True)
+    )
+
+
+BOUNDS = st.sampled_from([{"batch_size": 8}, {"batch_size": 13}, {"batch_length": 400}])
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=20, max_size=120),
+    n_ranks=st.integers(1, 5),
+    bound=BOUNDS,
+    epoch=st.integers(1, 3),
+    seed=st.integers(0, 2**32),
+)
+def test_ranks_share_every_batch_and_lose_nothing(lengths, n_ranks, bound, epoch, seed):
+    """Each row in one share of its batch, drawn as one process draws it."""
+    table, rows = LengthsTable(lengths), np.arange(len(lengths))
+    one = list(TrainingBatches(table, rows, **bound, seed=seed).epoch(epoch))
+    sources = [
+        TrainingBatches(table, rows, **bound, seed=seed, ranks=Ranks(rank, n_ranks))
+        for rank in range(n_ranks)
+    ]
+    shares = [list(source.epoch(epoch)) for source in sources]
+    assert {len(share) for share in shares} == {len(one)} == {sources[0].n_batches(epoch)}
+    for whole, *parts in zip(one, *shares, strict=True):
+        assert drawn(parts) == drawn([whole])
+        costs = [len(p.rows) * table.lengths(p.rows).max(initial=0) for p in parts]
+        if "batch_length" in bound:
+            # No share costs more than a fair one and its longest utterance twice.
+            longest = int(table.lengths(whole.rows).max())
+            assert max(costs) <= len(whole.rows) * longest / n_ranks + 2 * longest
+        else:
+            sizes = [len(p.rows) for p in parts]
+            assert max(sizes) - min(sizes) <= 1
+
+
+@settings(max_examples=40)
+@given(
+    lengths=st.lists(st.integers(1, 60), min_size=1, max_size=120),
+    n_ranks=st.integers(1, 5),
+    bound=BOUNDS,
+)
+def test_ranks_are_dealt_every_plain_batch_once(lengths, n_ranks, bound):
+    table, rows = LengthsTable(lengths), np.arange(len(lengths))
+    one = list(iter_plain_batches(table, rows, **bound))
+    shares = [
+        list(iter_plain_batches(table, rows, **bound, ranks=Ranks(rank, n_ranks)))
+        for rank in range(n_ranks)
+    ]
+    batches = [batch.rows.tolist() for share in shares for batch in share]
+    assert sorted(batches) == sorted(batch.rows.tolist() for batch in one)
+    loads = [sum(len(b.rows) * int(table.lengths(b.rows).max()) for b in share) for share in shares]
+    dearest = max(len(b.rows) * int(table.lengths(b.rows).max()) for b in one)
+    assert max(loads) <= sum(loads) / n_ranks + dearest
+
+
+@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), n_ranks=st.integers(1, 3))
+def test_no_other_cut_makes_the_dearest_share_cheaper(lengths, n_ranks):
+    """Against every way to cut the sorted lengths into so many neighbourhoods."""
+    ordered = sorted(lengths)
+    cuts = combinations_with_replacement(range(len(ordered) + 1), n_ranks - 1)
+    best = min(
+        max(
+            (end - first) * max(ordered[first:end], default=0)
+            for first, end in pairwise([0, *cut, len(ordered)])
+        )
+        for cut in cuts
+    )
+    shares = share_by_length(np.array(lengths), n_ranks)
+    assert sorted(np.concatenate(shares).tolist()) == list(range(len(lengths)))
+    array = np.array(lengths)
+    assert max(len(share) * array[share].max(initial=0) for share in shares) == best

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -279,28 +279,61 @@ def train_request(
         One run folder per split.
     gap : Path or None
         ``gap.json``, where there are several.
+
+    Raises
+    ------
+    typer.Exit
+        In a process that `torchrun` started beside the first one, when the work is done.
     """
-    from koser.experiment.run import check_folder
-    from koser.experiment.series import choose_folders, gap_file, resolve_series, write_gaps
-    from koser.terminal import notes_shown, print_gaps, print_run
+    from koser.experiment.following import check_shareable, follow
+    from koser.experiment.series import gap_file, resolve_series, write_gaps
+    from koser.features.store import default_store_root
+    from koser.terminal import print_gaps
+    from koser.training.joining import joined_ranks
 
     how = how or RunOptions()
-    report = report_options(how.report_language, how.audio_clips)  # refused before the work
-    experiments = resolve_series(request, splits)
-    folders = choose_folders(experiments, out, resume=how.resume)
-    # All of them now: the second should not be refused when the first has been trained.
-    for experiment, folder in zip(experiments, folders, strict=True):
-        check_folder(experiment, folder, resume=how.resume)
-    runs = []
-    with notes_shown():
-        for experiment, folder in zip(experiments, folders, strict=True):
-            runs.append(finish_run(experiment, folder, how))
-            print_run(experiment.name, runs[-1].metrics)
+    with joined_ranks() as ranks:
+        # Refused before the work.
+        report = report_options(how.report_language, how.audio_clips)
+        check_shareable(request.model, ranks)
+        experiments = resolve_series(request, splits)
+        if ranks.is_first:
+            folders, runs = run_series(experiments, out, how, ranks)
+        else:
+            store_root = how.store or default_store_root()
+            follow(experiments, store_root=store_root, ranks=ranks)
+    if not ranks.is_first:
+        raise typer.Exit
     if len(runs) == 1:
         return folders, None
     gap = gap_file(runs, out)
     print_gaps(write_gaps(runs, gap, report=report), gap)
     return folders, gap
+
+
+def run_series(
+    experiments: Sequence[Any],  # of Experiment
+    out: Path | None,
+    how: RunOptions,
+    ranks: Any,  # Ranks
+) -> tuple[list[Path], list[Any]]:
+    """Run what is not finished of `experiments`, and print; their folders and finished runs."""
+    from koser.experiment.following import announce
+    from koser.experiment.run import check_folder, is_finished
+    from koser.experiment.series import choose_folders
+    from koser.terminal import notes_shown, print_run
+
+    folders = choose_folders(experiments, out, resume=how.resume)
+    # All of them now: the second should not be refused when the first has been trained.
+    for experiment, folder in zip(experiments, folders, strict=True):
+        check_folder(experiment, folder, resume=how.resume)
+    announce(experiments, [not is_finished(folder) for folder in folders], ranks)
+    runs = []
+    with notes_shown():
+        for experiment, folder in zip(experiments, folders, strict=True):
+            runs.append(finish_run(experiment, folder, how, ranks))
+            print_run(experiment.name, runs[-1].metrics)
+    return folders, runs
 
 
 def pass_canaries(
@@ -334,7 +367,8 @@ def pass_canaries(
     return has_passed
 
 
-def finish_run(experiment: Any, folder: Path, how: RunOptions) -> Any:  # Experiment, FinishedRun
+# Experiment, Ranks; FinishedRun
+def finish_run(experiment: Any, folder: Path, how: RunOptions, ranks: Any = None) -> Any:
     """Run an experiment, or go on with it, unless it is finished; return the finished run."""
     from koser.engines.local import available_cores
     from koser.experiment.run import Record, is_finished, run_experiment
@@ -350,7 +384,7 @@ def finish_run(experiment: Any, folder: Path, how: RunOptions) -> Any:  # Experi
                 store_root=how.store or default_store_root(),
                 n_workers=how.workers or available_cores(),
                 resume=how.resume,
-                listeners=listeners,
+                listeners=listeners if ranks is None else replace(listeners, ranks=ranks),
                 record=Record(
                     tuple(sys.argv), report_options(how.report_language, how.audio_clips)
                 ),

@@ -30,6 +30,7 @@ from koser.systems import system_class
 from koser.systems.system import Part, System
 from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
+from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -119,6 +120,9 @@ class MemberWork:
         Threads of torch for a system that takes what is free.
     tuner : Chooser, optional
         Who chooses each member's configuration; every member has `config` otherwise.
+    ranks : Ranks
+        The processes that share each training; the first of them does what is described here,
+        the others take part with `follow`.
     """
 
     model: str
@@ -132,43 +136,33 @@ class MemberWork:
     on_epoch: OnMemberEpoch | None = None
     spare_threads: int = 1
     tuner: Chooser | None = None
+    ranks: Ranks = ALONE
 
     def __call__(self, member: Member) -> Outcome:
         """Train, predict the test part and keep both; or read what was kept."""
         folder = self.folder / member.name
         done = folder / "outcome.pth"
         facts = json.dumps(system_class(self.model).describe_data(self.data), sort_keys=True)
-        if done.exists():
+        if self.ranks.from_first(done.exists):
             return _read_outcome(done, member, facts)
         folder.mkdir(parents=True, exist_ok=True)
-        config, data = self.config, self.data
-        if self.tuner is not None:
-            config, data = self.tuner.choose(self, member)
-        system = system_class(self.model)(self.labels, config)
-        with (
-            log_to(folder / "train.log"),
-            warnings_collected() as notes,
-            self.threads(system),
-        ):
-            forget_peak()
-            started = time.perf_counter()
-            fit = system.fit(
-                data,
-                member.part,
-                resume_file=folder / "last.pth",
-                on_epoch=None if self.on_epoch is None else partial(self.on_epoch, member),
-            )
-            trained = time.perf_counter()
-            probabilities = system.predict_rows(data, member.part.test)
-            finished = time.perf_counter()
-            val = self._ask_val(system, data, member)
+        with log_to(folder / "train.log"), warnings_collected() as notes:
+            system, trained = self._train(member, folder)
+            val = self._val_part(member, trained.val_probabilities)
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
         checkpoint = system.to_checkpoint({**origin, "calibration": val.describe()})
         replace(checkpoint, temperature=val.temperature.value).write(
             folder / f"best_model_{self.model}.pth"
         )
-        seconds = (trained - started, finished - trained)
-        outcome = Outcome(member, fit, probabilities, *seconds, peak_memory(), val, tuple(notes))
+        outcome = Outcome(
+            member,
+            trained.fit,
+            trained.probabilities,
+            *trained.seconds,
+            peak_memory(),
+            val,
+            tuple(notes),
+        )
         _write_outcome(outcome, done, facts)
         # What it was resumed with is several times the model and of no more use.
         for file in folder.glob("last*"):
@@ -179,17 +173,54 @@ class MemberWork:
         """As many threads of torch as `system` is to have."""
         return torch_threads(system.n_threads or self.spare_threads)
 
-    def _ask_val(self, system: System, data: Any, member: Member) -> ValPart:
-        """What the trained system's val part says; nothing where there is none."""
+    def follow(self, member: Member) -> None:
+        """Take part in a training that rank 0 leads; nothing is written."""
+        if not self.ranks.from_first(bool):
+            self._train(member, self.folder / member.name)
+
+    def _train(self, member: Member, folder: Path) -> tuple[System, _Trained]:
+        """Train, and predict the test part and the val part, if there is one."""
+        config, data = self.config, self.data
+        if self.tuner is not None:
+            config, data = self.tuner.choose(self, member)
+        system = system_class(self.model)(self.labels, config)
+        system.ranks = self.ranks
+        part = member.part
+        with self.threads(system):
+            forget_peak()
+            started = time.perf_counter()
+            fit = system.fit(
+                data,
+                part,
+                resume_file=folder / "last.pth",
+                on_epoch=None if self.on_epoch is None else partial(self.on_epoch, member),
+            )
+            trained = time.perf_counter()
+            probabilities = system.predict_rows(data, part.test)
+            seconds = (trained - started, time.perf_counter() - trained)
+            val_probabilities = np.zeros((0, len(self.labels)))
+            if len(part.val):
+                val_probabilities = system.predict_rows(data, part.val)
+        return system, _Trained(fit, probabilities, val_probabilities, seconds)
+
+    def _val_part(self, member: Member, probabilities: np.ndarray) -> ValPart:
+        """What the val part says of a training; nothing where there is none."""
         rows = member.part.val
-        probabilities = np.zeros((0, len(self.labels)))
-        if len(rows):
-            probabilities = system.predict_rows(data, rows)
         shares = None if self.shares is None else self.shares[rows]
         val = ValPart.of(self.true_ids[rows], probabilities, shares)
         reason = f": {val.temperature.reason}" if val.temperature.reason else ""
         logger.info("temperature %.4f%s", val.temperature.value, reason)
         return val
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """What a training gives before anything is written; see `Outcome`."""
+
+    fit: Fit
+    probabilities: np.ndarray
+    val_probabilities: np.ndarray
+    seconds: tuple[float, float]
 
 
 def run_members(
@@ -208,8 +239,17 @@ def run_members(
     outcomes = []
     # One training at a time has a GPU: its memory is sized for one.
     on_gpu = choose_device(work.config.train.device).type == "cuda"
-    processes = 1 if on_gpu else min(n_workers, len(members))
-    work = replace(work, spare_threads=max(1, available_cores() // processes))
+    is_one_at_a_time = on_gpu or not work.ranks.is_alone
+    processes = 1 if is_one_at_a_time else min(n_workers, len(members))
+    if len(members) > 1 and not work.ranks.is_alone:
+        logger.warning(
+            "%d trainings run one after another, each in all %d processes. Where one fits a "
+            "single device, `koser train` without torchrun runs several at once and is done "
+            "sooner.",
+            len(members),
+            work.ranks.n_ranks,
+        )
+    work = _with_spare_threads(work, processes)
     passed_on: set[str] = set()
     for outcome in iter_map(partial(_itself, work), members, n_workers=processes):
         outcomes.append(outcome)
@@ -221,6 +261,18 @@ def run_members(
         if on_member is not None:
             on_member(len(outcomes), len(members))
     return outcomes
+
+
+def follow_members(work: MemberWork, members: list[Member]) -> None:
+    """What the other ranks do while the first one runs `run_members`."""
+    work = _with_spare_threads(work, 1)
+    for member in members:
+        work.follow(member)
+
+
+def _with_spare_threads(work: MemberWork, processes: int) -> MemberWork:
+    n_sharing = processes * work.ranks.n_local
+    return replace(work, spare_threads=max(1, available_cores() // n_sharing))
 
 
 def _itself(work: MemberWork) -> MemberWork:

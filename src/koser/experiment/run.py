@@ -48,6 +48,7 @@ from koser.files import write_json
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
 from koser.systems.system import Part, target_distributions
+from koser.training.ranks import ALONE, LostRankError, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -112,11 +113,12 @@ class Experiment:
 
 @dataclass(frozen=True)
 class Listeners:
-    """Who is told how far a run is; all optional."""
+    """Who is told how far a run is, or takes part in it; all optional."""
 
     on_clip: Progress | None = None
     on_epoch: OnMemberEpoch | None = None
     on_member: OnMember | None = None
+    ranks: Ranks = ALONE  # of which this process is the first
 
 
 @dataclass(frozen=True)
@@ -183,22 +185,22 @@ def run_experiment(
     """
     listeners, record = listeners or Listeners(), record or Record()
     experiment.split.check(experiment.manifest)
-    members = _members(experiment)
+    members = members_of(experiment)
     with (
         _claimed(folder, experiment, resume=resume, command=record.command),
         log_to(folder / "train.log"),
     ):
         logger.info("run %s: %d trainings", experiment.name, len(members))
         system = system_class(experiment.model)
-        train_rows = np.unique(np.concatenate([member.part.train for member in members]))
         started = time.perf_counter()
         data = system.extract(
             experiment.manifest,
             experiment.config,
-            train_rows=train_rows,
+            train_rows=train_rows_of(members),
             store_root=store_root,
             engine=LocalEngine(n_workers),
             progress=listeners.on_clip,
+            ranks=listeners.ranks,
         )
         extraction_seconds = time.perf_counter() - started
         audit_run(
@@ -219,6 +221,7 @@ def run_experiment(
             shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
             tuner=experiment.tuner(store_root),
+            ranks=listeners.ranks,
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
@@ -294,7 +297,7 @@ def _beside(
     return run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
 
 
-def _members(experiment: Experiment) -> list[Member]:
+def members_of(experiment: Experiment) -> list[Member]:
     """Every fold under every seed, as rows of the manifest."""
     row_of = {name: row for row, name in enumerate(experiment.manifest.table["id"])}
 
@@ -310,6 +313,11 @@ def _members(experiment: Experiment) -> list[Member]:
         for seed in experiment.seeds
         for fold, train, val, test in folds
     ]
+
+
+def train_rows_of(members: Sequence[Member]) -> np.ndarray:
+    """Rows that train in any of `members`."""
+    return np.unique(np.concatenate([member.part.train for member in members]))
 
 
 def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
@@ -374,6 +382,8 @@ def _claimed(
     try:
         _describe(folder, experiment, command)
         yield
+    except LostRankError:
+        raise  # no refusal: --resume goes on here
     except KoserError:
         if not any(folder.glob("parts/*/*.pth")):
             for path in folder.iterdir() if folder.exists() else ():

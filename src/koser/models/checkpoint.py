@@ -5,11 +5,12 @@ Read with ``weights_only=True``: a checkpoint from a stranger can hold numbers, 
 
 from __future__ import annotations
 
+import io
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -196,8 +197,17 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at '{path}'. Check the path, or train first.")
+    return _load(path, path)
+
+
+def read_tensors(content: bytes, path: Path) -> dict[str, Any]:
+    """As `load_tensors`, of the content of the file `path`, which another process has read."""
+    return _load(io.BytesIO(content), path)
+
+
+def _load(file: Path | BinaryIO, path: Path) -> dict[str, Any]:
     try:
-        values = torch.load(path, map_location="cpu", weights_only=True)
+        values = torch.load(file, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
         raise CheckpointError(
             f"'{path}' is no readable checkpoint: it is damaged, or of another program."

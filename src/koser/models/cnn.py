@@ -10,7 +10,9 @@ in any batch, up to rounding.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +22,9 @@ from torch.nn import functional
 
 from koser.config import Config
 from koser.features.mfcc import dct_matrix
+
+# Sums a tensor over the processes that share a batch.
+SumOver = Callable[[torch.Tensor], torch.Tensor]
 
 _MOMENTUM = 0.1  # of the running statistics of batch normalisation
 
@@ -148,21 +153,28 @@ class Standardizer(nn.Module):
 
 
 class MaskedBatchNorm(nn.BatchNorm1d):
-    """Batch normalisation whose statistics leave padded frames out; they come out as zero."""
+    """Batch normalisation whose statistics leave padded frames out; they come out as zero.
+
+    Where several processes share a batch, `sum_over` adds up what each of them has: the
+    statistics are those of the whole batch.
+    """
 
     def __init__(self, n_channels: int) -> None:
         super().__init__(n_channels, momentum=_MOMENTUM)
+        self.sum_over: SumOver | None = None
 
     def forward(self, hidden: torch.Tensor, is_real: torch.Tensor) -> torch.Tensor:  # type: ignore[override]  # needs the mask
         """Normalise [shape=(batch, channels, ..., n_frames)] given [shape=(batch, n_frames)]."""
         real = _as_factor(is_real, hidden.dim())
-        if not self.training or bool(is_real.all()):
+        sum_over = self.sum_over if self.training else None
+        if not self.training or (sum_over is None and bool(is_real.all())):
             return super().forward(hidden) * real
         shape = (1, -1) + (1,) * (hidden.dim() - 2)
         over = [axis for axis in range(hidden.dim()) if axis != 1]
-        n_values = is_real.sum() * hidden[0, 0, ..., 0].numel()
-        mean = (hidden * real).sum(over) / n_values
-        variance = ((hidden - mean.view(shape)).square() * real).sum(over) / n_values
+        sum_over = sum_over or _as_it_is
+        n_values = sum_over(is_real.sum() * math.prod(hidden.shape[2:-1]))
+        mean = sum_over((hidden * real).sum(over)) / n_values
+        variance = sum_over(((hidden - mean.view(shape)).square() * real).sum(over)) / n_values
         with torch.no_grad():
             unbiased = variance * n_values / (n_values - 1).clamp_min(1)  # as torch keeps it
             self.running_mean.lerp_(mean, _MOMENTUM)  # type: ignore[union-attr]  # tracked
@@ -173,6 +185,40 @@ class MaskedBatchNorm(nn.BatchNorm1d):
 
     def _check_input_dim(self, input: torch.Tensor) -> None:
         """Any number of dimensions will do: channels come second, frames last."""
+
+
+def has_shared_statistics(network: nn.Module) -> bool:
+    """Whether other processes wait for what `network` makes of this one's share of a batch."""
+    return any(
+        module.sum_over is not None
+        for module in network.modules()
+        if isinstance(module, MaskedBatchNorm)
+    )
+
+
+@contextmanager
+def statistics_shared(network: nn.Module, sum_over: SumOver | None) -> Iterator[None]:
+    """Let batch statistics within the block be those of all processes' shares.
+
+    Parameters
+    ----------
+    network : nn.Module
+        Its `MaskedBatchNorm` layers are told.
+    sum_over : Callable or None
+        Sums a tensor over the processes, differentiably; None where there is one.
+    """
+    layers = [module for module in network.modules() if isinstance(module, MaskedBatchNorm)]
+    for layer in layers:
+        layer.sum_over = sum_over
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.sum_over = None
+
+
+def _as_it_is(tensor: torch.Tensor) -> torch.Tensor:
+    return tensor
 
 
 class _Block(nn.Module):

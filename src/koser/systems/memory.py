@@ -15,6 +15,7 @@ from koser.features.speech.encoder import SpeechEncoder
 from koser.models.speech import FineTunedEncoder
 from koser.training.devices import is_bf16
 from koser.training.options import TrainOptions
+from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -109,9 +110,16 @@ def _front_end_bytes(encoder: SpeechEncoder, n_samples: int, *, is_trained: bool
 
 
 def check_memory(
-    network: FineTunedEncoder, options: TrainOptions, batch_seconds: float, device: torch.device
+    network: FineTunedEncoder,
+    options: TrainOptions,
+    batch_seconds: float,
+    device: torch.device,
+    ranks: Ranks = ALONE,
 ) -> None:
     """Refuse a training that the device's free memory cannot hold.
+
+    Of several `ranks` each computes a share of the batch; those on one machine share its
+    memory, where that is what they compute in.
 
     Raises
     ------
@@ -120,17 +128,23 @@ def check_memory(
     """
     gpu = device.type == "cuda"
     needed = training_memory(
-        network, batch_seconds, bf16=is_bf16(options.precision, device), gpu=gpu
+        network,
+        batch_seconds / ranks.n_ranks,
+        bf16=is_bf16(options.precision, device),
+        gpu=gpu,
     )
     free = torch.cuda.mem_get_info(device)[0] if gpu else _free_memory()
+    if free is not None and not gpu:
+        free //= ranks.n_local
     logger.info("a training step needs about %.1f GB", needed.total / 1e9)
     if free is None or needed.total <= free:
         return
     raise RunError(
         f"Training needs about {needed.total / 1e9:.1f} GB of {'GPU ' if gpu else ''}memory "
         f"({needed.parameters / 1e9:.1f} for parameters, {needed.activations / 1e9:.1f} for "
-        f"{batch_seconds:g} s of sound a batch), and {free / 1e9:.1f} GB are free. Halve the "
-        f"batch, for nearly the same result: --set train.batch_seconds={batch_seconds / 2:g} --set "
+        f"{batch_seconds / ranks.n_ranks:g} s of sound a batch), and {free / 1e9:.1f} GB are "
+        f"free. Halve the batch, for nearly the same result: --set "
+        f"train.batch_seconds={batch_seconds / 2:g} --set "
         f"train.accumulate={2 * options.accumulate}; or train fewer layers: --set tune.layers=2"
     )
 

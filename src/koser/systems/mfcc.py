@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,7 @@ from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.options import Precision, TrainOptions
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FeatureTable
 
@@ -108,6 +110,7 @@ class MfccSystem(System):
         store_root: Path,
         engine: Engine = SERIAL,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> MfccData:
         """Extract the MFCCs of every utterance, and of the train part at other speeds."""
         variants = extract_variants(
@@ -117,6 +120,7 @@ class MfccSystem(System):
             store_root=store_root,
             engine=engine,
             progress=progress,
+            ranks=ranks,
         )
         targets = target_distributions(manifest, config.train.target)
         return MfccData(variants, targets, Origins.of(manifest))
@@ -133,6 +137,10 @@ class MfccSystem(System):
             batch_size=options.batch_size,
             seed=part.seed,
             cells=balance_cells(options.balance, origins, data.targets),
+            ranks=self.ranks,
+        )
+        batches = partial(
+            iter_plain_batches, table, batch_size=options.batch_size, ranks=self.ranks
         )
         last = network.classifier
         with in_training(
@@ -141,9 +149,7 @@ class MfccSystem(System):
             return fit(
                 fitted,
                 source,
-                (lambda: iter_plain_batches(table, part.val, batch_size=options.batch_size))
-                if len(part.val)
-                else None,
+                (lambda: batches(part.val)) if len(part.val) else None,
                 options,
                 seed=part.seed,
                 resume_file=resume_file,
@@ -174,9 +180,15 @@ class MfccSystem(System):
     def predict_rows(self, data: MfccData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(
+            self.open_table(data), rows, batch_size=options.batch_size, ranks=self.ranks
+        )
         probabilities: np.ndarray = predict(
-            self._network, batches, len(data.targets), precision=options.precision
+            self._network,
+            batches,
+            len(data.targets),
+            precision=options.precision,
+            ranks=self.ranks,
         )[rows]
         return probabilities
 

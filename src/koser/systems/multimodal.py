@@ -41,6 +41,7 @@ from koser.training.corpora import balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.pairs import Pair, PairTable, collate_pairs
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 
 
@@ -60,6 +61,7 @@ class MultimodalSystem(System):
     """MFCC + Whisper + BERT."""
 
     name = "multimodal"
+    is_shareable = False
     config_class = MultimodalConfig
     config: MultimodalConfig
 
@@ -102,6 +104,7 @@ class MultimodalSystem(System):
         store_root: Path,
         engine: Engine = SERIAL,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> MultimodalData:
         """Transcribe every utterance, read every text, and extract every sound."""
         if config.text_source == "manifest" and not any(manifest.table["text"].to_list()):

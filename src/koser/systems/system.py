@@ -23,6 +23,7 @@ from koser.features.extraction import Progress
 from koser.models.checkpoint import Checkpoint
 from koser.training.loop import Fit, OnEpoch
 from koser.training.options import Target
+from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 
@@ -83,10 +84,18 @@ class System(ABC):
         The classes, in the order of every probability column.
     config : Config
         An instance of the system's `config_class`.
+
+    Attributes
+    ----------
+    ranks : Ranks
+        The processes that train it and predict rows together; each has its own copy of it.
     """
 
     name: ClassVar[str]
     config_class: ClassVar[type[Config]]
+    # Whether several processes can share a training.
+    is_shareable: ClassVar[bool] = True
+    ranks: Ranks = ALONE
 
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         self.labels = tuple(labels)
@@ -117,11 +126,13 @@ class System(ABC):
         store_root: Path,
         engine: Engine = SERIAL,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> Any:  # what `fit` and `predict_rows` take; each system's own, picklable
         """Make all features that training and testing on `manifest` need.
 
         `train_rows` are those that train in any fold: augmented copies are made of
-        these alone.
+        these alone. Of several `ranks` the first makes them; the others wait, and are told
+        where they lie.
         """
 
     @classmethod

@@ -20,6 +20,7 @@ from koser.features.extraction import (
     extract_in_batches,
 )
 from koser.features.store import KEY_SIZE, FeatureStore
+from koser.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ def extract_variants(
     store_root: Path,
     engine: Engine = SERIAL,
     progress: Progress | None = None,
+    ranks: Ranks = ALONE,
 ) -> StoredVariants:
     """Extract every utterance with the first front-end, the train part with the others too.
 
@@ -75,19 +77,44 @@ def extract_variants(
         Where it is done; the result does not depend on it.
     progress : Progress, optional
         Called with the clips done so far, over all variants, and their total.
+    ranks : Ranks
+        The first one extracts; the others, which must see the same stores, wait.
     """
+
+    def extract_all() -> np.ndarray:
+        return _extract_all(
+            manifest, extractors, train_rows, store_root, engine=engine, progress=progress
+        )
+
+    dtypes = [each.dtype for each in extractors if isinstance(each, BatchExtractor)]
+    return StoredVariants(
+        store_root,
+        tuple(extractor.describe() for extractor in extractors),
+        ranks.array_from_first(extract_all),
+        dtypes[-1] if dtypes else "float32",
+    )
+
+
+def _extract_all(
+    manifest: Manifest,
+    extractors: Sequence[Extractor | BatchExtractor],
+    train_rows: np.ndarray,
+    store_root: Path,
+    *,
+    engine: Engine,
+    progress: Progress | None,
+) -> np.ndarray:
+    """The keys of every variant, when all are extracted; see `StoredVariants.keys`."""
     clips = clips_of(manifest.table)
     durations = manifest.table["duration"].to_numpy()
     keys = np.zeros((len(extractors), len(clips)), f"S{KEY_SIZE}")
     total = len(clips) + (len(extractors) - 1) * len(train_rows)
     done = 0
-    dtype = "float32"
     for variant, extractor in enumerate(extractors):
         rows = np.arange(len(clips)) if variant == 0 else train_rows
         chosen = [clips[row] for row in rows]
         shown = None if progress is None else _shifted(progress, done, total)
         if isinstance(extractor, BatchExtractor):
-            dtype = extractor.dtype
             keys[variant, rows] = extract_in_batches(
                 chosen, durations[rows], extractor, store_root, engine=engine, progress=shown
             )
@@ -96,8 +123,7 @@ def extract_variants(
                 chosen, extractor, store_root, engine=engine, progress=shown
             )
         done += len(rows)
-    descriptions = tuple(extractor.describe() for extractor in extractors)
-    return StoredVariants(store_root, descriptions, keys, dtype)
+    return keys
 
 
 def all_speeds(speeds: Sequence[float]) -> tuple[float, ...]:

@@ -46,6 +46,7 @@ from koser.training.batches import Table, TrainingBatches, iter_plain_batches
 from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FramesTable, StatisticsTable
 
@@ -82,6 +83,7 @@ class Wav2Vec2System(SpeechSystem):
         store_root: Path,
         engine: Engine = SERIAL,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> SpeechData:
         """Let the encoder hear every utterance, and the train part at other speeds."""
         loaded = load_encoder(config.encoder)
@@ -96,6 +98,7 @@ class Wav2Vec2System(SpeechSystem):
             store_root=store_root,
             engine=engine,
             progress=progress,
+            ranks=ranks,
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
         targets = target_distributions(manifest, config.train.target)
@@ -107,13 +110,16 @@ class Wav2Vec2System(SpeechSystem):
         """Train the head; its standardisation is fitted on the train part alone."""
         options, origins = self.config.train, data.origins
         network, table = self.begin(data, part)
-        batches = partial(iter_plain_batches, table, batch_size=options.batch_size)
+        batches = partial(
+            iter_plain_batches, table, batch_size=options.batch_size, ranks=self.ranks
+        )
         source = TrainingBatches(
             table,
             part.train,
             batch_size=options.batch_size,
             seed=part.seed,
             cells=balance_cells(options.balance, origins, data.targets),
+            ranks=self.ranks,
         )
         with in_training(
             network,
@@ -162,9 +168,11 @@ class Wav2Vec2System(SpeechSystem):
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
-        batches = iter_plain_batches(self.open_table(data), rows, batch_size=options.batch_size)
-        network = self._trained()
-        result = predict(network, batches, len(data.targets), precision=options.precision)
+        batches = iter_plain_batches(
+            self.open_table(data), rows, batch_size=options.batch_size, ranks=self.ranks
+        )
+        network, n_rows = self._trained(), len(data.targets)
+        result = predict(network, batches, n_rows, precision=options.precision, ranks=self.ranks)
         chosen: np.ndarray = result[rows]
         return chosen
 

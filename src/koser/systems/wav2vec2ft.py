@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, cast
@@ -68,6 +68,7 @@ from koser.training.corpora import Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
 from koser.training.loop import Fit, OnEpoch, fit
 from koser.training.options import TrainOptions
+from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import ArrayTable, WindowTable
 from koser.training.waveforms import WaveformTable
@@ -127,6 +128,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         store_root: Path,
         engine: Engine = SERIAL,
         progress: Progress | None = None,
+        ranks: Ranks = ALONE,
     ) -> SpeechData:
         """Let the trunk hear every utterance, unless training takes the plain way."""
         loaded = load_encoder(config.encoder)
@@ -151,6 +153,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 store_root=store_root,
                 engine=engine,
                 progress=progress,
+                ranks=ranks,
             )
         trained = "all" if config.tune.layers == "all" else loaded.encoder.n_layers - first
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": trained}
@@ -173,26 +176,33 @@ class Wav2Vec2FtSystem(SpeechSystem):
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             network = self._make_network(self._load(data.encoder))
-        device = choose_device(options.device)
-        check_memory(network, options, options.batch_seconds, device)
+        ranks = self.ranks
+        device = ranks.use(choose_device(options.device))
+        check_memory(network, options, options.batch_seconds, device, ranks)
         table, limit = self._table(data), self._batch_length()
-        batches = partial(iter_plain_batches, table, batch_length=limit)
+        batches = partial(iter_plain_batches, table, batch_length=limit, ranks=ranks)
         network.to(device).classifier.set_ridge(self.config.head, len(part.train))
         cells = balance_cells(options.balance, data.origins, data.targets)
         start_file = resume_file.with_name(f"{resume_file.stem}-start.pth")
-        if not resume_file.exists():
+        source = TrainingBatches(
+            table, part.train, batch_length=limit, seed=part.seed, cells=cells, ranks=ranks
+        )
+        if ranks.from_first(lambda: not resume_file.exists()):
             self._probe(network, self._plain_tables(data), part, resume_file, cells)
-            save_tensors(trained_state(network), start_file)
+            if ranks.is_first:
+                save_tensors(trained_state(network), start_file)
         result = fit(
             network,
-            TrainingBatches(table, part.train, batch_length=limit, seed=part.seed, cells=cells),
+            source,
             (lambda: batches(part.val)) if len(part.val) else None,
             options,
             seed=part.seed,
             resume_file=resume_file,
             on_epoch=on_epoch,
         )
-        average_with(network, load_tensors(start_file), self.config.tune.average)
+        if ranks.is_first:
+            average_with(network, load_tensors(start_file), self.config.tune.average)
+        ranks.tensors_from_first(list(trained_state(network).values()))
         self._network = network
         log_layer_weights(network.classifier)
         return result
@@ -210,22 +220,24 @@ class Wav2Vec2FtSystem(SpeechSystem):
         A random head would send meaningless gradients into the encoder; starting from a
         linear probe, fine-tuning keeps more of what generalises [Kumar et al.,
         "Fine-tuning can distort pretrained features and underperform out-of-distribution",
-        ICLR 2022].
+        ICLR 2022]. All ranks run the encoder, the first one trains the head.
         """
-        limit, train = self._batch_length(), np.sort(part.train)
-        precision = self.config.train.precision
+        train = np.sort(part.train)
+        found = self._iter_pooled(network, tables, train)
+        if not self.ranks.is_first:
+            for _ in found:  # what this one makes goes to the first
+                pass
+            return
         folder, prefix = resume_file.parent, f"{resume_file.stem}-probe-"
         for left_behind in folder.glob(f"{prefix}*"):  # by a killed training
             shutil.rmtree(left_behind)
         with tempfile.TemporaryDirectory(dir=folder, prefix=prefix) as temporary:
             file, pooled = Path(temporary) / "pooled.npy", np.zeros(0, np.float32)
-            for variant, table in enumerate(tables):
-                batches = iter_plain_batches(table, train, batch_length=limit)
-                for rows, values in iter_pooled(network, batches, precision):
-                    if not len(pooled):
-                        shape = (len(tables) * len(train), *values.shape[1:])
-                        pooled = open_memmap(file, "w+", np.float32, shape)
-                    pooled[variant * len(train) + np.searchsorted(train, rows)] = values
+            for variant, rows, values in found:
+                if not len(pooled):
+                    shape = (len(tables) * len(train), *values.shape[1:])
+                    pooled = open_memmap(file, "w+", np.float32, shape)
+                pooled[variant * len(train) + np.searchsorted(train, rows)] = values
             classifier = network.classifier
             classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))
             if self.config.probe_epochs == 0:
@@ -244,11 +256,24 @@ class Wav2Vec2FtSystem(SpeechSystem):
             own_file = Path(temporary) / "last.pth"
             fit(classifier, source, None, options, seed=part.seed, resume_file=own_file)
 
+    def _iter_pooled(
+        self, network: FineTunedEncoder, tables: Sequence[Table], rows: np.ndarray
+    ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+        """On the first rank: table, rows and pooled states of every batch; nothing on others."""
+        limit, precision = self._batch_length(), self.config.train.precision
+        for place, table in enumerate(tables):
+            batches = iter_plain_batches(table, rows, batch_length=limit, ranks=self.ranks)
+            for found in self.ranks.gather_to_first(iter_pooled(network, batches, precision)):
+                yield place, *found
+
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from the stored trunk, or from sound [shape=(n_rows, n_labels)]."""
-        batches = iter_plain_batches(self._table(data), rows, batch_length=self._batch_length())
+        batches = iter_plain_batches(
+            self._table(data), rows, batch_length=self._batch_length(), ranks=self.ranks
+        )
+        network, n_rows = self._trained(), len(data.targets)
         precision = self.config.train.precision
-        result = predict(self._trained(), batches, len(data.targets), precision=precision)
+        result = predict(network, batches, n_rows, precision=precision, ranks=self.ranks)
         chosen: np.ndarray = result[rows]
         return chosen
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,8 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from koser.errors import ConfigError
+from koser.errors import ConfigError, RunError
 from koser.features.batching import batches_by_length
+from koser.training.ranks import ALONE, Ranks
 
 # Batches are cut from pools of this many: similar lengths meet, yet no batch is ever
 # made of the same utterances twice.
@@ -25,16 +27,20 @@ class Batch:
     Attributes
     ----------
     inputs : tuple[torch.Tensor, ...]
-        What the network takes, as the table collates it.
+        What the network takes, as the table collates it; without rows where a rank has no
+        share of a batch.
     targets : torch.Tensor [shape=(batch, n_classes)]
         Probability of each class: one-hot, or the raters' distribution.
     rows : np.ndarray [shape=(batch,)]
         Which utterances these are.
+    n_windows : np.ndarray [shape=(batch,)]
+        Into how many rows of `inputs` each of them is cut; they follow one another.
     """
 
     inputs: tuple[torch.Tensor, ...]
     targets: torch.Tensor
     rows: np.ndarray
+    n_windows: np.ndarray
 
 
 class Table(Protocol):
@@ -43,6 +49,11 @@ class Table(Protocol):
     @property
     def targets(self) -> np.ndarray:
         """Target distributions [shape=(n_utterances, n_classes)], float32."""
+        ...
+
+    @property
+    def in_windows(self) -> bool:
+        """Whether an array has several windows of an utterance, along its first dimension."""
         ...
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
@@ -140,11 +151,15 @@ class TrainingBatches:
         What each utterance is one of; an epoch, as long as without it, hears all of them that
         the train part has equally often. Rare ones are repeated, of frequent ones some wait for
         another epoch.
+    ranks : Ranks
+        The processes that share every batch; the batches themselves do not depend on them.
 
     Raises
     ------
     ConfigError
         Unless exactly one of `batch_size` and `batch_length` is given.
+    RunError
+        If there are more processes than utterances in a batch.
     """
 
     def __init__(
@@ -156,6 +171,7 @@ class TrainingBatches:
         batch_length: int | None = None,
         seed: int,
         cells: np.ndarray | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self._bound = _bound(batch_size, batch_length)
         self._table = table
@@ -166,6 +182,8 @@ class TrainingBatches:
         if cells is not None:
             of_row = cells[self._rows]
             self._cells = [np.flatnonzero(of_row == cell) for cell in np.unique(of_row)]
+        self.ranks = ranks
+        self._check_size()
 
     def n_batches(self, epoch: int) -> int:
         """Batches of one epoch; where a length bounds them, epochs differ."""
@@ -187,11 +205,27 @@ class TrainingBatches:
         return np.asarray(np.mean([targets[cell].mean(axis=0) for cell in self._cells], axis=0))
 
     def epoch(self, epoch: int) -> Iterator[Batch]:
-        """Yield the batches of one epoch."""
-        for chosen in self._plan(epoch):
-            rows = self._rows[chosen]
+        """Yield this rank's share of each batch of one epoch."""
+        for batch in self._plan(epoch):
+            shares = self._bound.shares(self._lengths[batch], self.ranks.n_ranks)
+            rows = self._rows[batch[shares[self.ranks.rank]]]
+            if not len(rows):
+                yield _empty_batch(self._table, self._rows[0])
+                continue
             rngs = [_generator(self._seed, epoch, row) for row in rows.tolist()]
             yield _batch(self._table, rows, rngs)
+
+    def _check_size(self) -> None:
+        if self.ranks.is_alone:
+            return
+        n_ranks = self.ranks.n_ranks
+        n_utterances = min(self._bound.typical_size(self._lengths), len(self._rows))
+        if n_utterances < n_ranks:
+            raise RunError(
+                f"{n_ranks} processes share batches of about {n_utterances} utterances: some would "
+                f"have none. Use --nproc-per-node {n_utterances}, or larger batches "
+                f"(--set train.{self._bound.setting}=…)."
+            )
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
         """Which utterances are in each batch of an epoch, as places in the sorted rows."""
@@ -227,13 +261,80 @@ def iter_plain_batches(
     *,
     batch_size: int | None = None,
     batch_length: int | None = None,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Batch]:
     """Yield every utterance once, unaugmented, neighbours in length together.
 
-    `TrainingBatches` says what the parameters are, and what is refused.
+    Batches are dealt whole to `ranks`, so that what comes out is what one process has, bit
+    for bit. `TrainingBatches` says what the other parameters are, and what is refused.
     """
-    for chosen in _bound(batch_size, batch_length).cut(table.lengths(rows)):
+    lengths = table.lengths(rows)
+    batches = _bound(batch_size, batch_length).cut(lengths)
+    costs = [len(chosen) * int(lengths[chosen].max()) for chosen in batches]
+    for place in deal(costs, ranks.n_ranks)[ranks.rank]:
+        chosen = batches[place]
         yield _batch(table, rows[chosen], [None] * len(chosen))
+
+
+def deal(costs: Sequence[int], n_ranks: int) -> list[list[int]]:
+    """Deal pieces of work so that none has much more of it than another.
+
+    The dearest first, each to who has least so far [1]_.
+
+    Parameters
+    ----------
+    costs : Sequence[int]
+        Of each piece.
+    n_ranks : int
+        Among how many.
+
+    Returns
+    -------
+    list[list[int]]
+        For each rank, its places in `costs`, ascending.
+
+    References
+    ----------
+    .. [1] Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969.
+
+    Examples
+    --------
+    >>> deal([5, 4, 3, 3, 3], 2)
+    [[0, 3], [1, 2, 4]]
+    """
+    shares: list[list[int]] = [[] for _ in range(n_ranks)]
+    loads = [(0, rank) for rank in range(n_ranks)]
+    for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
+        load, rank = heapq.heappop(loads)
+        shares[rank].append(place)
+        heapq.heappush(loads, (load + costs[place], rank))
+    return [sorted(share) for share in shares]
+
+
+def share_by_length(lengths: np.ndarray, n_ranks: int) -> list[np.ndarray]:
+    """Share a batch so that the largest padded length of a share is as small as it can be.
+
+    Parameters
+    ----------
+    lengths : np.ndarray [shape=(n_utterances,)]
+        Integers > 0.
+    n_ranks : int
+        Shares.
+
+    Returns
+    -------
+    list[np.ndarray] [shape=(n_utterances of the share,)]
+        Places in `lengths`, neighbours in length together; empty where fewer shares do.
+    """
+    low, high = int(lengths.max()), len(lengths) * int(lengths.max())
+    while low < high:
+        middle = (low + high) // 2
+        if len(batches_by_length(lengths, middle)) <= n_ranks:
+            high = middle
+        else:
+            low = middle + 1
+    shares = batches_by_length(lengths, low)
+    return shares + [np.zeros(0, np.int64)] * (n_ranks - len(shares))
 
 
 @dataclass(frozen=True)
@@ -243,12 +344,23 @@ class _Bound:
     limit: int  # utterances, or the padded length of them all
     is_length: bool
 
+    @property
+    def setting(self) -> str:
+        """What sets it, of a training's settings."""
+        return "batch_seconds" if self.is_length else "batch_size"
+
     def cut(self, lengths: np.ndarray) -> list[np.ndarray]:
         """Places in `lengths` in batches, the shortest first."""
         if self.is_length:
             return batches_by_length(lengths, self.limit)
         order = np.argsort(lengths, kind="stable")
         return [order[first : first + self.limit] for first in range(0, len(order), self.limit)]
+
+    def shares(self, lengths: np.ndarray, n_ranks: int) -> list[np.ndarray]:
+        """Places in the `lengths` of one batch, shared among ranks by what bounds it."""
+        if self.is_length:
+            return share_by_length(lengths, n_ranks)
+        return [np.arange(rank, len(lengths), n_ranks) for rank in range(n_ranks)]
 
     def typical_size(self, lengths: np.ndarray) -> int:
         """About how many utterances a batch has; at least one."""
@@ -273,4 +385,13 @@ def _generator(seed: int, epoch: int, row: int) -> np.random.Generator:
 
 def _batch(table: Table, rows: np.ndarray, rngs: Sequence[np.random.Generator | None]) -> Batch:
     arrays = [table.read(row, rng) for row, rng in zip(rows.tolist(), rngs, strict=True)]
-    return Batch(table.collate(arrays), torch.from_numpy(table.targets[rows]), rows)
+    n_windows = np.array([len(array) if table.in_windows else 1 for array in arrays], np.int64)
+    targets = torch.from_numpy(table.targets[rows])
+    return Batch(table.collate(arrays), targets, rows, n_windows)
+
+
+def _empty_batch(table: Table, row: int) -> Batch:
+    """What a rank has of a batch that it has no share of: tensors as of `row`, without rows."""
+    nothing = np.zeros(0, np.int64)
+    inputs = tuple(tensor[:0] for tensor in table.collate([table.read(row, None)]))
+    return Batch(inputs, torch.from_numpy(table.targets[nothing]), nothing, nothing)

@@ -164,6 +164,11 @@ class AlignedTable:
         """Target distributions [shape=(n_utterances, n_classes)]."""
         return self.table.targets
 
+    @property
+    def in_windows(self) -> bool:
+        """As the table's own."""
+        return self.table.in_windows
+
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Lengths of utterances."""
         return self.table.lengths(rows)

@@ -11,10 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -23,9 +24,11 @@ from koser.errors import RunError
 from koser.models.checkpoint import (
     load_tensors,
     load_trained_state,
+    read_tensors,
     save_tensors,
     trained_state,
 )
+from koser.models.cnn import has_shared_statistics, statistics_shared
 from koser.training.batches import Batch
 from koser.training.devices import (
     choose_device,
@@ -33,6 +36,7 @@ from koser.training.devices import (
     explained_memory_errors,
     is_bf16,
 )
+from koser.training.draws import RowDraws, own_draws_noted
 from koser.training.losses import class_weights, cross_entropy, weight_of, weighted_loss
 from koser.training.optimization import (
     Adversarial,
@@ -42,6 +46,7 @@ from koser.training.optimization import (
     trained_parameters,
 )
 from koser.training.options import TrainOptions, learning_rate_at
+from koser.training.ranks import Ranks
 from koser.training.scoring import score
 
 logger = logging.getLogger(__name__)
@@ -50,12 +55,17 @@ logger = logging.getLogger(__name__)
 class TrainingSource(Protocol):
     """Where the batches of an epoch come from."""
 
+    @property
+    def ranks(self) -> Ranks:
+        """The processes that share every batch."""
+        ...
+
     def n_batches(self, epoch: int) -> int:
         """Batches of one epoch, known before it begins; epochs may differ."""
         ...
 
     def epoch(self, epoch: int) -> Iterable[Batch]:
-        """Batches of one epoch, the same whenever it is asked for."""
+        """The share of this rank in each batch of one epoch, the same whenever asked for."""
         ...
 
     def describe(self) -> str:
@@ -138,11 +148,17 @@ def fit(
     options : TrainOptions
         How to train.
     seed : int
-        Of dropout and augmentation.
+        Of dropout and augmentation; `TrainOptions.draws` says how.
     resume_file : Path
         Written after every epoch; if it exists, training goes on from there.
     on_epoch : Callable, optional
         Told of every epoch, for progress.
+
+    Notes
+    -----
+    Where several processes train together, the ranks of `source`, each has its own share of
+    every batch in `source` and `val_batches`, and all end with the same network. Rank 0 alone
+    reads and writes `resume_file`, and has the network that all start with.
 
     Raises
     ------
@@ -150,26 +166,31 @@ def fit(
         If the loss is no longer finite, the memory ends, nothing is to be learnt, or
         `resume_file` is of another training.
     """
-    device = choose_device(options.device)
+    ranks = source.ranks
+    device = ranks.use(choose_device(options.device))
     network.to(device)
+    ranks.tensors_from_first(list(trained_state(network).values()))
     optimizer = make_optimizer(network, options)
     weights = class_weights(source.class_shares(), options).to(device)
+    setting = _Setting(options, weights, ranks, seed)
     identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
     progress = _Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
-    if resume_file.exists():
-        progress.load(resume_file, network, optimizer)
+    progress.resume(resume_file, network, optimizer, ranks)
     _log_start(network, source, options, device)
 
     while not progress.is_over(options, has_val=val_batches is not None):
         started = time.perf_counter()
         epoch = len(progress.history) + 1
         with explained_memory_errors(options):
-            with torch.random.fork_rng():
-                torch.manual_seed(_epoch_seed(seed, epoch))
-                train = _train_epoch(network, optimizer, source, weights, options, epoch)
+            sum_over = None if ranks.is_alone else ranks.sum_with_gradient
+            with torch.random.fork_rng(), statistics_shared(network, sum_over):
+                torch.manual_seed(_epoch_seed(seed, epoch, ranks.rank))
+                with own_draws_noted(ranks, options, device):
+                    train = _train_epoch(network, optimizer, source, setting, epoch)
             val = None
             if val_batches is not None:
-                val = score(network, val_batches(), precision=options.precision)
+                val = score(network, val_batches(), precision=options.precision, ranks=ranks)
+        ranks.check_agreement(trained_state(network).values(), f"The network after epoch {epoch}")
         record = Epoch(
             epoch=epoch,
             learning_rate=learning_rate_at(epoch / options.epochs, options),
@@ -181,7 +202,8 @@ def fit(
             seconds=time.perf_counter() - started,
         )
         progress.add(record, network)
-        progress.save(resume_file, network, optimizer)
+        if ranks.is_first:
+            progress.save(resume_file, network, optimizer)
         logger.info("epoch %s", json.dumps(asdict(record)))
         if on_epoch is not None:
             on_epoch(record)
@@ -227,8 +249,29 @@ class _Progress:
         }
         save_tensors(values, file)
 
-    def load(self, file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        values = load_tensors(file)
+    def resume(
+        self,
+        file: Path,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        ranks: Ranks,
+    ) -> None:
+        """Go on from `file`, which rank 0 reads for all; from the start if there is none."""
+        if ranks.is_alone:
+            if file.exists():
+                self._load(load_tensors(file), file, network, optimizer)
+            return
+        content = file.read_bytes() if ranks.is_first and file.exists() else b""
+        if content := ranks.bytes_from_first(content):
+            self._load(read_tensors(content, file), file, network, optimizer)
+
+    def _load(
+        self,
+        values: dict[str, Any],
+        file: Path,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
         if values.get("fingerprint") != self.fingerprint:
             raise RunError(
                 f"'{file}' belongs to a training with other settings or data. "
@@ -248,51 +291,82 @@ def _rank(record: Epoch) -> tuple[float, float]:
     return (record.val_uar, -record.val_loss)
 
 
+@dataclass(frozen=True)
+class _Setting:
+    """What every step of a training has in common."""
+
+    options: TrainOptions
+    weights: torch.Tensor  # of classes
+    ranks: Ranks
+    seed: int
+
+
 def _train_epoch(
     network: torch.nn.Module,
     optimizer: torch.optim.Optimizer,
     source: TrainingSource,
-    weights: torch.Tensor,
-    options: TrainOptions,
+    setting: _Setting,
     epoch: int,
 ) -> tuple[float, float]:
     """One pass over the train part; returns its mean loss and its accuracy."""
+    options, ranks = setting.options, setting.ranks
+    draws = RowDraws(setting.seed, epoch) if options.draws == "row" else None
     network.train()
     trained = trained_parameters(network)
     n_steps, step = _n_steps(source, options, epoch), 0
     batches = iter(source.epoch(epoch))
-    loss_sum, n_correct, n_utterances = 0.0, 0, 0
+    sums = np.zeros(3)
     while group := list(islice(batches, options.accumulate)):
         step += 1
         progress = (epoch - 1 + step / n_steps) / options.epochs
         set_learning_rate(optimizer, learning_rate_at(progress, options))
         optimizer.zero_grad()
-        # The mean is over the whole step, so that its gradient is that of one large batch.
-        total = weight_of(
-            torch.cat([batch.targets for batch in group]).to(weights.device), weights
-        ).sum()
-        for batch in group:
-            targets = batch.targets.to(weights.device)
-            logits = compute_logits(network, batch.inputs, options.precision)
-            loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
-            if isinstance(network, Adversarial):
-                n_step = sum(len(each.rows) for each in group)
-                loss = loss + network.adversary_loss(batch.rows, progress) / n_step
-            if not torch.isfinite(loss):
-                raise RunError(
-                    f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "
-                    f"--set train.learning_rate={options.learning_rate / 10:g}"
-                )
-            loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
-            with torch.no_grad():
-                loss_sum += float(cross_entropy(logits, targets).sum())
-                n_correct += int((logits.argmax(1) == targets.argmax(1)).sum())
-                n_utterances += len(logits)
+        sums += _add_gradients(network, group, setting, draws, epoch, progress)
+        ranks.sum_gradients(trained)
         if isinstance(network, Penalized):
-            network.penalty().backward()  # type: ignore[no-untyped-call]  # as above
+            network.penalty().backward()  # type: ignore[no-untyped-call]  # torch does not type it
         torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
         optimizer.step()
+    loss_sum, n_correct, n_utterances = ranks.sum_array(sums).tolist()
     return loss_sum / n_utterances, n_correct / n_utterances
+
+
+def _add_gradients(
+    network: torch.nn.Module,
+    group: list[Batch],
+    setting: _Setting,
+    draws: RowDraws | None,
+    epoch: int,
+    progress: float,
+) -> np.ndarray:
+    """Add this rank's part of a step's gradient; sum of losses, utterances right, and all."""
+    options, weights, ranks = setting.options, setting.weights, setting.ranks
+    sums = np.zeros(3)
+    # The mean is over the whole step, so that its gradient is that of one large batch.
+    targets = torch.cat([batch.targets for batch in group]).to(weights.device)
+    total = ranks.sum(weight_of(targets, weights).sum())
+    if isinstance(network, Adversarial):
+        n_step = float(ranks.sum_array(np.array([len(targets)], np.float64))[0])
+    for batch in group:
+        if not len(batch.rows) and not has_shared_statistics(network):
+            continue
+        targets = batch.targets.to(weights.device)
+        with nullcontext() if draws is None else draws.of(batch, weights.device):
+            logits = compute_logits(network, batch.inputs, options.precision)
+        loss = weighted_loss(logits, targets, weights, options.label_smoothing) / total
+        if isinstance(network, Adversarial):
+            loss = loss + network.adversary_loss(batch.rows, progress) / n_step
+        if not torch.isfinite(loss):
+            raise RunError(
+                f"The loss is {loss.item()} in epoch {epoch}. Lower the learning rate: "
+                f"--set train.learning_rate={options.learning_rate / 10:g}"
+            )
+        loss.backward()  # type: ignore[no-untyped-call]  # torch does not type it
+        with torch.no_grad():
+            losses = float(cross_entropy(logits, targets).sum())
+            n_correct = int((logits.argmax(1) == targets.argmax(1)).sum())
+        sums += (losses, n_correct, len(logits))
+    return sums
 
 
 def _n_steps(source: TrainingSource, options: TrainOptions, epoch: int) -> int:
@@ -316,5 +390,7 @@ def _log_start(
         torch.cuda.reset_peak_memory_stats(device)
 
 
-def _epoch_seed(seed: int, epoch: int) -> int:
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1, np.uint64)[0] >> 1)
+def _epoch_seed(seed: int, epoch: int, rank: int) -> int:
+    # Rank 0 draws what a process that is alone does.
+    sequence = np.random.SeedSequence([seed, epoch], spawn_key=(rank,) if rank else ())
+    return int(sequence.generate_state(1, np.uint64)[0] >> 1)

@@ -35,6 +35,10 @@ class TrainOptions(Config):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     balance: Balance = "none"  # with several corpora: which of them are heard equally often
     class_weights: bool = True  # weigh a class by the inverse of its share of the train part
+    # Where dropout and SpecAugment come from. "step": torch's generator, in the order of the
+    # batches. "row": each utterance's own address (seed, epoch, row), so that batches and the
+    # number of processes do not matter; slower where there is dropout within an encoder.
+    draws: Literal["step", "row"] = "step"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Precision = "auto"  # of the network's products; sums and loss stay float32
     # Of torch on a CPU: a setting, not what the machine has, because a result's last digits

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import torch
@@ -70,6 +70,7 @@ class PairTable:
         What training withholds beside that.
     """
 
+    in_windows: ClassVar[bool] = False
     audio_stores: tuple[FeatureStore, ...]
     audio_keys: np.ndarray
     text_store: FeatureStore

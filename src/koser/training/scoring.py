@@ -13,6 +13,7 @@ from koser.training.batches import Batch
 from koser.training.devices import compute_logits
 from koser.training.losses import cross_entropy
 from koser.training.options import Precision
+from koser.training.ranks import ALONE, Ranks
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,13 @@ class Scores:
 
 
 def score(
-    network: torch.nn.Module, batches: Iterable[Batch], *, precision: Precision = "auto"
+    network: torch.nn.Module,
+    batches: Iterable[Batch],
+    *,
+    precision: Precision = "auto",
+    ranks: Ranks = ALONE,
 ) -> Scores:
-    """Loss, accuracy and UAR of `network` over `batches`.
+    """Loss, accuracy and UAR of `network` over the `batches` of all `ranks`, the same on each.
 
     UAR here is over the classes that the part has: it ranks epochs of one training.
     """
@@ -44,8 +49,13 @@ def score(
             y_true, y_pred = batch.targets.argmax(1), logits.argmax(1)
             counts[:, 0] += torch.bincount(y_true, minlength=len(counts))
             counts[:, 1] += torch.bincount(y_true[y_true == y_pred], minlength=len(counts))
-    if counts is None:
+    # A rank that had no batch does not know how many classes there are.
+    n_classes = ranks.largest(0 if counts is None else len(counts))
+    if n_classes == 0:
         raise RunError("There is nothing to score: the part is empty.")
+    counts = torch.zeros(n_classes, 2) if counts is None else counts
+    counts = torch.from_numpy(ranks.sum_array(counts.numpy()))
+    loss, n_utterances = ranks.sum_array(np.array([loss, n_utterances], np.float64)).tolist()
     present = counts[counts[:, 0] > 0]
     return Scores(
         loss=loss / n_utterances,
@@ -60,8 +70,9 @@ def predict(
     n_rows: int,
     *,
     precision: Precision = "auto",
+    ranks: Ranks = ALONE,
 ) -> np.ndarray:
-    """Probabilities of every row of `batches`.
+    """Probabilities of every row of the `batches` of all `ranks`, the same on each.
 
     Parameters
     ----------
@@ -73,6 +84,8 @@ def predict(
         Rows of the whole table.
     precision : {'auto', 'float32', 'bf16'}
         Of the network, as in training.
+    ranks : Ranks
+        The processes that have batches; each row is in one batch of one of them.
 
     Returns
     -------
@@ -88,6 +101,13 @@ def predict(
             if probabilities is None:
                 probabilities = np.full((n_rows, result.shape[1]), np.nan)
             probabilities[batch.rows] = result
-    if probabilities is None:
+    n_classes = ranks.largest(0 if probabilities is None else probabilities.shape[1])
+    if n_classes == 0:
         raise RunError("There is nothing to predict: the part is empty.")
-    return probabilities
+    if ranks.is_alone and probabilities is not None:
+        return probabilities
+    if probabilities is None:
+        probabilities = np.full((n_rows, n_classes), np.nan)
+    is_known = ranks.sum_array((~np.isnan(probabilities[:, 0])).astype(np.int64))
+    summed = ranks.sum_array(np.nan_to_num(probabilities))
+    return np.where(is_known[:, None], summed, np.nan)

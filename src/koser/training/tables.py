@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class StoredTable:
         float32 target distributions.
     """
 
+    in_windows: ClassVar[bool] = False
     stores: tuple[FeatureStore, ...]
     keys: np.ndarray
     targets: np.ndarray
@@ -118,6 +120,8 @@ class WindowTable(StoredTable):
     long. The arrays may be float16.
     """
 
+    in_windows: ClassVar[bool] = True
+
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Frames of all windows of utterances in the plain variant."""
         shapes = self.stores[0].shapes(self.keys[0, rows])
@@ -142,6 +146,7 @@ class ArrayTable:
         float32 target distributions.
     """
 
+    in_windows: ClassVar[bool] = False
     arrays: np.ndarray
     targets: np.ndarray
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -34,6 +35,7 @@ class WaveformTable:
         How training changes what it hears.
     """
 
+    in_windows: ClassVar[bool] = True
     clips: Sequence[Clip]
     window_samples: int
     targets: np.ndarray

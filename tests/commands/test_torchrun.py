@@ -1,0 +1,133 @@
+"""`koser train` in two processes, as a user starts it: its folder, its words, its deaths."""
+
+import os
+import re
+import subprocess
+import sys
+
+import numpy as np
+import polars as pl
+import pytest
+
+from fixtures.ranks import command, free_port, torchrun_environment
+from koser.models.checkpoint import load_tensors
+
+QUICK = [
+    *("--set", "train.epochs=3", "--set", "train.batch_size=8", "--set", "train.draws=row"),
+    *("--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8", "--workers", "1"),
+]  # fmt: skip
+
+
+def train(out, *arguments, model="mfcc"):
+    return [
+        "train", "--model", model, "--manifest", "m.parquet", "--split", "speaker",
+        "--out", out, *QUICK, *arguments,
+    ]  # fmt: skip
+
+
+def run_together(folder, arguments, *, n_ranks=2, dying=None):
+    """Start every rank, as torchrun would; exit statuses, and what each wrote to both outputs."""
+    port, processes = free_port(), []
+    for rank in range(n_ranks):
+        environment = {**os.environ, **torchrun_environment(rank, n_ranks, port)}
+        processes.append(
+            subprocess.Popen(
+                [*command(dies=rank == dying), *map(str, arguments)],
+                cwd=folder,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+            )
+        )
+    outputs = [process.communicate(timeout=240) for process in processes]
+    return [process.returncode for process in processes], outputs
+
+
+def predictions(folder):
+    return pl.read_parquet(folder / "predictions.parquet").sort("id")
+
+
+def assert_same_predictions(one, other):
+    first, second = predictions(one), predictions(other)
+    assert first["id"].to_list() == second["id"].to_list()
+    columns = [name for name in first.columns if name.startswith("p_")]
+    assert len(columns) == 3
+    np.testing.assert_allclose(
+        first.select(columns).to_numpy(), second.select(columns).to_numpy(), atol=1e-3
+    )
+
+
+@pytest.fixture
+def alone(koser, manifest, tmp_path):
+    """The run of one process."""
+    status, _, err = koser(*train("alone"))
+    assert status == 0, err
+    return tmp_path / "alone"
+
+
+def test_torchrun_leaves_the_folder_that_one_process_leaves(koser, alone, tmp_path):
+    port = str(free_port())
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    done = subprocess.run(
+        [*torchrun, "--master-port", port, "-m", "koser", *train("together", "--seeds", "2")],
+        cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True, timeout=240,
+        capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    together = tmp_path / "together"
+    names = {path.relative_to(alone) for path in alone.rglob("*") if "seed" not in path.name}
+    names -= {path for path in names if "seed42" in str(path)}
+    assert names <= {path.relative_to(together) for path in together.rglob("*")}
+    assert not list(together.rglob("*.partial"))
+    assert done.stdout.count("Report: ") == 1
+    assert "2 trainings run one after another, each in all 2 processes" in done.stderr
+    assert "Error" not in done.stderr
+    log = (together / "parts" / "seed42-fold00" / "train.log").read_text(encoding="utf-8")
+    assert log.count("training on cpu") == 1
+    assert len(re.findall("INFO epoch", log)) == 3
+    one = load_tensors(alone / "parts" / "seed42-fold00" / "outcome.pth")
+    two = load_tensors(together / "parts" / "seed42-fold00" / "outcome.pth")
+    for name in ("train_loss", "val_loss"):
+        losses = [[epoch[name] for epoch in each["history"]] for each in (one, two)]
+        np.testing.assert_allclose(*losses, rtol=1e-4)
+    assert one["best_epoch"] == two["best_epoch"]
+    np.testing.assert_allclose(one["probabilities"], two["probabilities"], atol=1e-3)
+
+
+def test_when_one_process_is_killed_the_other_ends_in_one_line_and_resume_goes_on(
+    koser, alone, tmp_path
+):
+    statuses, outputs = run_together(tmp_path, train("killed"), dying=1)
+    assert statuses == [1, -9]
+    (out, err), other = outputs
+    assert re.fullmatch(r"Error: A process of this training has ended.*--resume.*\n", err), err
+    assert "Report" not in out
+    assert other == ("", "")
+    killed = tmp_path / "killed"
+    assert not (killed / "report.html").exists()
+    assert not list(killed.rglob("*.partial"))
+    part = killed / "parts" / "seed42-fold00"
+    assert len(load_tensors(part / "last.pth")["history"]) == 1
+    status, _, err = koser(*train("killed", "--resume"))
+    assert status == 0, err
+    assert_same_predictions(killed, alone)
+
+
+def test_what_is_refused_is_said_by_one_process(manifest, tmp_path):
+    statuses, outputs = run_together(tmp_path, train("r", model="multimodal")[:9])
+    assert statuses == [1, 1]
+    said = "".join(err for _, err in outputs)
+    assert re.fullmatch(r"Error: System 'multimodal' trains in one process.*torchrun.*\n", said)
+    statuses, outputs = run_together(tmp_path, train("r", "--set", "train.batch_size=1"))
+    assert statuses == [1, 1]
+    said = "".join(err for _, err in outputs)
+    assert re.fullmatch(r"Error: 2 processes share batches of about 1 utt.*per-node 1.*\n", said)
+    assert not (tmp_path / "r").exists(), "the folder is given back"
+
+
+def test_half_an_environment_of_torchrun_is_refused(koser, manifest, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "4")
+    status, _, err = koser(*train("r"))
+    assert status == 1
+    assert re.fullmatch(r"Error: WORLD_SIZE=4 asks for several processes, but RANK.*\n", err)
