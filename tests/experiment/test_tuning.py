@@ -13,6 +13,7 @@ from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, make_split
 from koser.errors import ConfigError, SplitError
 from koser.evaluation.metrics import label_ids, unweighted_average_recall
+from koser.experiment.following import check_shareable
 from koser.experiment.members import Member, MemberWork
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
@@ -21,6 +22,7 @@ from koser.experiment.tuning import TuneOptions, Tuner, Tuning
 from koser.models.checkpoint import Checkpoint
 from koser.systems.mfcc import MfccConfig, MfccSystem
 from koser.systems.system import Part
+from koser.training.ranks import Ranks
 
 QUICK = ("train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8", "speeds=[]")
 # One epoch recognises nothing, forty recognise these tones.
@@ -191,3 +193,11 @@ def test_a_tuned_run_keeps_what_was_chosen_and_tells_its_budget(tone_corpus, tmp
     report = (run.folder / "report.html").read_text("utf-8")
     assert "train.epochs = 40" in report
     assert f"학습 모두 {tuning['n_trainings']}회" in report
+
+
+def test_torchrun_does_not_share_a_search():
+    request = TrainRequest("mfcc", "kfold", tuning=Tuning(SPACE, OPTIONS))
+    with pytest.raises(ConfigError, match=r"koser tune .* Leave torchrun out"):
+        check_shareable(request, Ranks(0, 2))
+    check_shareable(request, Ranks())
+    check_shareable(replace(request, tuning=None), Ranks(0, 2))

@@ -295,7 +295,7 @@ def train_request(
     with joined_ranks() as ranks:
         # Refused before the work.
         report = report_options(how.report_language, how.audio_clips)
-        check_shareable(request.model, ranks)
+        check_shareable(request, ranks)
         experiments = resolve_series(request, splits)
         if ranks.is_first:
             folders, runs = run_series(experiments, out, how, ranks)

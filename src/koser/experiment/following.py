@@ -11,6 +11,7 @@ import numpy as np
 
 from koser.errors import ConfigError, RunError
 from koser.experiment.members import MemberWork, follow_members
+from koser.experiment.request import TrainRequest
 from koser.experiment.run import Experiment, members_of, train_rows_of
 from koser.systems import SYSTEM_NAMES, system_class
 from koser.training.ranks import Ranks
@@ -57,15 +58,23 @@ def follow(experiments: Sequence[Experiment], *, store_root: Path, ranks: Ranks)
         package.removeHandler(silent)
 
 
-def check_shareable(model: str, ranks: Ranks) -> None:
-    """Refuse a system whose training several processes cannot share.
+def check_shareable(request: TrainRequest, ranks: Ranks) -> None:
+    """Refuse a training that several processes cannot share.
 
     Raises
     ------
     ConfigError
         If it is one.
     """
-    if ranks.is_alone or system_class(model).is_shareable:
+    model = request.model
+    if ranks.is_alone:
+        return
+    if request.tuning is not None:
+        raise ConfigError(
+            "koser tune trains many small models, each in one process. Leave torchrun out: it "
+            "runs a fold on each core by itself (--workers)."
+        )
+    if system_class(model).is_shareable:
         return
     others = [name for name in SYSTEM_NAMES if system_class(name).is_shareable]
     raise ConfigError(
