@@ -11,7 +11,7 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
@@ -41,7 +41,7 @@ def transcribe(
     set_: Overrides = None,
     store: Store = None,
     workers: Workers = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,

@@ -13,7 +13,7 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
@@ -160,7 +160,7 @@ def extract(
     set_: Overrides = None,
     workers: Workers = None,
     store: Store = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,
