@@ -59,6 +59,7 @@ def test_another_version_of_ray_is_told_in_its_own_words():
         ([{"CPU": 16, "GPU": 2}], Resources(1, 0.5), None, 4),
         ([{"CPU": 16, "GPU": 2}], Resources(1, 0.7), None, 2),  # 0.3 of each is left
         ([{"CPU": 3, "GPU": 2}], Resources(1, 0.5), None, 3),
+        ([{"CPU": 99, "GPU": 1}], Resources(1, 0.1), None, 10),
         ([{"CPU": 16, "GPU": 5}], Resources(1, 2), None, 2),
         ([{"CPU": 64}, {"CPU": 4, "GPU": 1}], Resources(1, 1), None, 1),
     ],

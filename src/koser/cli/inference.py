@@ -241,9 +241,7 @@ def _predict_shards(
             out,
             engine,
             shard_rows=SHARD_ROWS if shard_rows is None else shard_rows,
-            on_failure=lambda name, failure: typer.echo(
-                f"Error: {name}: {failure.error}", err=True
-            ),
+            on_failure=lambda name, reason: typer.echo(f"Error: {name}: {reason}", err=True),
             progress=show,
         )
     typer.echo(f"Results: {out}  {done.n_rows} utterances in {done.n_shards} shards")

@@ -65,13 +65,13 @@ def transcribe(
         check_target(out)
     loaded = Manifest.read(manifest)
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
-    with notes_shown(), opened_engine(options) as chosen, progress_bars(quiet=quiet) as listeners:
+    with notes_shown(), opened_engine(options) as where, progress_bars(quiet=quiet) as listeners:
         started = time.perf_counter()
         found = transcribe(
             loaded,
             settings,
             store_root=store or default_store_root(),
-            engine=chosen,
+            engine=where,
             progress=listeners.on_clip,
         )
     print_transcription(found, time.perf_counter() - started, float(loaded.table["duration"].sum()))

@@ -187,7 +187,7 @@ def extract(
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     with (
         notes_shown(),
-        opened_engine(options) as chosen,
+        opened_engine(options) as where,
         progress_bars(quiet=quiet) as listeners,
     ):
         done = extract_features(
@@ -195,7 +195,7 @@ def extract(
             stored,
             settings,
             store_root=store or default_store_root(),
-            engine=chosen,
+            engine=where,
             on_failure=lambda name, reason: typer.echo(f"Error: {name}: {reason}", err=True),
             progress=listeners.on_clip,
         )

@@ -242,6 +242,7 @@ def _call(function: bytes) -> bytes:
 
 def _packed(function: Callable[[], Any]) -> bytes:
     """What a function returns or raises; Ray would turn an exception into one of its own."""
+    outcome: tuple[Any, Exception | None]
     try:
         outcome = (function(), None)
     except Exception as error:
