@@ -30,7 +30,7 @@ class Doubling:
 
     def finish(self, rows):
         for row in rows:
-            if row in self._deadly or self._deadly == "all":
+            if row in self._deadly:
                 os.kill(os.getpid(), signal.SIGKILL)
             if row == 12:
                 raise ValueError("twelve")
@@ -106,7 +106,7 @@ def test_only_the_row_that_kills_is_lost():
 
 
 def test_work_that_always_kills_ends_with_what_to_do():
-    results = LocalEngine(2).map_chunks(partial(Doubling, deadly="all"), [ROWS], lost=lost)
+    results = LocalEngine(2).map_chunks(partial(Doubling, deadly=ROWS), [ROWS], lost=lost)
     with pytest.raises(EngineError, match=r"die whatever they are given.*--workers"):
         list(results)
 

@@ -10,7 +10,7 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
@@ -111,7 +111,7 @@ def prepare(
         bool, typer.Option("--synthetic", help="table: the speech was made by a machine.")
     ] = False,
     workers: Workers = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,

@@ -18,7 +18,7 @@ class EngineKind(StrEnum):
     ray = "ray"
 
 
-Engine = Annotated[
+EngineChoice = Annotated[
     EngineKind,
     typer.Option("--engine", help="local: processes of this machine. ray: a Ray cluster."),
 ]

@@ -13,7 +13,7 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
@@ -167,7 +167,7 @@ def extract(
     set_: Overrides = None,
     workers: Workers = None,
     store: Store = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,
@@ -194,7 +194,7 @@ def extract(
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     with (
         notes_shown(),
-        opened_engine(options) as chosen,
+        opened_engine(options) as where,
         progress_bars(quiet=quiet) as listeners,
     ):
         done = extract_features(
@@ -202,7 +202,7 @@ def extract(
             stored,
             settings,
             store_root=store or default_store_root(),
-            engine=chosen,
+            engine=where,
             on_failure=lambda name, reason: typer.echo(f"Error: {name}: {reason}", err=True),
             progress=listeners.on_clip,
         )

@@ -104,8 +104,8 @@ def _room(node: dict[str, float], each: Resources) -> int:
     if each.gpus:
         n_gpus = node.get("GPU", 0.0)
         # Fractions of different GPUs do not make one worker.
-        whole = each.gpus >= 1
-        shares.append(n_gpus // each.gpus if whole else n_gpus * (1 // each.gpus))
+        of_one = int(1 / each.gpus + 1e-9)
+        shares.append(n_gpus * of_one if of_one else n_gpus // each.gpus)
     return int(min(shares))
 
 

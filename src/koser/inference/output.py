@@ -21,7 +21,7 @@ from koser.inference.writers import UNSURE
 if TYPE_CHECKING:
     import polars as pl
 
-# Results that become a table together.
+# Utterances that are read, and results that become a table, together.
 _PART = 8192
 # Of lines of text, and those that only a file can hold.
 LINE_FORMATS = ("table", "json", "csv")
@@ -47,10 +47,11 @@ def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
             clips.append(Clip(str(path)))
     if manifest is not None:
         # Here and not above: whoever gives a file does not wait for polars.
-        from koser.data.manifest import Manifest
+        from koser.data.stored import StoredManifest
         from koser.features.extraction import clips_of
 
-        clips += clips_of(Manifest.read(manifest).table)
+        for table in StoredManifest.open(manifest).iter_tables(_PART):
+            clips += clips_of(table)
     if not clips:
         raise ConfigError("Nothing to recognise. Give files, folders or --manifest M.parquet.")
     return clips
