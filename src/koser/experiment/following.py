@@ -45,7 +45,7 @@ def follow(experiments: Sequence[Experiment], *, store_root: Path, ranks: Ranks)
     package, silent = logging.getLogger("koser"), logging.NullHandler()
     package.addHandler(silent)  # without any, Python prints what is warned of
     try:
-        identities, is_pending = ranks.from_first(list)
+        identities, is_pending = ranks.from_first()
         if identities != json.loads(json.dumps(_identities(experiments))):
             raise RunError(
                 f"Rank {ranks.rank} has read other data or settings than rank 0. Start all "

@@ -175,7 +175,7 @@ class MemberWork:
 
     def follow(self, member: Member) -> None:
         """Take part in a training that rank 0 leads; nothing is written."""
-        if not self.ranks.from_first(bool):
+        if not self.ranks.from_first():
             self._train(member, self.folder / member.name)
 
     def _train(self, member: Member, folder: Path) -> tuple[System, _Trained]:

@@ -125,13 +125,15 @@ class Ranks:
             for parameter, gradient in zip(bucket, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter)
 
-    def from_first(self, make: Callable[[], Any]) -> Any:  # Any: values that JSON has
+    # Any: values that JSON has
+    def from_first(self, make: Callable[[], Any] = lambda: None) -> Any:
         """What `make` returns on rank 0, on every rank; the others wait, however long it takes.
 
         Parameters
         ----------
         make : Callable
-            Called on rank 0 alone; returns values that JSON has.
+            Called on rank 0 alone, so that others need not give it; returns values that JSON
+            has.
 
         Raises
         ------
@@ -200,7 +202,7 @@ class Ranks:
             with torch.no_grad():
                 tensor.copy_(values)
 
-    def check_agreement(self, tensors: Sequence[torch.Tensor], what: str) -> None:
+    def check_agreement(self, tensors: Iterable[torch.Tensor], what: str) -> None:
         """Refuse to go on with ranks whose tensors are not the same, bit for bit.
 
         Raises
