@@ -49,6 +49,7 @@ HOMES = {
     "torch": {"features", "models", "training", "systems", "experiment"},
     "onnxruntime": {"runtime", "inference"},  # where it runs models, and where it shrinks them
     "onnx": {"inference"},
+    "optuna": {"experiment"},
 }
 # Within a layer, these may use those.
 WITHIN = {

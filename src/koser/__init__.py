@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     __version__: str
+    from koser.inference.explanation import Explanation, explain
     from koser.inference.prediction import Failure, Prediction
     from koser.inference.recognizer import Recognizer, load_recognizer
     from koser.inference.segments import Segment, TimelineOptions
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "EmotionStream",
+    "Explanation",
     "Failure",
     "Prediction",
     "Recognizer",
@@ -29,12 +31,14 @@ __all__ = [
     "Timeline",
     "TimelineOptions",
     "__version__",
+    "explain",
     "load_recognizer",
     "make_timeline",
 ]
 # Name -> the module of `koser.inference` that defines it.
 _HOMES = {
     "EmotionStream": "stream",
+    "Explanation": "explanation",
     "Failure": "prediction",
     "Prediction": "prediction",
     "Recognizer": "recognizer",
@@ -42,6 +46,7 @@ _HOMES = {
     "StreamResult": "stream",
     "Timeline": "timeline",
     "TimelineOptions": "segments",
+    "explain": "explanation",
     "load_recognizer": "recognizer",
     "make_timeline": "timeline",
 }

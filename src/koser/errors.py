@@ -16,6 +16,7 @@ EXTRA_OF_MODULE = {
     "matplotlib": "train",
     "koreanize_matplotlib": "train",
     "jinja2": "train",
+    "optuna": "tune",
     "transformers": "speech",
     "peft": "speech",
     "safetensors": "speech",

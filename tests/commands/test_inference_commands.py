@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 import pytest
 import soundfile
+from PIL import Image
 
 from fixtures.recognizers import LABELS, mfcc_checkpoint, speech
 from koser.inference import export as export_module
@@ -157,3 +158,35 @@ def test_what_cannot_be_done_is_one_line(koser, files, arguments, message):
     assert (status, out) == (1, "")
     assert message in err
     assert len(err.splitlines()) == 1
+
+
+def test_an_explanation_is_printed_drawn_and_told_as_json(koser, files):
+    part = ["one.wav", "--start", "1", "--end", "3"]
+    status, out, err = koser("explain", ".", *part, "--format", "json", "--picture", "e.png")
+    assert (status, err) == (0, "")
+    found = json.loads(out)
+    assert list(found["probabilities"]) == list(LABELS)
+    assert [cell["start"] for cell in found["cells"]] == pytest.approx(0.1 * np.arange(20))
+    assert found["words"] == []
+    with Image.open("e.png") as image:
+        assert image.size[0] > 1000
+    status, out, _ = koser("explain", ".", *part)
+    assert status == 0
+    strongest = max(found["cells"], key=lambda cell: abs(cell["evidence"]))
+    assert f"{strongest['evidence']:+.3f}" in out.splitlines()[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["none.wav"], "No audio file at 'none.wav'"),
+        (["bad.wav"], "bad.wav"),
+        (["one.wav", "--start", "3", "--end", "1"], "lasts -2.0 s"),
+        (["one.wav", "--set", "hop=1"], "exceeds window"),
+    ],
+)
+def test_what_cannot_be_explained_is_one_line(koser, files, arguments, message):
+    status, _, err = koser("explain", ".", *arguments)
+    assert status == 1
+    assert message in err
+    assert len(err.strip().splitlines()) == 1

@@ -21,6 +21,7 @@ from koser.experiment.series import (
     resolve_series,
     write_gaps,
 )
+from koser.reporting.report import ReportOptions
 
 QUICK = ("train.epochs=6", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
 
@@ -65,6 +66,21 @@ def test_the_gap_is_that_of_the_scores_and_says_which_splits(finished, tmp_path)
     assert gap["cluster_kind"] == "speaker"
     assert [run["seeds"] for run in values["runs"]] == [[42, 43], [42, 43]]
     assert [run["folder"] for run in values["runs"]] == [run.folder.name for run in runs]
+
+
+def test_each_report_shows_what_becomes_of_its_score_under_the_other_protocols(finished, tmp_path):
+    runs = finished("random", "speaker")
+    values = write_gaps(runs, tmp_path / "gap.json", report=ReportOptions("en"))
+    (gap,), (random, speaker) = values["gaps"], (run.metrics for run in runs)
+    for run, sign in zip(runs, (1, -1), strict=True):
+        assert json.loads((run.folder / "gap.json").read_text("utf-8")) == values
+        report = (run.folder / "report.html").read_text("utf-8")
+        section = report[report.index("The same system under other protocols") :]
+        section = section[: section.index("</table>")]
+        assert f"{random['uar']:.3f}" in section
+        assert f"{speaker['uar']:.3f}" in section
+        low, high = sorted(sign * bound for bound in gap["ci95"]["uar"])
+        assert f"{sign * gap['uar']:+.3f} [{low:+.3f}, {high:+.3f}]" in section
 
 
 def test_speakers_are_those_of_the_corpus_on_both_sides(finished):

@@ -242,6 +242,7 @@ def test_a_stream_at_another_rate_is_resampled(recognizer, sound):
         (np.zeros(5, np.int16), "Divide 16-bit integers by 32768"),
         (np.zeros((5, 2), np.float32), r"of shape \(5, 2\)"),
         (np.array([0.0, np.inf]), "NaN or infinite"),
+        (np.array([0.0, -3e38]), "absurdly large"),
     ],
 )
 def test_what_is_no_mono_sound_is_refused(recognizer, samples, message):

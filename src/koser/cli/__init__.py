@@ -7,7 +7,18 @@ from collections.abc import Callable
 
 import typer
 
-from koser.cli import audit, corpora, dimensions, inference, results, serving, text, training
+from koser.cli import (
+    audit,
+    corpora,
+    dimensions,
+    explaining,
+    inference,
+    results,
+    serving,
+    text,
+    training,
+    tuning,
+)
 from koser.errors import one_line_errors
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
@@ -27,9 +38,16 @@ app = typer.Typer(
 for command in (
     *(corpora.get, corpora.prepare),
     *(corpora.map_, corpora.info, corpora.split, audit.audit),
-    *(training.train, dimensions.regress, training.extract, text.transcribe),
+    *(training.train, tuning.tune, dimensions.regress, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
-    *(inference.predict, inference.export, serving.serve, serving.push, serving.pull),
+    *(
+        inference.predict,
+        explaining.explain,
+        inference.export,
+        serving.serve,
+        serving.push,
+        serving.pull,
+    ),
     training.demo,
 ):
     app.command(command.__name__.rstrip("_"))(command)

@@ -248,7 +248,7 @@ def _reproduce(request: Any, out: Path, how: RunOptions) -> bool:  # a Reproduce
                 continue
             finished[each.name] = run
             print_run(each.name, run.metrics)
-    gap = write_gap(out, finished)
+    gap = write_gap(out, finished, report=report_options(language, 0))
     if gap is not None:
         print_gaps(gap, out / "gap.json")
     comparison = compare_finished(out, finished)

@@ -115,12 +115,12 @@ def train(
     """Train and test a system, end to end, and leave a run folder for each split."""
     from koser.experiment.request import TrainRequest
 
-    manifests = tuple(manifest or ())
+    paths = manifest or []
     request = TrainRequest(
         model=model,
         split=split[0],
-        manifest=manifests[0] if manifests else None,
-        more_manifests=manifests[1:],
+        manifest=paths[0] if paths else None,
+        more_manifests=tuple(paths[1:]),
         data=data,
         split_options=split_options(split_seed, test_fraction, val_fraction, folds, script_folds),
         config_file=config,
@@ -260,7 +260,7 @@ def train_request(
     from koser.terminal import notes_shown, print_gaps, print_run
 
     how = how or RunOptions()
-    report_options(how.report_language, how.audio_clips)  # refused before the work
+    report = report_options(how.report_language, how.audio_clips)  # refused before the work
     experiments = resolve_series(request, splits)
     folders = choose_folders(experiments, out, resume=how.resume)
     # All of them now: the second should not be refused when the first has been trained.
@@ -274,7 +274,7 @@ def train_request(
     if len(runs) == 1:
         return folders, None
     gap = gap_file(runs, out)
-    print_gaps(write_gaps(runs, gap), gap)
+    print_gaps(write_gaps(runs, gap, report=report), gap)
     return folders, gap
 
 

@@ -11,11 +11,11 @@ import json
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -83,6 +83,14 @@ class Outcome:
     notes: tuple[str, ...] = ()
 
 
+class Chooser(Protocol):
+    """Who chooses the configuration of each training."""
+
+    def choose(self, work: MemberWork, member: Member) -> tuple[Any, Any]:
+        """A member's configuration and features."""
+        ...
+
+
 @dataclass(frozen=True)
 class MemberWork:
     """What is done for each member; picklable, so that it can be done in another process.
@@ -109,6 +117,8 @@ class MemberWork:
         Told of every epoch; only where members run in this process.
     spare_threads : int
         Threads of torch for a system that takes what is free.
+    tuner : Chooser, optional
+        Who chooses each member's configuration; every member has `config` otherwise.
     """
 
     model: str
@@ -121,6 +131,7 @@ class MemberWork:
     shares: np.ndarray | None = None
     on_epoch: OnMemberEpoch | None = None
     spare_threads: int = 1
+    tuner: Chooser | None = None
 
     def __call__(self, member: Member) -> Outcome:
         """Train, predict the test part and keep both; or read what was kept."""
@@ -130,24 +141,27 @@ class MemberWork:
         if done.exists():
             return _read_outcome(done, member, facts)
         folder.mkdir(parents=True, exist_ok=True)
-        system = system_class(self.model)(self.labels, self.config)
+        config, data = self.config, self.data
+        if self.tuner is not None:
+            config, data = self.tuner.choose(self, member)
+        system = system_class(self.model)(self.labels, config)
         with (
             log_to(folder / "train.log"),
             warnings_collected() as notes,
-            torch_threads(system.n_threads or self.spare_threads),
+            self.threads(system),
         ):
             forget_peak()
             started = time.perf_counter()
             fit = system.fit(
-                self.data,
+                data,
                 member.part,
                 resume_file=folder / "last.pth",
                 on_epoch=None if self.on_epoch is None else partial(self.on_epoch, member),
             )
             trained = time.perf_counter()
-            probabilities = system.predict_rows(self.data, member.part.test)
+            probabilities = system.predict_rows(data, member.part.test)
             finished = time.perf_counter()
-            val = self._ask_val(system, member)
+            val = self._ask_val(system, data, member)
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
         checkpoint = system.to_checkpoint({**origin, "calibration": val.describe()})
         replace(checkpoint, temperature=val.temperature.value).write(
@@ -161,12 +175,16 @@ class MemberWork:
             file.unlink()
         return outcome
 
-    def _ask_val(self, system: System, member: Member) -> ValPart:
+    def threads(self, system: System) -> AbstractContextManager[None]:
+        """As many threads of torch as `system` is to have."""
+        return torch_threads(system.n_threads or self.spare_threads)
+
+    def _ask_val(self, system: System, data: Any, member: Member) -> ValPart:
         """What the trained system's val part says; nothing where there is none."""
         rows = member.part.val
         probabilities = np.zeros((0, len(self.labels)))
         if len(rows):
-            probabilities = system.predict_rows(self.data, rows)
+            probabilities = system.predict_rows(data, rows)
         shares = None if self.shares is None else self.shares[rows]
         val = ValPart.of(self.true_ids[rows], probabilities, shares)
         reason = f": {val.temperature.reason}" if val.temperature.reason else ""

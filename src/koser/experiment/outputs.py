@@ -32,7 +32,7 @@ def write_outputs(
     results: Results,
     folder: Path,
     *,
-    ablations: Mapping[str, Any],
+    beside: Mapping[str, Any],
     extraction_seconds: float,
     report: ReportOptions,
 ) -> dict[str, Any]:
@@ -46,8 +46,8 @@ def write_outputs(
         What it came to.
     folder : Path
         The run folder.
-    ablations : Mapping
-        What `koser.experiment.ablations.run_ablations` returned.
+    beside : Mapping
+        What ``metrics.json`` tells beside the scores: ablations, or the choices of settings.
     extraction_seconds : float
         What the features took; what the store had already took nothing.
     report : ReportOptions
@@ -66,7 +66,7 @@ def write_outputs(
         folder / "parts" / results.chosen.member.name / model_file.name,
         model_file,
     )
-    metrics = metrics_json(results, manifest, split) | dict(ablations)
+    metrics = metrics_json(results, manifest, split) | dict(beside)
     metrics["probes"] = baselines_of(folder)
     metrics["cost"] = _cost(results, model_file, extraction_seconds)
     write_json(metrics, folder / "metrics.json")

@@ -18,6 +18,7 @@ from koser.errors import ConfigError
 from koser.experiment.request import TrainRequest
 from koser.experiment.series import FinishedRun, write_gaps
 from koser.reporting.comparison import RunComparison, compare_runs
+from koser.reporting.report import ReportOptions
 from koser.systems import SYSTEM_NAMES, system_class
 
 MODELS = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal")
@@ -147,12 +148,14 @@ def compare_finished(out: Path, finished: Mapping[str, FinishedRun]) -> RunCompa
     return compare_runs([out / name for name in names], baseline=out / baseline)
 
 
-def write_gap(out: Path, finished: Mapping[str, FinishedRun]) -> dict[str, Any] | None:
+def write_gap(
+    out: Path, finished: Mapping[str, FinishedRun], *, report: ReportOptions | None = None
+) -> dict[str, Any] | None:
     """``gap.json``: what the random split gives away; None where one of the two is missing."""
     names = [f"{_BOTH_SPLITS}_{split}" for split in ("random", "speaker")]
     if not all(name in finished for name in names):
         return None
-    return write_gaps([finished[name] for name in names], out / "gap.json")
+    return write_gaps([finished[name] for name in names], out / "gap.json", report=report)
 
 
 def _overrides(model: str, overrides: Sequence[str]) -> tuple[str, ...]:

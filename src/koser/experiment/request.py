@@ -15,6 +15,7 @@ from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.run import Experiment, differences, is_finished
+from koser.experiment.tuning import Tuning
 from koser.systems import SYSTEM_NAMES, system_class
 
 RUNS = Path("runs")
@@ -51,6 +52,8 @@ class TrainRequest:
         one of the kind.
     seed, n_seeds : int
         The first training seed, and how many are run.
+    tuning : Tuning, optional
+        Settings that are chosen in each fold.
     """
 
     model: str
@@ -66,6 +69,7 @@ class TrainRequest:
     text_model: str | None = None
     seed: int = 42
     n_seeds: int = 1
+    tuning: Tuning | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -110,6 +114,7 @@ class TrainRequest:
             manifest=manifest,
             split=resolve_split(manifest, self.split, self.split_options),
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
+            tuning=self.tuning,
         )
 
 

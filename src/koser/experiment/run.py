@@ -41,6 +41,7 @@ from koser.experiment.members import (
 )
 from koser.experiment.outputs import write_outputs
 from koser.experiment.results import Results, collect
+from koser.experiment.tuning import Tuner, Tuning, summarise_tuning
 from koser.features.extraction import Progress
 from koser.files import write_json
 from koser.reporting.report import ReportOptions
@@ -69,6 +70,8 @@ class Experiment:
         Who plays which part.
     seeds : tuple[int, ...]
         One training per fold is run under each.
+    tuning : Tuning, optional
+        Settings that each training chooses within its own data; none if not given.
     """
 
     model: str
@@ -76,6 +79,7 @@ class Experiment:
     manifest: Manifest = field(repr=False)
     split: Split = field(repr=False)
     seeds: tuple[int, ...]
+    tuning: Tuning | None = None
 
     @property
     def split_name(self) -> str:
@@ -87,6 +91,12 @@ class Experiment:
         """``<model>_<split>``, as the document's files are called."""
         return f"{self.model}_{self.split_name}"
 
+    def tuner(self, store_root: Path) -> Tuner | None:
+        """Who chooses the settings, if anybody does."""
+        if self.tuning is None:
+            return None
+        return Tuner(self.tuning, self.manifest, self.split, store_root)
+
     def identity(self) -> dict[str, Any]:
         """What must be equal for two runs to be the same one."""
         return {
@@ -95,6 +105,7 @@ class Experiment:
             "labels": list(self.manifest.labels),
             "split": self.split.describe(),
             "seeds": list(self.seeds),
+            "tuning": None if self.tuning is None else self.tuning.describe(),
         }
 
 
@@ -206,16 +217,17 @@ def run_experiment(
             true_ids=_true_ids(experiment.manifest),
             shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
+            tuner=experiment.tuner(store_root),
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
         system.write_extras(experiment.manifest, data, folder)
-        ablations = run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
+        beside = _beside(experiment, work, members, results, n_workers)
         metrics = write_outputs(
             experiment,
             results,
             folder,
-            ablations=ablations,
+            beside=beside,
             extraction_seconds=extraction_seconds,
             report=record.report,
         )
@@ -263,8 +275,22 @@ def differences(experiment: Experiment, folder: Path) -> list[str]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` has left everything, of which the report is the last."""
+    """Whether the run in `folder` has left its report, which comes last."""
     return (folder / "report.html").exists()
+
+
+def _beside(
+    experiment: Experiment,
+    work: MemberWork,
+    members: list[Member],
+    results: Results,
+    n_workers: int,
+) -> dict[str, Any]:
+    """What a run's metrics tell beside its scores: its choices, or what its parts are worth."""
+    if isinstance(work.tuner, Tuner):
+        # An untuned system without a part would say nothing of a tuned one's part.
+        return {"tuning": summarise_tuning(work.tuner, work.config, work.folder, members)}
+    return run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
 
 
 def _members(experiment: Experiment) -> list[Member]:

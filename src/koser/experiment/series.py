@@ -27,6 +27,7 @@ from koser.experiment.request import (
 from koser.experiment.results import clusters_of
 from koser.experiment.run import Experiment, differences, is_finished
 from koser.files import write_json
+from koser.reporting.report import ReportOptions, write_report
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +200,13 @@ def _side(run: FinishedRun) -> Side:
     )
 
 
-def write_gaps(runs: Sequence[FinishedRun], path: Path) -> dict[str, Any]:
+def write_gaps(
+    runs: Sequence[FinishedRun], path: Path, *, report: ReportOptions | None = None
+) -> dict[str, Any]:
     """Compare every two runs of a series, in their order, and write ``gap.json``.
+
+    The same goes into every run's folder, and into its report: who reads of a score under
+    one protocol sees what becomes of it under the others.
 
     Parameters
     ----------
@@ -208,6 +214,8 @@ def write_gaps(runs: Sequence[FinishedRun], path: Path) -> dict[str, Any]:
         At least two.
     path : Path
         Where to.
+    report : ReportOptions, optional
+        How the reports are written.
 
     Returns
     -------
@@ -231,6 +239,11 @@ def write_gaps(runs: Sequence[FinishedRun], path: Path) -> dict[str, Any]:
         ],
     }
     write_json(values, path)
+    for run in runs:
+        own = run.folder / "gap.json"
+        if not own.is_file() or json.loads(own.read_text(encoding="utf-8")) != values:
+            write_json(values, own)
+            write_report(run.folder, report)
     return values
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from koser.errors import CheckpointError
 
 if TYPE_CHECKING:
-    from koser.systems.system import System
+    from koser.systems.system import ReadingSystem, System
 
 # torch and transformers are imported by none but those who load a checkpoint: an ONNX model
 # starts in a fraction of the time.
@@ -37,6 +37,21 @@ class ProbabilityModel(Protocol):
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        ...
+
+
+@runtime_checkable
+class ReadingModel(ProbabilityModel, Protocol):
+    """A model that hears words too, and can be told them."""
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What is said in each; None where nothing can be believed."""
+        ...
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
         ...
 
 
@@ -69,9 +84,37 @@ class TorchModel:
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Calibrated probabilities of waveforms [shape=(n_waveforms, n_labels)]."""
+        return self._calibrated(self.system.predict_waveforms(waveforms))
+
+    def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         from koser.evaluation.calibration import apply_temperature
 
-        return apply_temperature(self.system.predict_waveforms(waveforms), self.temperature)
+        return apply_temperature(probabilities, self.temperature)
+
+
+class ReadingTorchModel(TorchModel):
+    """A trained system that reads transcripts, as `TorchModel`."""
+
+    def __init__(
+        self,
+        system: System,
+        reader: ReadingSystem,
+        origin: Mapping[str, object],
+        *,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(system, origin, temperature=temperature)
+        self._reader = reader
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What is said in each; None where nothing can be believed."""
+        return self._reader.transcribe(waveforms)
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
+        return self._calibrated(self._reader.predict_spoken(waveforms, texts))
 
 
 def load_model(
@@ -95,9 +138,14 @@ def load_model(
         return OnnxModel(model)
     from koser.models.checkpoint import Checkpoint, find_checkpoint
     from koser.systems import system_class
+    from koser.systems.system import ReadingSystem
 
     checkpoint = Checkpoint.read(find_checkpoint(model))
     for part, name in moved.items():
         checkpoint = checkpoint.with_model(part, str(name))
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
+    if isinstance(system, ReadingSystem):
+        return ReadingTorchModel(
+            system, system, checkpoint.origin, temperature=checkpoint.temperature
+        )
     return TorchModel(system, checkpoint.origin, temperature=checkpoint.temperature)

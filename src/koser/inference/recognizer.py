@@ -18,7 +18,7 @@ from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError, LabelError
 from koser.features.batching import batches_by_length
-from koser.inference.models import ProbabilityModel, load_model
+from koser.inference.models import ProbabilityModel, ReadingModel, load_model
 from koser.inference.prediction import Failure, Prediction
 
 # Files read before they are recognised together: enough to fill the network, few enough
@@ -93,6 +93,28 @@ class Recognizer:
             Of `labels`; rows sum to 1.
         """
         return self._shares(waveforms)[0]
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What the model believes to be said in each; None from one that reads no words."""
+        if isinstance(self._model, ReadingModel):
+            return self._model.transcribe(waveforms)
+        return [None] * len(waveforms)
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """`predict_waveforms`, as if `texts` were said; a model that reads no words ignores them.
+
+        Parameters
+        ----------
+        waveforms : Sequence[np.ndarray] [each shape=(n_samples,)]
+            As of `predict_waveforms`.
+        texts : Sequence[str or None]
+            One for each; None for no text.
+        """
+        if not isinstance(self._model, ReadingModel):
+            return self.predict_waveforms(waveforms)
+        return self._restrict(self._model.predict_spoken(waveforms, texts))[0]
 
     def predict_array(self, waveform: np.ndarray, sampling_rate: int) -> Prediction:
         """Recognise a waveform.

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from koser.audio.reading import SAMPLING_RATE
+from koser.audio.reading import LOUDEST, SAMPLING_RATE
 from koser.audio.resampling import StreamResampler
 from koser.errors import AudioError
 from koser.inference.recognizer import Recognizer
@@ -100,7 +100,8 @@ class EmotionStream:
         Raises
         ------
         AudioError
-            If `samples` are not mono floats, hold NaN or infinity, or come after `finish`.
+            If `samples` are not mono floats, hold NaN, infinity or absurdly large values, or
+            come after `finish`.
         """
         if self._is_finished:
             raise AudioError("This stream was finished. Begin another one.")
@@ -130,5 +131,8 @@ def _check(samples: np.ndarray, position: float) -> None:
             f"A stream takes mono floats in [-1, 1] of shape (n_samples,), not {samples.dtype} of "
             f"shape {samples.shape}. Divide 16-bit integers by 32768."
         )
-    if not np.isfinite(samples).all():
-        raise AudioError(f"The stream holds NaN or infinite samples after {position:.3f} s.")
+    if not (np.abs(samples) < LOUDEST).all():  # false for NaN too
+        raise AudioError(
+            f"The stream holds NaN or infinite samples, or absurdly large ones, after "
+            f"{position:.3f} s."
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
@@ -118,7 +118,8 @@ class StateClassifier(nn.Module):
                 "corpora.adversary: the head is linear, so nothing that is learnt comes before "
                 "it. Give it a hidden layer: --set head.hidden=128"
             )
-        last = cast(nn.Linear, self.hidden[-1])
+        last = self.hidden[-1]
+        assert isinstance(last, nn.Linear)
         return last, last.in_features
 
     def penalty(self) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from statistics import fmean
 from typing import Any
 
 SYNTHETIC = "SYNTHETIC DATA · 합성 데이터"
@@ -152,6 +153,37 @@ def without_voice_line(metrics: Mapping[str, Any]) -> str:
             interval = "" if probe["low"] is None else f" [{probe['low']:.3f}, {probe['high']:.3f}]"
             found.append(f"{probe['name']} alone UAR {probe['uar']:.3f}{interval}")
     return f"Without the voice: {', '.join(found)}" if found else ""
+
+
+def tuning_line(metrics: Mapping[str, Any]) -> str:
+    """The budget of a search for settings, and what it found; blank where there was none.
+
+    Such as ``Settings chosen in each of 4 folds among 12 by speaker+script on its own train and
+    val part (4 inner folds, 180 trainings, 9 min): inner UAR 0.641, as given 0.612``.
+
+    Parameters
+    ----------
+    metrics : Mapping
+        The content of ``metrics.json``.
+    """
+    tuning = metrics.get("tuning")
+    if tuning is None:
+        return ""
+    folds = tuning["folds"]
+    chosen = fmean(fold["inner_score"] for fold in folds)
+    given = [fold["untuned_inner_score"] for fold in folds]
+    known = [value for value in given if value is not None]
+    untuned = f", as given {fmean(known):.3f}" if len(known) == len(folds) else ""
+    name = {"uar": "UAR", "nll": "log-loss"}[tuning["objective"]]
+    budget = (
+        f"{tuning['n_inner_folds']} inner folds, {tuning['n_trainings']} trainings, "
+        f"{tuning['seconds'] / 60:.0f} min"
+    )
+    return (
+        f"Settings chosen in each of {len(folds)} folds among {tuning['n_trials']} by "
+        f"{tuning['inner_protocol']} on its own train and val part ({budget}): inner {name} "
+        f"{chosen:.3f}{untuned}"
+    )
 
 
 def protocol_line(metrics: Mapping[str, Any]) -> str:

@@ -197,10 +197,29 @@ class MultimodalSystem(System):
         np.ndarray [shape=(n_waveforms, n_labels)]
             They add up to 1 in each row.
         """
+        return self.predict_spoken(waveforms, self.transcribe(waveforms))
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What is said in waveforms (16 kHz mono); None where nothing can be believed."""
+        if self.config.modalities == "audio":
+            return [None] * len(waveforms)
+        found = self._load_readers().transcriber.transcribe(waveforms)
+        return [each.usable_text for each in found]
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms, as if `texts` were said in them.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_waveforms, n_labels)]
+            They add up to 1 in each row.
+        """
         network, config = self._trained(), self.config
         pairs = [
             Pair(audio, text)
-            for audio, text in zip(self._hear(waveforms), self._read(waveforms), strict=True)
+            for audio, text in zip(self._hear(waveforms), self._read(texts), strict=True)
         ]
         inputs = collate_pairs(pairs, self._sizes, has_sequences=config.fusion.has_sequences)
         network.eval()
@@ -216,16 +235,13 @@ class MultimodalSystem(System):
         with torch_threads(1):
             return [extractor(waveform) for waveform in waveforms]
 
-    def _read(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray | None]:
-        found: list[np.ndarray | None] = [None] * len(waveforms)
-        if self.config.modalities == "audio":
-            return found
-        readers = self._load_readers()
-        texts = [each.usable_text for each in readers.transcriber.transcribe(waveforms)]
+    def _read(self, texts: Sequence[str | None]) -> list[np.ndarray | None]:
+        found: list[np.ndarray | None] = [None] * len(texts)
         places = [place for place, text in enumerate(texts) if text is not None]
-        read = readers.text.extract([text for text in texts if text is not None])
-        for place, array in zip(places, read, strict=True):
-            found[place] = array
+        if places and self.config.modalities != "audio":
+            read = self._load_readers().text.extract([text for text in texts if text is not None])
+            for place, array in zip(places, read, strict=True):
+                found[place] = array
         return found
 
     def _load_readers(self) -> _Readers:

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -207,6 +207,21 @@ class System(ABC):
     @abstractmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> System:
         """The trained system that `to_checkpoint` made."""
+
+
+@runtime_checkable
+class ReadingSystem(Protocol):
+    """A system that hears words too, and can be told them."""
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What is said in waveforms (16 kHz mono); None where nothing can be believed."""
+        ...
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
+        ...
 
 
 def target_distributions(manifest: Manifest, target: Target = "auto") -> np.ndarray:

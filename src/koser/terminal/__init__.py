@@ -32,6 +32,7 @@ from koser.reporting.wording import (
     human_rows,
     protocol_line,
     score_with_interval,
+    tuning_line,
     vote_line,
     vote_rows,
     without_voice_line,
@@ -235,12 +236,10 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
-    if line := without_voice_line(metrics):
-        console.print(f"{line}.", markup=False)
-    if line := corpus_line(metrics):
-        console.print(f"{line}.", markup=False)
-    if line := vote_line(metrics):
-        console.print(f"{line}.", markup=False)
+    lines = (tuning_line, without_voice_line, corpus_line, vote_line)
+    for line in (each(metrics) for each in lines):
+        if line:
+            console.print(f"{line}.", markup=False)
     print_ablations(metrics)
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from koser.reporting import figures
@@ -67,6 +67,35 @@ def ablation_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
         rows.append([t.named("ablations.values", name), *texts])
     heads = ("what", "uar", "accuracy", "difference")
     return make_table([t[f"ablations.{head}"] for head in heads], rows)
+
+
+def gap_table(
+    gap: Mapping[str, Any] | None, metrics: Mapping[str, Any], t: Phrases
+) -> Table | None:
+    """The same system on the same corpus under other protocols; None where it was not tried."""
+    if gap is None:
+        return None
+    own = metrics["protocol"]["hash"]
+    rows = []
+    for run in gap["runs"]:
+        n_speakers = "–" if run["n_speakers"] is None else str(run["n_speakers"])
+        scores = [figures.score(run[name], run["ci95"][name]) for name in ("uar", "accuracy")]
+        other = run["protocol"]["hash"]
+        difference = t["gap.this"] if other == own else _difference(gap["gaps"], own, other)
+        rows.append([run["protocol"]["protocol"], str(run["n"]), n_speakers, *scores, difference])
+    heads = ("protocol", "n", "speakers", "uar", "accuracy", "difference")
+    return make_table([t[f"gap.{head}"] for head in heads], rows)
+
+
+def _difference(gaps: Sequence[Mapping[str, Any]], own: str, other: str) -> str:
+    """How much higher the UAR is under this run's protocol than under another."""
+    for gap in gaps:
+        if set(gap["split_hashes"]) == {own, other} and gap["uar"] is not None:
+            sign = 1 if gap["split_hashes"][0] == own else -1
+            bounds = sorted(sign * bound for bound in gap["ci95"]["uar"] or ())
+            interval = f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]" if bounds else ""
+            return f"{sign * gap['uar']:+.3f}{interval}"
+    return figures.MISSING
 
 
 def recall_plot(metrics: Mapping[str, Any], t: Phrases) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from koser.reporting import figures
 from koser.reporting.language import Phrases
+from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, Plot
 
 # More trainings than these are shown as a band and its mean, not line by line.
@@ -84,6 +85,40 @@ def cost_rows(metrics: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
         if cost["gpu_peak_memory_mb"] is not None:
             rows.append((t["cost.gpu_memory"], figures.megabytes(cost["gpu_peak_memory_mb"])))
     return rows
+
+
+def tuning_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
+    """What was chosen in each fold, and its inner score; None where nothing was."""
+    tuning = metrics.get("tuning") or {"folds": ()}
+    rows = [
+        [
+            str(fold["fold"]),
+            ", ".join(f"{key} = {_short(value)}" for key, value in fold["settings"].items()),
+            figures.score(fold["inner_score"]),
+            figures.score(fold["untuned_inner_score"]),
+        ]
+        for fold in tuning["folds"]
+    ]
+    heads = ("fold", "settings", "inner_score", "untuned")
+    return make_table([t[f"tuning.{head}"] for head in heads], rows, n_text=2)
+
+
+def tuning_caption(metrics: Mapping[str, Any], t: Phrases) -> str:
+    """The budget of the search for settings; blank where there was none."""
+    tuning = metrics.get("tuning")
+    if tuning is None:
+        return ""
+    phrase: str = t["tuning.caption"]
+    return phrase.format(
+        objective={"uar": "UAR", "nll": "NLL"}[tuning["objective"]],
+        time=figures.span(tuning["seconds"]),
+        **{key: f"{tuning[key]:,}" for key in ("n_trials", "n_inner_folds", "n_trainings")},
+        protocol=tuning["inner_protocol"],
+    )
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def _curves(
