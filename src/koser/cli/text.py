@@ -11,7 +11,7 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
@@ -41,7 +41,7 @@ def transcribe(
     set_: Overrides = None,
     store: Store = None,
     workers: Workers = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,
@@ -65,13 +65,13 @@ def transcribe(
         check_target(out)
     loaded = Manifest.read(manifest)
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
-    with notes_shown(), opened_engine(options) as running, progress_bars(quiet=quiet) as listeners:
+    with notes_shown(), opened_engine(options) as where, progress_bars(quiet=quiet) as listeners:
         started = time.perf_counter()
         found = transcribe(
             loaded,
             settings,
             store_root=store or default_store_root(),
-            engine=running,
+            engine=where,
             progress=listeners.on_clip,
         )
     print_transcription(found, time.perf_counter() - started, float(loaded.table["duration"].sum()))

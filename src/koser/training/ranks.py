@@ -23,7 +23,7 @@ import torch
 from koser.errors import KoserError, RunError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 # Sums of gradients on GPUs are a step apart at most, but NCCL does not notice closed connections.
 _GPU_PATIENCE = timedelta(minutes=30)
@@ -121,7 +121,7 @@ class Ranks:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
             )
-            summed = self.sum(flat).split([p.numel() for p in bucket])
+            summed = torch.split(self.sum(flat), [p.numel() for p in bucket])
             for parameter, gradient in zip(bucket, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter)
 
@@ -294,7 +294,7 @@ class _Sum(torch.autograd.Function):
         return ranks.sum(tensor.clone())
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # torch takes any
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.ranks.sum(gradient.contiguous().clone()), None
 
 
