@@ -29,6 +29,8 @@ EXTRA_OF_MODULE = {
     "onnx": "onnx",
     "faster_whisper": "stt",
     "ctranslate2": "stt",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
 }
 
 
@@ -46,6 +48,10 @@ class LabelError(KoserError, ValueError):
 
 class AudioError(KoserError, ValueError):
     """An audio file is missing, unreadable or holds no usable sound."""
+
+
+class AudioFetchError(AudioError):
+    """The bytes of a remote audio file cannot be had now; nothing is known of its sound."""
 
 
 class CorpusError(KoserError, ValueError):
@@ -74,6 +80,18 @@ class EncoderError(KoserError, ValueError):
 
 class StoreError(KoserError, OSError):
     """A feature store is damaged, locked or cannot be written."""
+
+
+class StorageError(KoserError, OSError):
+    """Object storage cannot be used as it is set up: driver, credentials, bucket, network."""
+
+
+class ObjectError(StorageError):
+    """One object cannot be read or written; others may be."""
+
+
+class MissingObjectError(ObjectError):
+    """There is no such object."""
 
 
 class CheckpointError(KoserError, ValueError):

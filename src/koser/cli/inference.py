@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from koser.errors import AudioError, ConfigError
+from koser.storage.places import is_url
 
 if TYPE_CHECKING:
     from koser.audio.reading import Clip
@@ -51,9 +52,12 @@ MovedTextModel = Annotated[
 def predict(
     model: Annotated[Path, typer.Argument(help="Run folder, a .pth from one, or a .onnx.")],
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
+        list[str] | None,
+        typer.Argument(help="Audio files, and folders to search; URLs of either."),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Or the files of a manifest.")] = None,
+    manifest: Annotated[
+        str | None, typer.Option(help="Or the files of a manifest, or its URL.")
+    ] = None,
     encoder: Encoder = None,
     whisper: MovedWhisper = None,
     text_model: MovedTextModel = None,
@@ -68,8 +72,10 @@ def predict(
         ),
     ] = Format.table,
     out: Annotated[
-        Path | None,
-        typer.Option(help="File to write to instead of printing; with --timeline also a folder."),
+        str | None,
+        typer.Option(
+            help="File or URL to write to instead of printing; with --timeline also a folder."
+        ),
     ] = None,
     threshold: Annotated[
         float, typer.Option(help="Probability that a label needs; below it: unsure.")
@@ -149,7 +155,7 @@ def _names(labels: str) -> list[str]:
 
 
 def _predict_files(
-    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: Path | None
+    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: str | None
 ) -> int:
     from koser.inference.output import FORMATS, iter_lines, text_file, write_parquet
 
@@ -189,12 +195,16 @@ class _Counted:
             yield result
 
 
+def _is_folder(out: str | None) -> bool:
+    return out is not None and (Path(out).is_dir() or (is_url(out) and out.endswith("/")))
+
+
 def _check_timelines(
-    clips: Sequence[Clip], format: str, out: Path | None, picture: Path | None
+    clips: Sequence[Clip], format: str, out: str | None, picture: Path | None
 ) -> None:
     from koser.inference.writers import check_format
 
-    check_format(format, n_recordings=len(clips), is_folder=out is not None and out.is_dir())
+    check_format(format, n_recordings=len(clips), is_folder=_is_folder(out))
     if picture is not None and len(clips) != 1:
         raise ConfigError(f"--picture is of one recording, not of {len(clips)}.")
 
@@ -223,7 +233,7 @@ def _iter_timelines(
 
 
 def _write_timelines(
-    timelines: Sequence[Timeline], format: str, out: Path | None, picture: Path | None
+    timelines: Sequence[Timeline], format: str, out: str | None, picture: Path | None
 ) -> None:
     from koser.inference.output import text_file
     from koser.inference.writers import file_names, render_timelines
@@ -232,9 +242,9 @@ def _write_timelines(
         return
     if out is None:
         typer.echo(render_timelines(timelines, format), nl=False)
-    elif out.is_dir():
+    elif _is_folder(out):
         for timeline, name in zip(timelines, file_names(timelines, format), strict=True):
-            with text_file(out / name) as file:
+            with text_file(f"{out.rstrip('/')}/{name}") as file:
                 file.write(render_timelines([timeline], format))
     else:
         with text_file(out) as file:

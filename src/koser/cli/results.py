@@ -77,7 +77,7 @@ def compare(
 
 def evaluate(
     run: RunPath,
-    manifest: Annotated[Path, typer.Option(help="Manifest of the data to test on.")],
+    manifest: Annotated[str, typer.Option(help="Manifest of the data to test on, or its URL.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder of the result; by default runs/<run>_on_<manifest>_<time>."),
@@ -116,7 +116,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder that preprocess.py made; by default data/emotions."),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Or a manifest.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="Or a manifest, or its URL.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run folders and the table.")] = Path(
         "runs/reproduce"
     ),

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper
+from koser.cli.training import ConfigFile, ManifestPlace, Overrides, Quiet, Store, Whisper
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
 
 def transcribe(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: ManifestPlace,
     whisper: Whisper = None,
     language: Annotated[
         str | None,
@@ -25,8 +24,8 @@ def transcribe(
         typer.Option(help="short: the clip and some silence. full: padded to 30 s, as published."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Write id → text here (.json), or every column (.csv)."),
+        str | None,
+        typer.Option(help="Write id → text here (.json), or every column (.csv); may be a URL."),
     ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,

@@ -17,6 +17,8 @@ from koser.systems import SYSTEM_NAMES
 SYSTEMS = ", ".join(SYSTEM_NAMES)
 _DEMO_CLIPS = 4
 
+# What may be a URL too is a str here: a Path would lose a slash of it.
+ManifestPlace = Annotated[str, typer.Argument(help="Manifest made by `koser prepare`, or its URL.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split.")]
 TestFraction = Annotated[float, typer.Option(help="Wanted share of the test part.")]
 ValFraction = Annotated[
@@ -70,7 +72,7 @@ def train(
             "for each, and the gaps between their scores."
         ),
     ],
-    manifest: Annotated[Path | None, typer.Option(help="Manifest to train on.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="Manifest to train on, or its URL.")] = None,
     data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
     out: Annotated[
         Path | None,
@@ -140,7 +142,7 @@ def train(
 
 
 def extract(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: ManifestPlace,
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
     whisper: Whisper = None,

@@ -14,6 +14,7 @@ from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.run import Experiment, differences, is_finished
+from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
 
 RUNS = Path("runs")
@@ -35,7 +36,8 @@ class TrainRequest:
         Name of a system.
     split : str
         A protocol, ``fixed:LIST``, or the file of a split that was kept.
-    manifest, data : Path, optional
+    manifest : Place, optional
+    data : Path, optional
         A manifest, or a folder ``<label>/*.wav``; exactly one of them.
     split_options : SplitOptions
         Of a protocol; a kept split has its own.
@@ -52,7 +54,7 @@ class TrainRequest:
 
     model: str
     split: str
-    manifest: Path | None = None
+    manifest: Place | None = None
     data: Path | None = None
     split_options: SplitOptions = field(default_factory=SplitOptions)
     config_file: Path | None = None

@@ -33,6 +33,7 @@ from koser.data.corpora import (
 from koser.data.corpora.survey import Survey, survey
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError, CorpusError
+from koser.storage.places import Place, is_url
 
 # Name of a corpus, as the command line knows it -> what makes its manifest.
 ADAPTERS: dict[str, Callable[..., Manifest]] = {
@@ -54,6 +55,9 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
     "ravdess": ravdess.prepare,
     "table": table.prepare,
 }
+
+# Those that read object storage too; the others read many small tables and folders.
+ON_URLS = ("folder", "table")
 
 AUTO = "auto"  # in place of a name: `recognise` chooses
 
@@ -122,15 +126,15 @@ def recognise(root: Path) -> Recognition:
     )
 
 
-def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -> Manifest:
+def prepare(corpus: str, root: Place, options: Mapping[str, Any] | None = None) -> Manifest:
     """Make the manifest of a corpus.
 
     Parameters
     ----------
     corpus : str
         A name in `ADAPTERS`, or `AUTO`.
-    root : Path
-        The corpus's folder; for ``table`` the file.
+    root : Place
+        The corpus's folder; for ``table`` the file. Of `ON_URLS` also a URL.
     options : Mapping[str, Any], optional
         Keyword arguments of the adapter, such as ``{"labels": "majority"}``.
 
@@ -142,12 +146,18 @@ def prepare(corpus: str, root: Path, options: Mapping[str, Any] | None = None) -
     Raises
     ------
     ConfigError
-        If `corpus` is unknown, or the adapter does not take an option.
+        If `corpus` is unknown, or the adapter does not take an option, or no URL.
     KoserError
         Whatever `recognise` or the adapter finds wrong with the corpus.
     """
+    if is_url(root) and corpus not in ON_URLS and corpus in (AUTO, *ADAPTERS):
+        raise ConfigError(
+            f"'{corpus}' reads a folder of this machine, not '{root}'. Copy the corpus here; or "
+            f"give a URL to 'folder', for <label>/*.wav, or to 'table', for a list of its files."
+        )
+    root = root if is_url(root) else Path(root)
     if corpus == AUTO:
-        corpus = recognise(root).corpus
+        corpus = recognise(Path(root)).corpus
     if corpus not in ADAPTERS:
         raise ConfigError(
             f"No adapter for a corpus '{corpus}'. There are: {', '.join(ADAPTERS)}. "

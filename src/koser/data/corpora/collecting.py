@@ -14,10 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
-from koser.audio.reading import AudioInfo, probe
+from koser.audio.reading import AudioInfo
+from koser.data.corpora.probing import iter_probed
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
-from koser.errors import AudioError, CorpusError
+from koser.errors import AudioError, AudioFetchError, CorpusError
 from koser.labels import ordered_labels
+from koser.storage.places import Place, is_url
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -41,13 +43,13 @@ class Collector:
     ----------
     adapter : str
         Name of the adapter.
-    root : Path
+    root : Place
         The folder or file it reads.
     corpus, language : str or None
         Written into every row that brings none; `language` is an ISO 639-1 code.
     """
 
-    def __init__(self, adapter: str, root: Path, *, corpus: str, language: str | None) -> None:
+    def __init__(self, adapter: str, root: Place, *, corpus: str, language: str | None) -> None:
         self.adapter = adapter
         self.root = root
         self._constants = {"corpus": corpus, "language": language}
@@ -128,7 +130,7 @@ class Collector:
         n_rows_in = len(self._rows) + len(self._left_out)
         rows = list(self._probed(self._with_distinct_ids()))
         if not rows:
-            if not n_rows_in and self.root.is_dir():
+            if not n_rows_in and isinstance(self.root, Path) and self.root.is_dir():
                 refuse_packed(self.root)
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
             why = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "none was found"
@@ -138,7 +140,7 @@ class Collector:
             )
         provenance = Provenance(
             adapter=self.adapter,
-            root=os.path.abspath(self.root),
+            root=_absolute(self.root),
             labels=tuple(labels) if labels else ordered_labels(row["label"] for row in rows),
             label_policy=label_policy,
             grouping=grouping,
@@ -167,15 +169,11 @@ class Collector:
 
     def _probed(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         n_clipped = 0
-        # A recording may hold hundreds of rows.
-        probed: dict[str, AudioInfo | AudioError] = {}
-        for row in rows:
-            path = str(row["path"])
-            if path not in probed:
-                probed[path] = _probe(path)
-            info = probed[path]
+        for row, info in iter_probed(rows):
             if isinstance(info, AudioError):
-                self.leave_out(row["id"], "unreadable audio", str(info))
+                is_here = not isinstance(info, AudioFetchError)
+                reason = "unreadable audio" if is_here else "audio that could not be fetched"
+                self.leave_out(row["id"], reason, str(info))
                 continue
             start, end = _segment(row, info)
             if not 0 <= start < end or start >= info.duration:
@@ -203,21 +201,14 @@ class Collector:
             self.note(f"{n_clipped} segments reach past the end of their file and end there.")
 
 
-def _probe(path: str) -> AudioInfo | AudioError:
-    try:
-        return probe(path)
-    except AudioError as error:
-        return error
-
-
 def _segment(row: dict[str, Any], info: AudioInfo) -> tuple[float, float]:
     start, end = row.get("start"), row.get("end")
     return (0.0 if start is None else start, info.duration if end is None else end)
 
 
 def _absolute(path: str | Path) -> str:
-    # a URL of fsspec is absolute already, and abspath would squeeze its slashes
-    return str(path) if "://" in str(path) else os.path.abspath(path)
+    # a URL is absolute already, and abspath would squeeze its slashes
+    return str(path) if is_url(path) else os.path.abspath(path)
 
 
 def paths_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:

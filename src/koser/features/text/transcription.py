@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
-from koser.audio.reading import Clip, load_clip
+from koser.audio.reading import Clip
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError
-from koser.features.extraction import Progress, clip_key
+from koser.features.arrivals import Arrival, iter_arrivals
+from koser.features.extraction import Progress
 from koser.features.residence import use_and_free
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status, Transcript
@@ -167,7 +168,8 @@ class _Work:
 
     def look_up(self) -> dict[str, list[_Job]]:
         """What the cache does not have, by language; each sound once."""
-        keys = iter_ahead(_key_or_error, self._spoken.clips, n_threads=available_cores())
+        arrivals = iter_arrivals(self._spoken.clips)
+        keys = iter_ahead(_key_or_error, arrivals, n_threads=available_cores())
         jobs: dict[str, dict[bytes, _Job]] = {language: {} for language in self._caches}
         for row, (clip, key) in enumerate(zip(self._spoken.clips, keys, strict=True)):
             language = self._spoken.languages[row]
@@ -240,18 +242,18 @@ class _Work:
             self._progress(len(self.found), len(self._spoken.clips))
 
 
-def _key_or_error(clip: Clip) -> bytes | AudioError:
+def _key_or_error(arrival: Arrival) -> bytes | AudioError:
     try:
-        return clip_key(clip)
+        return arrival.key()
     except AudioError as error:
         return error
 
 
 def _read(batch: list[_Job]) -> tuple[list[_Job], list[np.ndarray | AudioError]]:
     waveforms: list[np.ndarray | AudioError] = []
-    for job in batch:
+    for arrival in iter_arrivals([job.clip for job in batch]):
         try:
-            waveforms.append(load_clip(job.clip))
+            waveforms.append(arrival.load())
         except AudioError as error:
             waveforms.append(error)
     return batch, waveforms
