@@ -152,6 +152,9 @@ def make_bucket(s3_server, monkeypatch):
     from fixtures.stores import ENVIRONMENT, Bucket, Network, serving_network
 
     monkeypatch.setattr("koser.storage.retrying.Retries.wait", lambda self, n_failed: 0.0)
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0
+    )
     with ExitStack() as networks:
 
         def make(**bad_days) -> Bucket:

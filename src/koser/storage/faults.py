@@ -81,9 +81,10 @@ _KIND_OF_NAME = {
          "ProfileNotFound", "DefaultCredentialsError", "RefreshError", "LocalTokenNotFoundError"),
         Kind.credentials,
     ),
+    # Not botocore's EndpointConnectionError, which it makes of a reset connection too.
     **dict.fromkeys(
-        ("EndpointConnectionError", "ConnectTimeoutError", "ClientConnectorError", "gaierror",
-         "ConnectionRefusedError"), Kind.unreachable,
+        ("ConnectTimeoutError", "ClientConnectorError", "gaierror", "ConnectionRefusedError"),
+        Kind.unreachable,
     ),
     # aiohttp gives a body that ended early the status 400, which it never had.
     **dict.fromkeys(

@@ -18,7 +18,7 @@ from koser.errors import ObjectError, StorageError
 from koser.storage.drivers import filesystem
 from koser.storage.faults import Kind, find_fault
 from koser.storage.places import Place, is_url
-from koser.storage.retrying import TruncatedError, retrying
+from koser.storage.retrying import FEW, TruncatedError, retrying
 
 if TYPE_CHECKING:
     from hashlib import _Hash
@@ -256,8 +256,8 @@ def list_objects(root: str) -> list[str]:
     StorageError
         If it cannot be listed to its end.
     """
-    driver, path = filesystem(root)
-    names = retrying(lambda: driver.find(path), root, "listed")
+    driver, path = filesystem(root, is_patient=True)
+    names = retrying(lambda: driver.find(path), root, "listed", retries=FEW)
     stem = path.rstrip("/")
     return [
         f"{root.rstrip('/')}/{name.removeprefix(stem).lstrip('/')}"

@@ -48,6 +48,7 @@ class Retries:
 
 
 RETRIES = Retries()
+FEW = Retries(n_attempts=3)  # of what consists of many requests, each of them tried often
 
 
 class TruncatedError(OSError):

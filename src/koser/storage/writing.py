@@ -12,7 +12,7 @@ from koser.files import replacing
 from koser.storage.drivers import put
 from koser.storage.objects import is_folder, look_up
 from koser.storage.places import Place, is_url, name_of
-from koser.storage.retrying import TruncatedError, retrying
+from koser.storage.retrying import FEW, TruncatedError, retrying
 
 
 @contextmanager
@@ -80,7 +80,7 @@ def send(file: Path, url: str) -> None:
         if found != size:
             raise TruncatedError(f"{found:,} of {size:,} bytes arrived")
 
-    retrying(call, url, "written")
+    retrying(call, url, "written", retries=FEW)
 
 
 def make_folder_of(place: Place) -> None:
