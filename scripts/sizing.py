@@ -120,9 +120,8 @@ def measured_jobs(folder: Path = OUTPUT) -> list[Job]:
     return jobs
 
 
-# What koser keeps of an utterance, in bytes, from its length in seconds.
 def kept_bytes(seconds: float) -> dict[str, float]:
-    """Bytes per utterance, by what is kept."""
+    """Bytes that are kept of an utterance of so many seconds, by what they are."""
     n_frames = 1 + int(seconds * 16_000) // 256
     return {
         "features, mfcc": 40 * n_frames * 4.0,  # float32
@@ -217,6 +216,7 @@ def _number(value: float) -> str:
 
 
 def main() -> None:
+    """Print the tables, or write them into a page."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     for each in fields(Assumptions):
         parser.add_argument(

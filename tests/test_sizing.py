@@ -2,6 +2,7 @@
 
 import importlib.util
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 def sizing():
     specification = importlib.util.spec_from_file_location("sizing", ROOT / "scripts" / "sizing.py")
     module = importlib.util.module_from_spec(specification)
-    import sys
-
     sys.modules["sizing"] = module  # dataclasses look themselves up
     specification.loader.exec_module(module)
     yield module
@@ -65,7 +64,7 @@ OUTPUTS = {
     "03_extraction": "                clips  seconds  cores  ms per clip\n"
     "plain: librosa    200     1.61   1.98         8.04\n"
     "ours             2000     5.00   2.00         2.84\n",
-    "36_folder_throughput": "predict_folder (torch)              352        1,500   1.50      6.4\n",
+    "36_folder_throughput": "predict_folder (torch)    352        1,500   1.50      6.4\n",
     "08_encoder_speed": "machine: 4 of 8 cores of a CPU\n"
     "ours: bucketed, sized in seconds     10.9         12.0\n",
     "14_transcription": "koser, short + 3 s              0.050    2.0     9.10 %\n",

@@ -24,7 +24,7 @@ KINDS = [
 ]
 
 
-def sound(seconds=4.0, n_channels=2, seed=0):
+def sound(seconds=12.0, n_channels=2, seed=0):
     rng = np.random.default_rng(seed)
     return (0.1 * rng.standard_normal((round(seconds * RATE), n_channels))).astype(np.float32)
 
@@ -98,7 +98,7 @@ def test_what_is_not_there_is_an_audio_error_with_its_url(bucket):
 def test_a_url_that_pathlib_has_squeezed_is_told(tmp_path):
     from pathlib import Path
 
-    with pytest.raises(AudioError, match="Give the URL as a str: 's3://calls/a.wav'"):
+    with pytest.raises(AudioError, match=r"Give the URL as a str: 's3://calls/a\.wav'"):
         load(Path("s3://calls/a.wav"))
 
 

@@ -19,9 +19,9 @@ from koser.features.store import FeatureStore
 @pytest.fixture
 def files(tmp_path, write_wav):
     return [
-        write_wav(tmp_path / "wav" / f"{number}.wav", seconds=0.1 + 0.02 * number, pitch=200 + number)
+        write_wav(tmp_path / f"{number}.wav", seconds=0.1 + 0.02 * number, pitch=200 + number)
         for number in range(6)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.fixture

@@ -145,5 +145,5 @@ def test_memory_is_a_store_like_any_other():
     with local_file("memory://tests/objects/a.py") as file:
         assert file.read_bytes() == Path(__file__).read_bytes()
     assert list_objects("memory://tests/objects") == ["memory://tests/objects/a.py"]
-    with pytest.raises(MissingObjectError, match="No object at 'memory://tests/objects/b.py'"):
+    with pytest.raises(MissingObjectError, match=r"No object at 'memory://tests/objects/b\.py'"):
         look_up("memory://tests/objects/b.py")
