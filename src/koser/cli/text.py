@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -17,13 +16,21 @@ from koser.cli.engines import (
     WorkerGpus,
     engine_options,
 )
-from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper, Workers
+from koser.cli.training import (
+    ConfigFile,
+    ManifestPlace,
+    Overrides,
+    Quiet,
+    Store,
+    Whisper,
+    Workers,
+)
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
 
 def transcribe(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: ManifestPlace,
     whisper: Whisper = None,
     language: Annotated[
         str | None,
@@ -34,8 +41,8 @@ def transcribe(
         typer.Option(help="short: the clip and some silence. full: padded to 30 s, as published."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Write id → text here (.json), or every column (.csv)."),
+        str | None,
+        typer.Option(help="Write id → text here (.json), or every column (.csv); may be a URL."),
     ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,6 +16,8 @@ import polars as pl
 
 from koser.data.manifest import Manifest, Provenance, read_provenance, with_columns_since
 from koser.errors import ManifestError
+from koser.storage.objects import local_file
+from koser.storage.places import Place
 
 # Rows decoded at once. Parquet is read by column: a few rows cost nearly what many do.
 _READ_ROWS = 2**16
@@ -42,8 +45,30 @@ class StoredManifest:
     provenance: Provenance
 
     @classmethod
-    def open(cls, path: Path) -> StoredManifest:
+    @contextmanager
+    def opened(cls, place: Place) -> Iterator[StoredManifest]:
+        """A manifest of this machine, or a copy of an object that lasts for the block.
+
+        Raises
+        ------
+        ManifestError
+            As `open`.
+        StorageError
+            If the object cannot be had.
+        """
+        with local_file(place) as path:
+            yield cls.open(path, name=str(place))
+
+    @classmethod
+    def open(cls, path: Path, *, name: str | None = None) -> StoredManifest:
         """Find a manifest's files and count their rows; no row is read.
+
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+        name : str, optional
+            What messages call a file, by default its path.
 
         Raises
         ------
@@ -55,7 +80,8 @@ class StoredManifest:
             raise ManifestError(
                 f"No Parquet file in '{path}'. Give a manifest, or a folder of manifests."
             )
-        provenances = [read_provenance(file) for file in files]
+        own = None if path.is_dir() else name
+        provenances = [read_provenance(file, name=own) for file in files]
         for file, provenance in zip(files, provenances, strict=True):
             if provenance.labels != provenances[0].labels:
                 raise ManifestError(
