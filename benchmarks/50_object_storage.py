@@ -94,7 +94,7 @@ def probe_one_by_one(urls: Sequence[str]) -> list[AudioInfo]:
 
 
 def probe_ahead(urls: Sequence[str]) -> list[object]:
-    return [info for _, info in iter_probed({"path": url} for url in urls)]
+    return list(iter_probed(urls))
 
 
 if __name__ == "__main__":

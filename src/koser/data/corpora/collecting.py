@@ -128,7 +128,7 @@ class Collector:
             If the rows contradict each other.
         """
         n_rows_in = len(self._rows) + len(self._left_out)
-        rows = list(self._probed(self._with_distinct_ids()))
+        rows = list(self._probed(list(self._with_distinct_ids())))
         if not rows:
             if not n_rows_in and isinstance(self.root, Path) and self.root.is_dir():
                 refuse_packed(self.root)
@@ -167,9 +167,13 @@ class Collector:
                 seen.add(row["id"])
                 yield row
 
-    def _probed(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    def _probed(self, rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         n_clipped = 0
-        for row, info in iter_probed(rows):
+        # A recording may hold hundreds of rows.
+        paths = list(dict.fromkeys(str(row["path"]) for row in rows))
+        probed = dict(zip(paths, iter_probed(paths), strict=True))
+        for row in rows:
+            info = probed[str(row["path"])]
             if isinstance(info, AudioError):
                 is_here = not isinstance(info, AudioFetchError)
                 reason = "unreadable audio" if is_here else "audio that could not be fetched"
