@@ -58,13 +58,15 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _join() -> Ranks:
+    # torch does not export it to type checkers.
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     try:
         store, rank, n_ranks = next(rendezvous("env://", timeout=timedelta(minutes=10)))
         # torchrun's store outlives a restart of the processes; what they noted must not.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        notes = torch.distributed.PrefixStore(f"koser-{attempt}", store)
+        notes = PrefixStore(f"koser-{attempt}", store)
         torch.distributed.init_process_group(
             "gloo", store=notes, rank=rank, world_size=n_ranks, timeout=_PATIENCE
         )

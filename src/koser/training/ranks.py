@@ -15,15 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from koser.errors import KoserError, RunError
-
-if TYPE_CHECKING:
-    from torch.distributed import Store
 
 # Sums of gradients on GPUs are a step apart at most, but NCCL does not notice closed connections.
 _GPU_PATIENCE = timedelta(minutes=30)
@@ -60,7 +57,7 @@ class Ranks:
         n_local: int = 1,
         *,
         n_gpus: int = 0,
-        notes: Store | None = None,
+        notes: Any = None,  # torch does not export the type of its stores
     ) -> None:
         self.rank = rank
         self.n_ranks = n_ranks
@@ -121,7 +118,7 @@ class Ranks:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
             )
-            summed = self.sum(flat).split([p.numel() for p in bucket])
+            summed = self.sum(flat).split_with_sizes([p.numel() for p in bucket])
             for parameter, gradient in zip(bucket, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter)
 
@@ -294,7 +291,7 @@ class _Sum(torch.autograd.Function):
         return ranks.sum(tensor.clone())
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # torch takes any
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.ranks.sum(gradient.contiguous().clone()), None
 
 
