@@ -7,7 +7,7 @@ import pytest
 
 from koser.audio.reading import Clip, load_clip
 from koser.data.corpora.probing import probe_all
-from koser.engines.local import SERIAL
+from koser.engines.local import SERIAL, LocalEngine
 from koser.errors import AudioError
 from koser.features import extraction
 from koser.features.arrivals import N_AHEAD, clip_key, iter_arrivals
@@ -86,7 +86,7 @@ def test_extraction_through_faults_is_the_local_one(
     extractor = MfccExtractor(MfccOptions())
     keys = {}
     for name, clips in (("here", local), ("there", remote)):
-        keys[name] = extract(clips, extractor, tmp_path / name, n_workers=n_workers)
+        keys[name] = extract(clips, extractor, tmp_path / name, engine=LocalEngine(n_workers))
     assert keys["here"].tolist() == keys["there"].tolist()
     assert bucket.network.faults()
     stores = [FeatureStore(tmp_path / name, extractor.describe()) for name in keys]
