@@ -97,11 +97,11 @@ def write_parquet(
     """
     import polars as pl
 
-    rows = [_cells(result, labels) for result in results]
     numbers = ("start", "duration", "confidence", *labels)
     schema = {name: pl.Float64 if name in numbers else pl.String for name in _column_names(labels)}
     try:
-        with writing(path) as partial:
+        with writing(path) as partial:  # refused, if it has to be, before the work
+            rows = [_cells(result, labels) for result in results]
             pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)
     except StorageError:
         raise
