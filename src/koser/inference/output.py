@@ -105,10 +105,10 @@ def write_parquet(
     """
     import polars as pl
 
-    # As tables, which take a tenth of the results' memory.
-    parts = [results_table(part, labels) for part in _parts(results)]
     try:
-        with writing(path) as partial:
+        with writing(path) as partial:  # refused, if it has to be, before the work
+            # As tables, which take a tenth of the results' memory.
+            parts = [results_table(part, labels) for part in _parts(results)]
             pl.concat(parts).write_parquet(partial)
     except StorageError:
         raise
