@@ -11,7 +11,7 @@ import koser
 
 SOURCE = Path(koser.__file__).parent
 LAYERS = [
-    {"errors", "config", "labels", "files", "runtime"},
+    {"errors", "config", "labels", "files", "hashes", "runtime"},
     {"audio", "evaluation", "engines", "demo"},
     {"data"},
     {"features"},
@@ -53,6 +53,8 @@ HOMES = {
 # Within a layer, these may use those.
 WITHIN = {
     ("config", "errors"),
+    ("config", "files"),
+    ("hashes", "files"),
     ("labels", "errors"),
     ("runtime", "errors"),
     ("__main__", "cli"),

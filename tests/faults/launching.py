@@ -124,9 +124,7 @@ class Launcher:
         self._process.stdin.write(json.dumps(requests) + "\n")
         self._process.stdin.flush()
         answers = json.loads(self._answer())
-        return [
-            _ending(request, answer) for request, answer in zip(requests, answers, strict=True)
-        ]
+        return [_ending(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
     def _request(self, command: Command) -> dict[str, Any]:
         self._n_runs += 1
@@ -160,12 +158,17 @@ class Launcher:
 
 
 def _ending(request: dict[str, Any], answer: dict[str, Any]) -> Ending:
-    moments = Path(request["moments"])
-    text = moments.read_text(encoding="ascii") if moments.exists() else ""
     return Ending(
         answer["status"],
         answer["seconds"],
-        Path(request["stdout"]).read_text(encoding="utf-8", errors="replace"),
-        Path(request["stderr"]).read_text(encoding="utf-8", errors="replace"),
-        int(text or 0),
+        _text(request["stdout"]),
+        _text(request["stderr"]),
+        int(_text(request["moments"]) or 0),
     )
+
+
+def _text(path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:  # killed before it opened it
+        return ""

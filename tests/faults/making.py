@@ -28,5 +28,3 @@ def make_inputs(folder: Path, launcher: Launcher) -> Inputs:
         if ending.status != 0:
             raise RuntimeError(f"{arguments} ended with {ending.status}: {ending.stderr}")
     return inputs
-
-

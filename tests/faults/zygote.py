@@ -20,6 +20,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 # What any command may load. Nothing here may start threads: a fork would lose them.
@@ -28,8 +29,14 @@ MODULES = (
     *("koser.experiment.transcription", "koser.inference.export", "koser.inference.output"),
     *("koser.reporting.comparison_page", "koser.systems.mfcc", "koser.systems.wav2vec2ft"),
     *("koser.systems.wav2vec2", "koser.systems.multimodal", "koser.systems.graphs"),
-    *("koser.terminal.results", "matplotlib.backends.backend_agg", "koreanize_matplotlib", "jinja2"),
-    *("transformers.models.wav2vec2.modeling_wav2vec2", "faster_whisper", "onnx", "onnxruntime"),
+    *(
+        "koser.terminal.results",
+        "matplotlib.backends.backend_agg",
+        "koreanize_matplotlib",
+        "jinja2",
+    ),
+    *("transformers.models.wav2vec2.modeling_wav2vec2", "faster_whisper", "onnxruntime"),
+    *("onnx", "jinja2"),
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _AUDITED = ("os.rename", "os.remove", "os.mkdir", "os.rmdir", "os.truncate", "sqlite3.connect")
@@ -109,10 +116,8 @@ def _end_what_is_due(
 
 
 def _kill_group(pid: int) -> None:
-    try:
+    with suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _fork(request: dict[str, Any]) -> int:
@@ -147,7 +152,7 @@ def _fork(request: dict[str, Any]) -> int:
         status = 70
     sys.stdout.flush()
     sys.stderr.flush()
-    with open(request["moments"], "w", encoding="ascii") as file:  # noqa: PTH123
+    with open(request["moments"], "w", encoding="ascii") as file:
         file.write(str(moments.n_seen))
     os._exit(status)
 

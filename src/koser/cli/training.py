@@ -248,7 +248,7 @@ def train_request(
     gap : Path or None
         ``gap.json``, where there are several.
     """
-    from koser.experiment.run import check_folder
+    from koser.experiment.folder import check_folder
     from koser.experiment.series import choose_folders, gap_file, resolve_series, write_gaps
     from koser.terminal import notes_shown, print_gaps, print_run
 
@@ -305,7 +305,8 @@ def pass_canaries(
 def finish_run(experiment: Any, folder: Path, how: RunOptions) -> Any:  # Experiment, FinishedRun
     """Run an experiment, or go on with it, unless it is finished; return the finished run."""
     from koser.engines.local import available_cores
-    from koser.experiment.run import Record, is_finished, run_experiment
+    from koser.experiment.folder import is_finished
+    from koser.experiment.run import Record, run_experiment
     from koser.experiment.series import FinishedRun
     from koser.features.store import default_store_root
     from koser.terminal import progress_bars

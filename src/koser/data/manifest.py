@@ -15,6 +15,7 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.digest import table_digest
 from koser.errors import ManifestError
 from koser.files import replacing
 
@@ -54,6 +55,8 @@ REQUIRED = ("id", "path", "duration", "sampling_rate", "n_channels", "label", "c
 TOLERANCE = 1e-6
 
 _METADATA_KEY = "koser.provenance"
+# Of rows and provenance; manifests of koser 0.1 lack it, and are believed.
+_DIGEST_KEY = "koser.digest"
 # Columns that older manifests lack; null says the same.
 _ADDED_LATER = ("channel",)
 
@@ -242,7 +245,11 @@ class Manifest:
         ManifestError
             If the folder cannot be made or written to.
         """
-        metadata = {_METADATA_KEY: self.provenance.to_json()}
+        provenance = self.provenance.to_json()
+        metadata = {
+            _METADATA_KEY: provenance,
+            _DIGEST_KEY: table_digest(self.table, provenance),
+        }
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as partial:
@@ -257,7 +264,7 @@ class Manifest:
         Raises
         ------
         ManifestError
-            If the file is missing, no Parquet, or no manifest of koser.
+            If the file is missing, no Parquet, no manifest of koser, or was changed since.
         """
         if not path.is_file():
             raise ManifestError(
@@ -266,12 +273,25 @@ class Manifest:
         try:
             metadata = pl.read_parquet_metadata(path)
             table = pl.read_parquet(path, hive_partitioning=False)
+        except PermissionError as error:
+            raise ManifestError(
+                f"No permission to read the manifest '{path}'. Ask its owner."
+            ) from error
         except (pl.exceptions.PolarsError, OSError) as error:
-            raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+            raise ManifestError(
+                f"'{path}' is not a Parquet file, or is damaged: {error}. Make it again: "
+                f"koser prepare"
+            ) from error
         if _METADATA_KEY not in metadata:
             raise ManifestError(
                 f"'{path}' is a Parquet file, but not a manifest of koser. "
                 f"Bring your own table in with: koser prepare table {path} --out M.parquet"
+            )
+        digest = metadata.get(_DIGEST_KEY)
+        if digest is not None and digest != table_digest(table, metadata[_METADATA_KEY]):
+            raise ManifestError(
+                f"'{path}' is damaged, or was changed after it was written: its rows have another "
+                f"checksum than the one in it. Make the manifest again: koser prepare"
             )
         table = _with_columns_since(table)
         return cls(table, Provenance.from_json(metadata[_METADATA_KEY])).validate()

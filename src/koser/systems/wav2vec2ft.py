@@ -29,6 +29,7 @@ from koser.features.extraction import Progress, clips_of
 from koser.features.speech.extractors import TrunkExtractor
 from koser.features.speech.loading import LoadedEncoder, load_encoder
 from koser.features.speech.windows import split_windows
+from koser.files import reserve
 from koser.models.checkpoint import (
     Checkpoint,
     load_tensors,
@@ -172,7 +173,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         batches = partial(iter_plain_batches, table, batch_length=limit)
         network.to(device).classifier.set_ridge(self.config.head, len(part.train))
         start_file = resume_file.with_name(f"{resume_file.stem}-start.pth")
-        if not resume_file.exists():
+        if not (resume_file.exists() and start_file.exists()):
             self._probe(network, self._plain_tables(data), part, resume_file)
             save_tensors(trained_state(network), start_file)
         result = fit(
@@ -212,6 +213,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                     if not len(pooled):
                         shape = (len(tables) * len(train), *values.shape[1:])
                         pooled = open_memmap(file, "w+", np.float32, shape)
+                        reserve(file)
                     pooled[variant * len(train) + np.searchsorted(train, rows)] = values
             classifier = network.classifier
             classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))
