@@ -21,6 +21,7 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment", "serving", "sharing"},
+    {"doctor"},
     {"terminal"},
     {"cli", "__main__"},
 ]

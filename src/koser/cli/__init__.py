@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import typer
 
-from koser.cli import audit, corpora, inference, results, serving, text, training
+from koser.cli import audit, corpora, doctor, inference, results, serving, text, training
 from koser.errors import one_line_errors
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
@@ -29,7 +29,7 @@ for command in (
     *(training.train, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
     *(inference.predict, inference.export, serving.serve, serving.push, serving.pull),
-    training.demo,
+    *(training.demo, doctor.doctor),
 ):
     app.command()(command)
 
