@@ -29,8 +29,8 @@ class Command:
         Which of its moments (see `zygote`), from 1, it is killed at.
     delay : float
         How many seconds after that moment.
-    user : str, optional
-        Who runs it; root ignores rights.
+    is_bound_by_rights : bool
+        Whether rights of files count even if root runs it.
     file_bytes : int, optional
         How large a file it can write (``RLIMIT_FSIZE``).
     flush_bytes : int
@@ -42,7 +42,7 @@ class Command:
     kill_after: float | None = None
     kill_at: int | None = None
     delay: float = 0.0
-    user: str | None = None
+    is_bound_by_rights: bool = False
     file_bytes: int | None = None
     flush_bytes: int = 1
     environment: dict[str, str] = field(default_factory=dict)
@@ -129,11 +129,6 @@ class Launcher:
     def _request(self, command: Command) -> dict[str, Any]:
         self._n_runs += 1
         stem = self._folder / f"{self._n_runs:05d}"
-        if command.user is not None:  # who may not write here otherwise
-            for suffix in ("out", "err", "moments"):
-                path = Path(f"{stem}.{suffix}")
-                path.touch()
-                path.chmod(0o666)
         return {
             "arguments": list(command.arguments),
             "folder": str(command.folder.resolve()),
@@ -147,7 +142,7 @@ class Launcher:
             "kill_after": command.kill_after,
             "kill_at": command.kill_at,
             "delay": command.delay,
-            "user": command.user,
+            "is_bound_by_rights": command.is_bound_by_rights,
             "file_bytes": command.file_bytes,
             "flush_bytes": command.flush_bytes,
         }

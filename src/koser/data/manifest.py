@@ -15,9 +15,8 @@ from typing import Any
 
 import polars as pl
 
-from koser.data.digest import table_digest
+from koser.data.sealing import UNREADABLE, is_intact, write_sealed
 from koser.errors import ManifestError
-from koser.files import replacing
 
 # Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
 # `start`/`end` are null where an utterance is a whole file, `channel` (from 0) where it is
@@ -55,8 +54,6 @@ REQUIRED = ("id", "path", "duration", "sampling_rate", "n_channels", "label", "c
 TOLERANCE = 1e-6
 
 _METADATA_KEY = "koser.provenance"
-# Of rows and provenance; manifests of koser 0.1 lack it, and are believed.
-_DIGEST_KEY = "koser.digest"
 # Columns that older manifests lack; null says the same.
 _ADDED_LATER = ("channel",)
 
@@ -245,15 +242,10 @@ class Manifest:
         ManifestError
             If the folder cannot be made or written to.
         """
-        provenance = self.provenance.to_json()
-        metadata = {
-            _METADATA_KEY: provenance,
-            _DIGEST_KEY: table_digest(self.table, provenance),
-        }
+        metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                self.table.write_parquet(partial, metadata=metadata)
+            write_sealed(self.table, path, metadata)
         except OSError as error:
             raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
 
@@ -264,34 +256,34 @@ class Manifest:
         Raises
         ------
         ManifestError
-            If the file is missing, no Parquet, no manifest of koser, or was changed since.
+            If the file is missing, damaged, no Parquet, or no manifest of koser.
         """
         if not path.is_file():
             raise ManifestError(
                 f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
             )
         try:
+            with path.open("rb") as file:
+                is_damaged = is_intact(file) is False
+            if is_damaged:
+                raise ManifestError(
+                    f"'{path}' is damaged, or was changed after it was written: its checksum is "
+                    f"wrong. Copy it again, or make it again: koser prepare"
+                )
             metadata = pl.read_parquet_metadata(path)
             table = pl.read_parquet(path, hive_partitioning=False)
         except PermissionError as error:
             raise ManifestError(
                 f"No permission to read the manifest '{path}'. Ask its owner."
             ) from error
-        except (pl.exceptions.PolarsError, OSError) as error:
+        except UNREADABLE as error:
             raise ManifestError(
-                f"'{path}' is not a Parquet file, or is damaged: {error}. Make it again: "
-                f"koser prepare"
+                f"'{path}' is not a Parquet file, or is damaged: {error}."
             ) from error
         if _METADATA_KEY not in metadata:
             raise ManifestError(
                 f"'{path}' is a Parquet file, but not a manifest of koser. "
                 f"Bring your own table in with: koser prepare table {path} --out M.parquet"
-            )
-        digest = metadata.get(_DIGEST_KEY)
-        if digest is not None and digest != table_digest(table, metadata[_METADATA_KEY]):
-            raise ManifestError(
-                f"'{path}' is damaged, or was changed after it was written: its rows have another "
-                f"checksum than the one in it. Make the manifest again: koser prepare"
             )
         table = _with_columns_since(table)
         return cls(table, Provenance.from_json(metadata[_METADATA_KEY])).validate()

@@ -71,7 +71,7 @@ def _examine_table(path: Path) -> Diagnosis:
 
     try:
         is_split = "koser.split" in pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError):
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError):
         is_split = False  # which is then told as of a manifest
     return examine_split(path) if is_split else examine_manifest(path)
 

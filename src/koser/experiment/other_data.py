@@ -19,6 +19,7 @@ import polars as pl
 from koser.data.card import data_card
 from koser.data.leakage import Leak
 from koser.data.manifest import LeftOut, Manifest
+from koser.data.sealing import write_table
 from koser.data.splits import SCHEMA, Split, SplitOptions
 from koser.errors import AudioError, LabelError, RunError
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
@@ -329,7 +330,7 @@ def _write(
     metrics: dict[str, Any],
 ) -> None:
     with replacing(out / "predictions.parquet") as partial:
-        predictions.write_parquet(partial)
+        write_table(predictions, partial)
     write_json(metrics, out / "metrics.json")
     copy_atomically(run.folder / "config.toml", out / "config.toml")
     plot_confusion_matrix(

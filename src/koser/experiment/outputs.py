@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koser.data.card import data_card
+from koser.data.sealing import write_table
 from koser.experiment.audit import baselines_of
 from koser.experiment.cost import measure_model
 from koser.experiment.results import Results, document_json, metrics_json
@@ -62,7 +63,7 @@ def write_outputs(
     # Of a run that was killed just before its report; what they vouch for is written anew.
     (folder / SUMS).unlink(missing_ok=True)
     with replacing(folder / "predictions.parquet") as partial:
-        results.predictions.write_parquet(partial)
+        write_table(results.predictions, partial)
     model_file = folder / f"best_model_{experiment.model}.pth"
     copy_atomically(folder / "parts" / results.chosen.member.name / model_file.name, model_file)
     metrics = metrics_json(results, manifest, split) | dict(ablations)

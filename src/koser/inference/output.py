@@ -84,12 +84,14 @@ def write_parquet(
     """
     import polars as pl
 
+    from koser.data.sealing import write_table
+
     rows = [_cells(result, labels) for result in results]
     numbers = ("start", "duration", "confidence", *labels)
     schema = {name: pl.Float64 if name in numbers else pl.String for name in _column_names(labels)}
     try:
         with replacing(path) as partial:
-            pl.DataFrame(rows, schema=schema, orient="row").write_parquet(partial)
+            write_table(pl.DataFrame(rows, schema=schema, orient="row"), partial)
     except OSError as error:
         raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.sealing import UNREADABLE
 from koser.errors import RunError
 from koser.hashes import SUMS, is_as_written
 
@@ -70,7 +71,7 @@ class RunFolder:
         check_sum(path)
         try:
             table = pl.read_parquet(path, hive_partitioning=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except UNREADABLE as error:
             raise RunError(f"Cannot read the predictions '{path}': {error}.") from error
         missing = [column for column in _COLUMNS if column not in table.columns]
         if missing:
