@@ -24,7 +24,7 @@ _KEY = "koser.crc32"
 _BLANK = b"0" * 8
 # How the Thrift compact protocol writes the pair: the key, the next field's head (a string,
 # 0x18), its length (8), and its characters.
-_PAIR = re.compile(re.escape(_KEY.encode()) + rb"\x18\x08([0-9a-f]{8})")
+_PAIR = re.compile(re.escape(_KEY.encode()) + rb"\x18\x08(.{8})", re.DOTALL)
 _END = 8  # bytes: the footer's length, and Parquet's magic number
 _BLOCK = 2**22
 
