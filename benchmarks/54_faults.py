@@ -4,7 +4,7 @@ A tiny synthetic corpus and tiny random models, because what counts is what is w
 when, not how long the mathematics takes. Every command is first run undisturbed. Then it is
 
 * killed (SIGKILL to its process group) at seeded random moments, by the clock and around
-  its writes, up to four times in a row, and run again until it ends;
+  its writes, up to eight times in a row, and run again until it ends;
 * run on a disk that is too small for it, and again with space;
 * run where it may not write;
 * run twice at once.

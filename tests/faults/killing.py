@@ -14,7 +14,7 @@ from faults.launching import Command, Ending, Launcher
 from faults.whole import half_written
 
 # A job may be killed so often before it is let through.
-MOST_KILLS_A_TRIAL = 4
+MOST_KILLS_A_TRIAL = 8
 # Part of the kills that come at a write rather than by the clock.
 SHARE_AT_WRITES = 0.6
 # How long after a moment, in seconds: in the middle of what follows it.
