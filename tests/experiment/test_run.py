@@ -61,6 +61,7 @@ def test_a_run_leaves_the_documents_files_and_ours(run):
         "history.json",
         "data.json",
         "README.md",
+        "SHA256SUMS",
         "report.html",
         "train.log",
         "parts",

@@ -15,8 +15,8 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.sealing import UNREADABLE, is_intact, write_sealed
 from koser.errors import ManifestError
-from koser.files import replacing
 
 # Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
 # `start`/`end` are null where an utterance is a whole file, `channel` (from 0) where it is
@@ -245,8 +245,7 @@ class Manifest:
         metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial:
-                self.table.write_parquet(partial, metadata=metadata)
+            write_sealed(self.table, path, metadata)
         except OSError as error:
             raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
 
@@ -257,38 +256,52 @@ class Manifest:
         Raises
         ------
         ManifestError
-            If the file is missing, no Parquet, or no manifest of koser.
+            If the file is missing, damaged, no Parquet, or no manifest of koser.
         """
         provenance = read_provenance(path)
         try:
             table = pl.read_parquet(path, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
         return cls(with_columns_since(table), provenance).validate()
 
 
 def read_provenance(path: Path) -> Provenance:
-    """Read where the rows of a manifest's file come from, and no row.
+    """Hold a manifest's file against its checksum, and read where its rows come from.
 
     Raises
     ------
     ManifestError
-        If the file is missing, no Parquet, or no manifest of koser.
+        If the file is missing, damaged, no Parquet, or no manifest of koser.
     """
     if not path.is_file():
         raise ManifestError(
             f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
         )
     try:
+        with path.open("rb") as file:
+            is_damaged = is_intact(file) is False
+        if is_damaged:
+            raise ManifestError(
+                f"'{path}' is damaged, or was changed after it was written: its checksum is "
+                f"wrong. Copy it again, or make it again: koser prepare"
+            )
         metadata = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+    except UNREADABLE as error:
+        raise unreadable(path, error) from error
     if _METADATA_KEY not in metadata:
         raise ManifestError(
             f"'{path}' is a Parquet file, but not a manifest of koser. "
             f"Bring your own table in with: koser prepare table {path} --out M.parquet"
         )
     return Provenance.from_json(metadata[_METADATA_KEY])
+
+
+def unreadable(path: Path, error: BaseException) -> ManifestError:
+    """What to say of a manifest's file that raised one of `koser.data.sealing.UNREADABLE`."""
+    if isinstance(error, PermissionError):
+        return ManifestError(f"No permission to read the manifest '{path}'. Ask its owner.")
+    return ManifestError(f"'{path}' is not a Parquet file, or is damaged: {error}.")
 
 
 def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

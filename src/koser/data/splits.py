@@ -26,8 +26,8 @@ from koser.data.protocols import (
     Utterances,
     plan_fixed,
 )
+from koser.data.sealing import UNREADABLE, is_intact, write_sealed
 from koser.errors import ConfigError, SplitError
-from koser.files import replacing
 
 __all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split", "resolve_split"]
 
@@ -204,8 +204,7 @@ class Split:
         metadata = {_METADATA_KEY: json.dumps(self.describe(), ensure_ascii=False)}
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(path) as partial_path:
-                self.table.write_parquet(partial_path, metadata=metadata)
+            write_sealed(self.table, path, metadata)
         except OSError as error:
             raise SplitError(f"Cannot write the split '{path}': {error}.") from error
 
@@ -223,10 +222,19 @@ class Split:
                 f"No split at '{path}'. Make one: koser split M.parquet --by speaker --out {path}"
             )
         try:
+            with path.open("rb") as file:
+                is_damaged = is_intact(file) is False
+            if is_damaged:
+                raise SplitError(
+                    f"'{path}' is damaged, or was changed after it was written: its checksum is "
+                    f"wrong. Copy it again, or make the split again."
+                )
             metadata = pl.read_parquet_metadata(path)
             table = pl.read_parquet(path, hive_partitioning=False)
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SplitError(f"'{path}' is not a Parquet file: {error}.") from error
+        except PermissionError as error:
+            raise SplitError(f"No permission to read the split '{path}'. Ask its owner.") from error
+        except UNREADABLE as error:
+            raise SplitError(f"'{path}' is not a Parquet file, or is damaged: {error}.") from error
         if _METADATA_KEY not in metadata or dict(table.schema) != SCHEMA:
             raise SplitError(
                 f"'{path}' is a Parquet file, but not a split of koser. Bring your own list in "

@@ -91,11 +91,13 @@ def write_parquet(
     """
     import polars as pl
 
+    from koser.data.sealing import write_table
+
     # As tables, which take a tenth of the results' memory.
     parts = [results_table(part, labels) for part in _parts(results)]
     try:
         with replacing(path) as partial:
-            pl.concat(parts).write_parquet(partial)
+            write_table(pl.concat(parts), partial)
     except OSError as error:
         raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 
