@@ -11,12 +11,14 @@ from koser.cli.inference import Format, MovedTextModel, MovedWhisper, predict
 
 
 def main(
-    paths: Annotated[list[Path], typer.Argument(help="Audio files, and folders to search.")],
+    paths: Annotated[
+        list[str], typer.Argument(help="Audio files, and folders to search; URLs too.")
+    ],
     model: Annotated[
         Path, typer.Option(help="Model; by default the newest best_model_*.pth here.")
     ] = Path(),
     format: Annotated[Format, typer.Option(help="How to print.")] = Format.table,
-    out: Annotated[Path | None, typer.Option(help="File to write to.")] = None,
+    out: Annotated[str | None, typer.Option(help="File or URL to write to.")] = None,
     encoder: Annotated[
         str | None,
         typer.Option(help="Where the model's pretrained encoder is now, if it was moved."),

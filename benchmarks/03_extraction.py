@@ -23,7 +23,8 @@ from inputs import iter_clips, librosa_mfcc
 from koser.audio.reading import SAMPLING_RATE, Clip, load
 from koser.audio.resampling import resample
 from koser.engines.local import LocalEngine
-from koser.features.extraction import clip_key, extract
+from koser.features.arrivals import clip_key
+from koser.features.extraction import extract
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.store import FeatureStore
 from measuring import (

@@ -2,7 +2,9 @@
 
 import os
 import sys
+import uuid
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +133,44 @@ def koser(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture(scope="session")
+def s3_server():
+    """Host and port of a real S3 server on loopback."""
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+@pytest.fixture
+def make_bucket(s3_server, monkeypatch):
+    """Make a bucket behind a `Network` with the given bad days, and let `s3://` lead there."""
+    from fixtures.stores import ENVIRONMENT, Bucket, Network, serving_network
+
+    monkeypatch.setattr("koser.storage.retrying.Retries.wait", lambda self, n_failed: 0.0)
+    monkeypatch.setattr(
+        "botocore.retries.standard.ExponentialBackoff.delay_amount", lambda self, context: 0.0
+    )
+    with ExitStack() as networks:
+
+        def make(**bad_days) -> Bucket:
+            network = networks.enter_context(serving_network(Network(s3_server, **bad_days)))
+            for name, value in {**ENVIRONMENT, "AWS_ENDPOINT_URL": network.url}.items():
+                monkeypatch.setenv(name, value)
+            # A name of its own: drivers are kept, one for each bucket.
+            return Bucket(network, f"b{uuid.uuid4().hex}")
+
+        yield make
+
+
+@pytest.fixture
+def bucket(make_bucket):
+    """A bucket on good days."""
+    return make_bucket()
 
 
 @pytest.fixture(scope="session")

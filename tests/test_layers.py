@@ -11,7 +11,7 @@ import koser
 
 SOURCE = Path(koser.__file__).parent
 LAYERS = [
-    {"errors", "config", "labels", "files", "hashes", "runtime"},
+    {"errors", "config", "labels", "files", "hashes", "runtime", "storage"},
     {"audio", "evaluation", "engines", "demo"},
     {"data"},
     {"features"},
@@ -34,6 +34,7 @@ HOMES = {
     "soundfile": {"audio"},
     "soxr": {"audio"},
     "av": {"audio"},
+    "fsspec": {"storage"},
     "typer": {"cli"},
     "rich": {"terminal"},
     "fastapi": {"serving"},
@@ -61,6 +62,8 @@ WITHIN = {
     ("hashes", "files"),
     ("labels", "errors"),
     ("runtime", "errors"),
+    ("storage", "errors"),
+    ("storage", "files"),
     ("__main__", "cli"),
 }
 
@@ -119,8 +122,9 @@ def test_every_module_has_a_layer():
 @pytest.mark.parametrize(
     ("code", "absent"),
     [
-        ("import koser", {"torch", "polars", "matplotlib", "numpy"}),
-        ("import koser.cli", {"torch", "polars", "matplotlib", "numpy"}),
+        ("import koser", {"torch", "polars", "matplotlib", "numpy", "fsspec"}),
+        ("import koser.cli", {"torch", "polars", "matplotlib", "numpy", "fsspec"}),
+        ("import koser.inference.output, koser.data.manifest", {"torch", "fsspec", "s3fs"}),
         ("import koser.data.splits, koser.data.summary", {"torch", "matplotlib"}),
         ("import koser.serving.running", {"torch", "polars", "matplotlib", "transformers"}),
         ("import koser.serving.decoder", {"torch", "polars", "fastapi", "onnxruntime"}),

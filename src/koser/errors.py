@@ -33,6 +33,8 @@ EXTRA_OF_MODULE = {
     "ctranslate2": "stt",
     "ray": "ray",
     "pyarrow": "ray",
+    "fsspec": "cloud",
+    "s3fs": "cloud",
 }
 
 _FULL = "Free some space and run the command again (koser train with --resume)."
@@ -89,6 +91,10 @@ class UnreadableError(AudioError):
         self.reasons = dict(reasons)
 
 
+class AudioFetchError(AudioError):
+    """The bytes of a remote audio file cannot be had now; nothing is known of its sound."""
+
+
 class CorpusError(KoserError, ValueError):
     """A corpus folder is not what its adapter expects."""
 
@@ -115,6 +121,18 @@ class EncoderError(KoserError, ValueError):
 
 class StoreError(KoserError, OSError):
     """A feature store is damaged, locked or cannot be written."""
+
+
+class StorageError(KoserError, OSError):
+    """Object storage cannot be used as it is set up: driver, credentials, bucket, network."""
+
+
+class ObjectError(StorageError):
+    """One object cannot be read or written; others may be."""
+
+
+class MissingObjectError(ObjectError):
+    """There is no such object."""
 
 
 class CheckpointError(KoserError, ValueError):

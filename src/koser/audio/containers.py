@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from koser.errors import AudioError
+from koser.storage.places import is_url, name_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer  # collections.abc has it from Python 3.12 on
@@ -133,13 +134,16 @@ class MendedWav(io.FileIO):
 
 
 def conversion_command(path: str) -> str:
-    """The command that makes a WAV that koser reads of `path`.
+    """The command that makes a WAV that koser reads of `path`; of a URL, of its copy here.
 
     Examples
     --------
     >>> conversion_command("calls/no 1.m4a")
     "ffmpeg -i 'calls/no 1.m4a' -ac 1 -ar 16000 'calls/no 1_16k.wav'"
+    >>> conversion_command("s3://calls/1.m4a")
+    'ffmpeg -i 1.m4a -ac 1 -ar 16000 1_16k.wav'
     """
+    path = name_of(path).name if is_url(path) else path
     converted = str(Path(path).with_name(f"{Path(path).stem}_16k.wav"))
     return f"ffmpeg -i {shlex.quote(path)} -ac 1 -ar 16000 {shlex.quote(converted)}"
 

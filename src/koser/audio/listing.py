@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from koser.errors import CorpusError
+from koser.storage.objects import list_objects
+from koser.storage.places import Place, is_url
 
 # Sound that libsndfile reads, then sound that it does not: a corpus must not lose files
 # unseen because of their kind, so these are listed too and refused by `probe`.
@@ -70,3 +72,43 @@ def _walk(
 def audio_files(root: Path) -> list[Path]:
     """Every audio file below `root`; see `find_files`."""
     return find_files(root, AUDIO_SUFFIXES)
+
+
+def audio_urls(root: str) -> list[str]:
+    """The URL of every audio object below the prefix `root`, in the order of `audio_files`.
+
+    As in a folder, what a hidden name leads to is passed over. There may be none.
+
+    Raises
+    ------
+    StorageError
+        If the store cannot be listed.
+    """
+    n_parts = len(root.rstrip("/").split("/"))
+    urls = []
+    for url in list_objects(root):
+        parts = url.split("/")
+        is_hidden = any(part.startswith(".") for part in parts[n_parts:])
+        if parts[-1].lower().endswith(AUDIO_SUFFIXES) and not is_hidden:
+            urls.append(parts)
+    return ["/".join(parts) for parts in sorted(urls)]
+
+
+def audio_in(folder: Place) -> list[str]:
+    """Every audio file below a folder, or audio object below a prefix.
+
+    Raises
+    ------
+    CorpusError
+        If a folder cannot be listed.
+    StorageError
+        If a store cannot be listed.
+    """
+    if is_url(folder):
+        return audio_urls(str(folder))
+    return [str(path) for path in audio_files(Path(folder))]
+
+
+def names_audio(url: str) -> bool:
+    """Whether a URL ends as sound does, so that it is no prefix to be searched."""
+    return url.lower().endswith(AUDIO_SUFFIXES)

@@ -26,8 +26,12 @@ from koser.audio.containers import (
     foreign_container,
 )
 from koser.audio.foreign import DEMUXERS, ForeignSound
+from koser.audio.opening import open_descriptor
+from koser.audio.remote import fetch_audio, fetch_header
 from koser.audio.resampling import StreamResampler, resampled_length
 from koser.errors import AudioError
+from koser.storage.objects import Spool
+from koser.storage.places import is_url
 
 SAMPLING_RATE = 16_000  # Hz, what all of koser works in
 
@@ -40,7 +44,10 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not sa
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance's place: a file, or a part of one in seconds; all channels, or one from 0."""
+    """An utterance's place: a file, or a part of one in seconds; all channels, or one from 0.
+
+    `path` may be any URL that an installed driver of fsspec handles, such as ``s3://…``.
+    """
 
     path: str
     start: float | None = None
@@ -82,7 +89,8 @@ def probe(path: str | os.PathLike[str], *, name: str | None = None) -> AudioInfo
     ----------
     path : str or os.PathLike
         A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...; with
-        koser[av] also MP4, M4A and WebM.
+        koser[av] also MP4, M4A and WebM. Or, as a str, the URL of one, with koser[cloud]: of
+        WAV and FLAC only the beginning is fetched, of others everything.
     name : str, optional
         What messages call it, by default the path.
 
@@ -92,7 +100,13 @@ def probe(path: str | os.PathLike[str], *, name: str | None = None) -> AudioInfo
         If the file is missing, a folder, not permitted, empty, no audio, without
         samples, of unknown length, or a WAV or Ogg that ends too early. A FLAC or MP3
         that ends too early is only seen by `load`.
+    StorageError
+        If object storage cannot be used.
     """
+    if is_url(path):
+        spool = fetch_header(str(path))
+        with _opened(spool.path, str(path) if name is None else name) as (_, info):
+            return info
     with _opened(os.fspath(path), name) as (_, info):
         return info
 
@@ -116,7 +130,8 @@ def load(
     ----------
     path : str or os.PathLike
         A file that libsndfile reads: WAV, FLAC, Ogg (Vorbis, Opus), MP3, AIFF ...; with
-        koser[av] also MP4, M4A and WebM.
+        koser[av] also MP4, M4A and WebM. Or, as a str, the URL of one, with koser[cloud]: it is
+        copied to a temporary file first.
     sampling_rate : int > 0
         Hz, of the result.
     start, end : float, optional
@@ -141,6 +156,8 @@ def load(
         As `probe`; and if the file ends before its header says, cannot be decoded or
         holds NaN, infinite or absurdly large samples, if the segment or the channel is not
         within it, or if the result does not fit in memory.
+    StorageError
+        If object storage cannot be used.
     """
     with _opened(os.fspath(path), name) as (file, info):
         weights = _channel_weights(info, channel)
@@ -164,14 +181,20 @@ def load(
     return waveform
 
 
-def load_clip(clip: Clip, *, sampling_rate: int = SAMPLING_RATE) -> np.ndarray:
-    """Load what a clip is: its part of the file, and its channel; see `load`."""
+def load_clip(
+    clip: Clip, *, sampling_rate: int = SAMPLING_RATE, spool: Spool | None = None
+) -> np.ndarray:
+    """Load what a clip is: its part of the file, and its channel; see `load`.
+
+    With the `spool` of its file, if that has been fetched already.
+    """
     return load(
-        clip.path,
+        clip.path if spool is None else spool.path,
         sampling_rate=sampling_rate,
         start=clip.start,
         end=clip.end,
         channel=clip.channel,
+        name=None if spool is None else clip.path,
     )
 
 
@@ -240,7 +263,12 @@ class _SequentialFile(soundfile.SoundFile):  # type: ignore[misc]  # soundfile m
 
 @contextmanager
 def _opened(path: str, name: str | None) -> Iterator[tuple[SoundFile, AudioInfo]]:
-    descriptor = _open_descriptor(path)
+    if is_url(path):
+        spool = fetch_audio(path)
+        with _opened(spool.path, path if name is None else name) as opened:
+            yield opened
+        return
+    descriptor = open_descriptor(path)
     path = path if name is None else name
     try:
         status = os.fstat(descriptor)
@@ -266,23 +294,6 @@ def _opened(path: str, name: str | None) -> Iterator[tuple[SoundFile, AudioInfo]
             yield file, _info(path, file, descriptor)
     finally:
         os.close(descriptor)
-
-
-def _open_descriptor(path: str) -> int:
-    try:
-        # O_NONBLOCK: opening a named pipe would otherwise wait for its writer.
-        return os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    except FileNotFoundError as error:
-        raise AudioError(f"No audio file at '{path}'. Check the path.") from error
-    except PermissionError as error:
-        raise AudioError(
-            f"No permission to read '{path}'. Ask its owner, or run: chmod u+r on the file "
-            f"and u+x on its folders."
-        ) from error
-    except OSError as error:
-        raise AudioError(f"Cannot open '{path}': {error.strerror}. Check the path.") from error
-    except ValueError as error:  # a null character
-        raise AudioError(f"{path!r} is no path: {error}. Check where it comes from.") from error
 
 
 def _info(path: str, file: SoundFile, descriptor: int) -> AudioInfo:

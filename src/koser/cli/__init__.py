@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import typer
 
@@ -20,7 +22,8 @@ from koser.cli import (
     training,
     tuning,
 )
-from koser.errors import one_line_errors
+from koser.errors import ConfigError, one_line_errors
+from koser.storage.places import squeezed_url
 
 # Nothing that loads polars or torch is imported before a handler runs: `koser --help`
 # must not wait for them.
@@ -35,6 +38,33 @@ app = typer.Typer(
 )
 
 
+def refusing_urls(command: Callable[..., None]) -> Callable[..., None]:
+    """`command`, which refuses a URL where it takes a path of this machine only.
+
+    What may be a URL is annotated as a str. A Path has lost a slash of it, and would be looked
+    for, or made, on the disk.
+
+    Raises
+    ------
+    ConfigError
+        If a URL was given for a path.
+    """
+
+    @functools.wraps(command)
+    def checked(**values: object) -> None:
+        for name, value in values.items():
+            for each in value if isinstance(value, list) else [value]:
+                url = squeezed_url(each) if isinstance(each, Path) else None
+                if url is not None:
+                    raise ConfigError(
+                        f"'{url}' is a URL, and {name.strip('_').replace('_', '-')} has to be on "
+                        f"this machine. Copy it here first, or give a local path."
+                    )
+        command(**values)
+
+    return checked
+
+
 # In the order of `koser --help`, which is that of the work.
 for command in (
     *(corpora.get, corpora.prepare),
@@ -45,7 +75,7 @@ for command in (
     *(serving.serve, serving.push, serving.pull),
     *(training.demo, doctor.doctor),
 ):
-    app.command(command.__name__.rstrip("_"))(command)
+    app.command(command.__name__.rstrip("_"))(refusing_urls(command))
 
 
 def run_app(command: Callable[..., None] | typer.Typer) -> None:
@@ -60,7 +90,7 @@ def run_app(command: Callable[..., None] | typer.Typer) -> None:
             command()
         else:
             single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command()(command)
+            single.command()(refusing_urls(command))
             single()
 
 

@@ -10,6 +10,7 @@ import typer
 from koser.cli.training import (
     Folds,
     Language,
+    ManifestPlace,
     Quiet,
     ScriptFolds,
     Seed,
@@ -24,7 +25,7 @@ from koser.cli.training import (
 
 
 def audit(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: ManifestPlace,
     split: Annotated[
         str | None,
         typer.Option(help="Protocol (see `koser split --help`), or a kept split, to be checked."),

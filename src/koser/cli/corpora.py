@@ -18,6 +18,7 @@ from koser.cli.engines import (
 )
 from koser.cli.training import (
     Folds,
+    ManifestPlace,
     ScriptFolds,
     Seed,
     TestFraction,
@@ -26,6 +27,7 @@ from koser.cli.training import (
     split_options,
 )
 from koser.errors import ConfigError
+from koser.storage.places import is_url
 
 # Nothing that loads polars is imported before a handler runs.
 
@@ -33,8 +35,6 @@ CORPORA = (
     "auto, or one of aihub263, aihub466, aihub71631 (and aihub71632), aihub637, aihub259, aihub58, "
     "kemdy19, kemdy20, kemocon, hikia, emotiontts, ravdess, emodb, nemo, folder, table."
 )
-
-ManifestPath = Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")]
 
 
 def get(
@@ -77,8 +77,13 @@ def get(
 
 def prepare(
     corpus: Annotated[str, typer.Argument(help=CORPORA)],
-    root: Annotated[Path, typer.Argument(help="Folder of the corpus, or file of a table.")],
-    out: Annotated[Path, typer.Option(help="The manifest to write (Parquet).")],
+    root: Annotated[
+        str,
+        typer.Argument(
+            help="Folder of the corpus, or file of a table. Of folder and table also a URL."
+        ),
+    ],
+    out: Annotated[str, typer.Option(help="The manifest to write (Parquet); may be a URL.")],
     labels: Annotated[
         str | None,
         typer.Option(
@@ -105,7 +110,7 @@ def prepare(
         typer.Option(help="table: KOSER_COLUMN=YOUR_COLUMN; may be given several times."),
     ] = None,
     audio_root: Annotated[
-        Path | None, typer.Option(help="table: folder that its paths are relative to.")
+        str | None, typer.Option(help="table: folder or URL that its paths are relative to.")
     ] = None,
     synthetic: Annotated[
         bool, typer.Option("--synthetic", help="table: the speech was made by a machine.")
@@ -133,8 +138,8 @@ def prepare(
         "is_synthetic": synthetic or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
-    if corpus == corpora.AUTO:
-        found = corpora.recognise(root)
+    if corpus == corpora.AUTO and not is_url(root):
+        found = corpora.recognise(Path(root))
         typer.echo(f"'{root}' looks like {found.corpus}: {found.reason}.")
         corpus = found.corpus
     chosen = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
@@ -145,7 +150,7 @@ def prepare(
 
 
 def map_(
-    manifest: ManifestPath,
+    manifest: ManifestPlace,
     mapping: Annotated[
         str,
         typer.Option(
@@ -167,7 +172,7 @@ def map_(
 
 
 def info(
-    manifest: ManifestPath,
+    manifest: ManifestPlace,
     left_out: Annotated[
         bool, typer.Option("--left-out", help="List every row that was left out, and why.")
     ] = False,
@@ -181,7 +186,7 @@ def info(
 
 
 def split(
-    manifest: ManifestPath,
+    manifest: ManifestPlace,
     by: Annotated[
         str,
         typer.Option(
@@ -189,7 +194,7 @@ def split(
             "or fixed:LIST (fixed:ravdess is shipped)."
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The split to write (Parquet).")],
+    out: Annotated[str, typer.Option(help="The split to write (Parquet); may be a URL.")],
     seed: Seed = 42,
     test_fraction: TestFraction = 0.2,
     val_fraction: ValFraction = 0.1,

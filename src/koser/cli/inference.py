@@ -20,6 +20,7 @@ from koser.cli.engines import (
 )
 from koser.cli.training import Quiet, Workers
 from koser.errors import AudioError, ConfigError
+from koser.storage.places import is_url, name_of
 
 if TYPE_CHECKING:
     from koser.audio.reading import Clip
@@ -63,10 +64,12 @@ MovedTextModel = Annotated[
 def predict(
     model: Annotated[Path, typer.Argument(help="Run folder, a .pth from one, or a .onnx.")],
     paths: Annotated[
-        list[Path] | None, typer.Argument(help="Audio files, and folders to search.")
+        list[str] | None,
+        typer.Argument(help="Audio files, and folders to search; URLs of either."),
     ] = None,
     manifest: Annotated[
-        Path | None, typer.Option(help="Or the files of a manifest, or of a folder of them.")
+        str | None,
+        typer.Option(help="Or the files of a manifest, or of a folder of them, or of its URL."),
     ] = None,
     encoder: Encoder = None,
     whisper: MovedWhisper = None,
@@ -82,9 +85,9 @@ def predict(
         ),
     ] = Format.table,
     out: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            help="File to write to instead of printing; with --timeline also a folder. With "
+            help="File or URL to write to instead of printing; with --timeline also a folder. With "
             "--manifest, a folder (a name without a suffix): Parquet shards, and a list of those "
             "that are done, so that an interrupted run goes on."
         ),
@@ -123,13 +126,13 @@ def predict(
 
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     chosen = None if labels is None else tuple(_names(labels))
-    if manifest is not None and not timeline and out is not None and _is_folder(out):
+    if manifest is not None and not timeline and out is not None and _takes_shards(out):
         if paths or format not in (Format.table, Format.parquet):
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
         from koser.inference.bulk import ModelSource
 
         source = ModelSource(model, encoder, whisper, text_model, threshold, chosen)
-        _predict_shards(source, manifest, out, shard_rows, options, quiet=quiet)
+        _predict_shards(source, manifest, Path(out), shard_rows, options, quiet=quiet)
         return
     if shard_rows or workers or options.kind == "ray":
         raise ConfigError(
@@ -192,7 +195,7 @@ def _names(labels: str) -> list[str]:
 
 
 def _predict_files(
-    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: Path | None
+    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: str | None
 ) -> int:
     from koser.inference.output import FORMATS, iter_lines, text_file, write_parquet
 
@@ -215,13 +218,20 @@ def _predict_files(
     return results.n_failed
 
 
-def _is_folder(out: Path) -> bool:
-    return out.is_dir() or not out.suffix
+def _takes_shards(out: str) -> bool:
+    if is_url(out):
+        if name_of(out).suffix:
+            return False
+        raise ConfigError(
+            f"'{out}' names no file, and shards are written to a folder of this machine. Give "
+            f"--out FOLDER and copy it, or a URL that ends in .parquet, .csv or .json."
+        )
+    return Path(out).is_dir() or not Path(out).suffix
 
 
 def _predict_shards(
     source: ModelSource,
-    manifest: Path,
+    manifest: str,
     out: Path,
     shard_rows: int | None,
     options: EngineOptions,
@@ -233,8 +243,12 @@ def _predict_shards(
     from koser.inference.bulk import SHARD_ROWS, predict_manifest
     from koser.terminal import bar, notes_shown
 
-    stored = StoredManifest.open(manifest)
-    with notes_shown(), opened_engine(options) as engine, bar("utterances", quiet=quiet) as show:
+    with (
+        notes_shown(),
+        StoredManifest.opened(manifest) as stored,
+        opened_engine(options) as engine,
+        bar("utterances", quiet=quiet) as show,
+    ):
         done = predict_manifest(
             source,
             stored,
@@ -267,12 +281,16 @@ class _Counted:
             yield result
 
 
+def _is_folder(out: str | None) -> bool:
+    return out is not None and (Path(out).is_dir() or (is_url(out) and out.endswith("/")))
+
+
 def _check_timelines(
-    clips: Sequence[Clip], format: str, out: Path | None, picture: Path | None
+    clips: Sequence[Clip], format: str, out: str | None, picture: Path | None
 ) -> None:
     from koser.inference.writers import check_format
 
-    check_format(format, n_recordings=len(clips), is_folder=out is not None and out.is_dir())
+    check_format(format, n_recordings=len(clips), is_folder=_is_folder(out))
     if picture is not None and len(clips) != 1:
         raise ConfigError(f"--picture is of one recording, not of {len(clips)}.")
 
@@ -301,7 +319,7 @@ def _iter_timelines(
 
 
 def _write_timelines(
-    timelines: Sequence[Timeline], format: str, out: Path | None, picture: Path | None
+    timelines: Sequence[Timeline], format: str, out: str | None, picture: Path | None
 ) -> None:
     from koser.inference.output import text_file
     from koser.inference.writers import file_names, render_timelines
@@ -310,9 +328,9 @@ def _write_timelines(
         return
     if out is None:
         typer.echo(render_timelines(timelines, format), nl=False)
-    elif out.is_dir():
+    elif _is_folder(out):
         for timeline, name in zip(timelines, file_names(timelines, format), strict=True):
-            with text_file(out / name) as file:
+            with text_file(f"{out.rstrip('/')}/{name}") as file:
                 file.write(render_timelines([timeline], format))
     else:
         with text_file(out) as file:

@@ -79,7 +79,8 @@ def compare(
 def evaluate(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN", help="Folder of a finished run.")],
     manifest: Annotated[
-        list[Path], typer.Option(help="Manifest of the data to test on; with --matrix, several.")
+        list[str],
+        typer.Option(help="Manifest of the data to test on, or its URL; with --matrix, several."),
     ],
     matrix: Annotated[
         bool,
@@ -144,7 +145,7 @@ def _refuse_single_options(encoder: str | None, restrict_labels: bool) -> None:
 
 
 def _evaluate_matrix(
-    runs: list[Path], manifests: list[Path], out: Path | None, language: Any, *, quiet: bool
+    runs: list[Path], manifests: list[str], out: Path | None, language: Any, *, quiet: bool
 ) -> None:
     """The cross-corpus table, printed and written."""
     from koser.experiment.matrix import evaluate_matrix
@@ -166,7 +167,7 @@ def reproduce(
         Path | None,
         typer.Option(help="Folder that preprocess.py made; by default data/emotions."),
     ] = None,
-    manifest: Annotated[Path | None, typer.Option(help="Or a manifest.")] = None,
+    manifest: Annotated[str | None, typer.Option(help="Or a manifest, or its URL.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run folders and the table.")] = Path(
         "runs/reproduce"
     ),

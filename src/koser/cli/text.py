@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,19 +10,27 @@ import typer
 from koser.cli.engines import (
     Address,
     BatchRows,
-    Engine,
+    EngineChoice,
     EngineKind,
     WorkerCpus,
     WorkerGpus,
     engine_options,
 )
-from koser.cli.training import ConfigFile, Overrides, Quiet, Store, Whisper, Workers
+from koser.cli.training import (
+    ConfigFile,
+    ManifestPlace,
+    Overrides,
+    Quiet,
+    Store,
+    Whisper,
+    Workers,
+)
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
 
 def transcribe(
-    manifest: Annotated[Path, typer.Argument(help="Manifest made by `koser prepare`.")],
+    manifest: ManifestPlace,
     whisper: Whisper = None,
     language: Annotated[
         str | None,
@@ -34,14 +41,14 @@ def transcribe(
         typer.Option(help="short: the clip and some silence. full: padded to 30 s, as published."),
     ] = None,
     out: Annotated[
-        Path | None,
-        typer.Option(help="Write id → text here (.json), or every column (.csv)."),
+        str | None,
+        typer.Option(help="Write id → text here (.json), or every column (.csv); may be a URL."),
     ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     store: Store = None,
     workers: Workers = None,
-    engine: Engine = EngineKind.local,
+    engine: EngineChoice = EngineKind.local,
     address: Address = None,
     worker_cpus: WorkerCpus = None,
     worker_gpus: WorkerGpus = None,
@@ -65,13 +72,13 @@ def transcribe(
         check_target(out)
     loaded = Manifest.read(manifest)
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
-    with notes_shown(), opened_engine(options) as running, progress_bars(quiet=quiet) as listeners:
+    with notes_shown(), opened_engine(options) as where, progress_bars(quiet=quiet) as listeners:
         started = time.perf_counter()
         found = transcribe(
             loaded,
             settings,
             store_root=store or default_store_root(),
-            engine=running,
+            engine=where,
             progress=listeners.on_clip,
         )
     print_transcription(found, time.perf_counter() - started, float(loaded.table["duration"].sum()))

@@ -26,6 +26,8 @@ from koser.systems import SYSTEM_NAMES
 SYSTEMS = ", ".join(SYSTEM_NAMES)
 _DEMO_CLIPS = 4
 
+# What may be a URL too is a str here: a Path would lose a slash of it.
+ManifestPlace = Annotated[str, typer.Argument(help="Manifest made by `koser prepare`, or its URL.")]
 Seed = Annotated[int, typer.Option(help="Seed of the split.")]
 TestFraction = Annotated[float, typer.Option(help="Wanted share of the test part.")]
 ValFraction = Annotated[
@@ -80,9 +82,10 @@ def train(
         ),
     ],
     manifest: Annotated[
-        list[Path] | None,
+        list[str] | None,
         typer.Option(
-            help="Manifest to train on. Given several times: those of several corpora, together."
+            help="Manifest to train on, or its URL. Given several times: those of several corpora, "
+            "together."
         ),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
@@ -157,7 +160,7 @@ def train(
 
 def extract(
     manifest: Annotated[
-        Path, typer.Argument(help="Manifest made by `koser prepare`, or a folder of them.")
+        str, typer.Argument(help="Manifest made by `koser prepare`, a folder of them, or its URL.")
     ],
     features: Annotated[str, typer.Option(help=f"Those that a system trains on: {SYSTEMS}.")],
     encoder: Encoder = None,
@@ -190,10 +193,10 @@ def extract(
         whisper=whisper,
         text_model=text_model,
     )
-    stored = StoredManifest.open(manifest)
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     with (
         notes_shown(),
+        StoredManifest.opened(manifest) as stored,
         opened_engine(options) as where,
         progress_bars(quiet=quiet) as listeners,
     ):

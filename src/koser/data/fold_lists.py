@@ -16,6 +16,8 @@ import polars as pl
 
 from koser.data.assignment import PARTS, IntArray, codes
 from koser.errors import SplitError
+from koser.storage.objects import local_file
+from koser.storage.places import is_url, name_of
 
 KEYS = ("id", "speaker", "group")
 VALUES = ("fold", "part")
@@ -103,7 +105,7 @@ def read_fold_list(name: str) -> FoldList:
     Parameters
     ----------
     name : str
-        Such as ``"ravdess"``, or the path of a CSV, TSV or Parquet file.
+        Such as ``"ravdess"``, or the path or URL of a CSV, TSV or Parquet file.
 
     Raises
     ------
@@ -112,9 +114,10 @@ def read_fold_list(name: str) -> FoldList:
     """
     if name in shipped_lists():
         with resources.as_file(_SHIPPED / f"{name}.csv") as file:
-            table = _read_table(file)
-    elif Path(name).is_file():
-        table = _read_table(Path(name))
+            table = _read_table(file, ".csv")
+    elif is_url(name) or Path(name).is_file():
+        with local_file(name) as file:
+            table = _read_table(file, name_of(name).suffix)
     else:
         raise SplitError(
             f"No list '{name}': neither a file nor one that koser ships "
@@ -123,12 +126,12 @@ def read_fold_list(name: str) -> FoldList:
     return _checked(name, table)
 
 
-def _read_table(file: Path) -> pl.DataFrame:
+def _read_table(file: Path, suffix: str) -> pl.DataFrame:
     try:
-        if file.suffix == ".parquet":
+        if suffix == ".parquet":
             table = pl.read_parquet(file, hive_partitioning=False)
         else:
-            separator = "\t" if file.suffix == ".tsv" else ","
+            separator = "\t" if suffix == ".tsv" else ","
             table = pl.read_csv(file, separator=separator, infer_schema=False)
         columns = pl.all().cast(pl.String).str.strip_chars().str.normalize("NFC")
         return table.select(columns.replace("", None))

@@ -16,9 +16,12 @@ from typing import Any
 import polars as pl
 
 from koser.data.sealing import UNREADABLE, is_intact, write_sealed
-from koser.errors import ManifestError
+from koser.errors import ManifestError, StorageError
+from koser.storage.objects import local_file
+from koser.storage.places import Place
+from koser.storage.writing import make_folder_of
 
-# Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk.
+# Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk, or a URL.
 # `start`/`end` are null where an utterance is a whole file, `channel` (from 0) where it is
 # heard on all of them. `votes` holds one struct
 # per rater; `distribution` one probability per label of the manifest, in its order.
@@ -234,74 +237,92 @@ class Manifest:
         is_proper = (shares.list.min() >= 0) & ((shares.list.sum() - 1).abs() < TOLERANCE)
         _refuse_rows(rows, ~is_proper.fill_null(False), f"{what} (negative, or no sum of 1)")
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Write to one Parquet file; a reader sees the old file or the whole new one.
 
         Raises
         ------
         ManifestError
             If the folder cannot be made or written to.
+        StorageError
+            If the object cannot be.
         """
         metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder_of(path)
             write_sealed(self.table, path, metadata)
+        except StorageError:
+            raise
         except OSError as error:
             raise ManifestError(f"Cannot write the manifest '{path}': {error}.") from error
 
     @classmethod
-    def read(cls, path: Path) -> Manifest:
+    def read(cls, path: Place) -> Manifest:
         """Read a manifest that `write` made.
 
         Raises
         ------
         ManifestError
             If the file is missing, damaged, no Parquet, or no manifest of koser.
+        StorageError
+            If the object cannot be had.
         """
-        provenance = read_provenance(path)
         try:
-            table = pl.read_parquet(path, hive_partitioning=False)
+            with local_file(path) as file:
+                provenance = read_provenance(file, name=str(path))
+                table = pl.read_parquet(file, hive_partitioning=False)
+        except StorageError:
+            raise
         except UNREADABLE as error:
             raise unreadable(path, error) from error
         return cls(with_columns_since(table), provenance).validate()
 
 
-def read_provenance(path: Path) -> Provenance:
+def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
     """Hold a manifest's file against its checksum, and read where its rows come from.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    name : str, optional
+        What messages call it, by default the path.
 
     Raises
     ------
     ManifestError
         If the file is missing, damaged, no Parquet, or no manifest of koser.
     """
-    if not path.is_file():
+    name = str(path) if name is None else name
+    # What an object was copied to has no name in any folder.
+    if not path.exists() or path.is_dir():
         raise ManifestError(
-            f"No manifest at '{path}'. Make one: koser prepare CORPUS ROOT --out {path}"
+            f"No manifest at '{name}'. Make one: koser prepare CORPUS ROOT --out {name}"
         )
     try:
         with path.open("rb") as file:
             is_damaged = is_intact(file) is False
         if is_damaged:
             raise ManifestError(
-                f"'{path}' is damaged, or was changed after it was written: its checksum is "
+                f"'{name}' is damaged, or was changed after it was written: its checksum is "
                 f"wrong. Copy it again, or make it again: koser prepare"
             )
         metadata = pl.read_parquet_metadata(path)
     except UNREADABLE as error:
-        raise unreadable(path, error) from error
+        raise unreadable(name, error) from error
     if _METADATA_KEY not in metadata:
         raise ManifestError(
-            f"'{path}' is a Parquet file, but not a manifest of koser. "
-            f"Bring your own table in with: koser prepare table {path} --out M.parquet"
+            f"'{name}' is a Parquet file, but not a manifest of koser. "
+            f"Bring your own table in with: koser prepare table {name} --out M.parquet"
         )
     return Provenance.from_json(metadata[_METADATA_KEY])
 
 
-def unreadable(path: Path, error: BaseException) -> ManifestError:
+def unreadable(name: Place, error: BaseException) -> ManifestError:
     """What to say of a manifest's file that raised one of `koser.data.sealing.UNREADABLE`."""
     if isinstance(error, PermissionError):
-        return ManifestError(f"No permission to read the manifest '{path}'. Ask its owner.")
-    return ManifestError(f"'{path}' is not a Parquet file, or is damaged: {error}.")
+        return ManifestError(f"No permission to read the manifest '{name}'. Ask its owner.")
+    return ManifestError(f"'{name}' is not a Parquet file, or is damaged: {error}.")
 
 
 def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

@@ -18,7 +18,8 @@ from typing import BinaryIO
 
 import polars as pl
 
-from koser.files import replacing
+from koser.storage.places import Place
+from koser.storage.writing import writing
 
 _KEY = "koser.crc32"
 _BLANK = b"0" * 8
@@ -32,15 +33,15 @@ _BLOCK = 2**22
 UNREADABLE = (pl.exceptions.PolarsError, pl.exceptions.PanicException, OSError)
 
 
-def write_sealed(table: pl.DataFrame, path: Path, metadata: Mapping[str, str]) -> None:
+def write_sealed(table: pl.DataFrame, path: Place, metadata: Mapping[str, str]) -> None:
     """Write a table with metadata and checksum; a reader sees the old file or the whole new one.
 
     Raises
     ------
     OSError
-        If the file cannot be written.
+        If the file cannot be written; a StorageError, if it is an object.
     """
-    with replacing(path) as partial:
+    with writing(path) as partial:
         write_table(table, partial, {**metadata, _KEY: _BLANK.decode()})
         with partial.open("r+b") as file:
             position = _find_digits(file)

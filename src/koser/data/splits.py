@@ -27,7 +27,10 @@ from koser.data.protocols import (
     plan_fixed,
 )
 from koser.data.sealing import UNREADABLE, is_intact, write_sealed
-from koser.errors import ConfigError, SplitError
+from koser.errors import ConfigError, SplitError, StorageError
+from koser.storage.objects import local_file
+from koser.storage.places import Place, is_url
+from koser.storage.writing import make_folder_of
 
 __all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split", "resolve_split"]
 
@@ -193,44 +196,53 @@ class Split:
         for leak in find_leaks(manifest, matrix):
             yield "test shares with train and val", f"{leak.kind}s", leak.describe()
 
-    def write(self, path: Path) -> None:
+    def write(self, path: Place) -> None:
         """Write to one Parquet file; a reader sees the old file or the whole new one.
 
         Raises
         ------
         SplitError
             If the folder cannot be made or written to.
+        StorageError
+            If the object cannot be.
         """
         metadata = {_METADATA_KEY: json.dumps(self.describe(), ensure_ascii=False)}
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+            make_folder_of(path)
             write_sealed(self.table, path, metadata)
+        except StorageError:
+            raise
         except OSError as error:
             raise SplitError(f"Cannot write the split '{path}': {error}.") from error
 
     @classmethod
-    def read(cls, path: Path) -> Split:
+    def read(cls, path: Place) -> Split:
         """Read a split that `write` made.
 
         Raises
         ------
         SplitError
             If the file is missing, no split of koser, or was changed since.
+        StorageError
+            If the object cannot be had.
         """
-        if not path.is_file():
+        if not is_url(path) and not Path(path).is_file():
             raise SplitError(
                 f"No split at '{path}'. Make one: koser split M.parquet --by speaker --out {path}"
             )
         try:
-            with path.open("rb") as file:
-                is_damaged = is_intact(file) is False
-            if is_damaged:
-                raise SplitError(
-                    f"'{path}' is damaged, or was changed after it was written: its checksum is "
-                    f"wrong. Copy it again, or make the split again."
-                )
-            metadata = pl.read_parquet_metadata(path)
-            table = pl.read_parquet(path, hive_partitioning=False)
+            with local_file(path) as file:
+                with file.open("rb") as opened:
+                    is_damaged = is_intact(opened) is False
+                if is_damaged:
+                    raise SplitError(
+                        f"'{path}' is damaged, or was changed after it was written: its checksum "
+                        f"is wrong. Copy it again, or make the split again."
+                    )
+                metadata = pl.read_parquet_metadata(file)
+                table = pl.read_parquet(file, hive_partitioning=False)
+        except StorageError:
+            raise
         except PermissionError as error:
             raise SplitError(f"No permission to read the split '{path}'. Ask its owner.") from error
         except UNREADABLE as error:
@@ -349,7 +361,7 @@ def make_split(manifest: Manifest, protocol: str, options: SplitOptions | None =
 def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
     """The split that `split` names: a file that was kept, or a protocol to apply."""
     if split.endswith(".parquet") and not split.startswith(_FIXED):
-        return Split.read(Path(split)).check(manifest)
+        return Split.read(split).check(manifest)
     return make_split(manifest, split, options)
 
 

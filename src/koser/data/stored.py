@@ -8,13 +8,23 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import polars as pl
 
-from koser.data.manifest import Manifest, Provenance, read_provenance, with_columns_since
+from koser.data.manifest import (
+    Manifest,
+    Provenance,
+    read_provenance,
+    unreadable,
+    with_columns_since,
+)
+from koser.data.sealing import UNREADABLE
 from koser.errors import ManifestError
+from koser.storage.objects import local_file
+from koser.storage.places import Place
 
 # Rows decoded at once. Parquet is read by column: a few rows cost nearly what many do.
 _READ_ROWS = 2**16
@@ -42,20 +52,44 @@ class StoredManifest:
     provenance: Provenance
 
     @classmethod
-    def open(cls, path: Path) -> StoredManifest:
-        """Find a manifest's files and count their rows; no row is read.
+    @contextmanager
+    def opened(cls, place: Place) -> Iterator[StoredManifest]:
+        """A manifest of this machine, or a copy of an object that lasts for the block.
 
         Raises
         ------
         ManifestError
-            If there is none, a file is no manifest of koser, or labels differ between files.
+            As `open`.
+        StorageError
+            If the object cannot be had.
+        """
+        with local_file(place) as path:
+            yield cls.open(path, name=str(place))
+
+    @classmethod
+    def open(cls, path: Path, *, name: str | None = None) -> StoredManifest:
+        """Find a manifest's files, check them and count their rows; no row is read.
+
+        Parameters
+        ----------
+        path : Path
+            The file or folder.
+        name : str, optional
+            What messages call a file, by default its path.
+
+        Raises
+        ------
+        ManifestError
+            If there is none, a file is damaged or no manifest of koser, or labels differ
+            between files.
         """
         files = tuple(sorted(path.glob("*.parquet"))) if path.is_dir() else (path,)
         if not files:
             raise ManifestError(
                 f"No Parquet file in '{path}'. Give a manifest, or a folder of manifests."
             )
-        provenances = [read_provenance(file) for file in files]
+        own = None if path.is_dir() else name
+        provenances = [read_provenance(file, name=own) for file in files]
         for file, provenance in zip(files, provenances, strict=True):
             if provenance.labels != provenances[0].labels:
                 raise ManifestError(
@@ -104,8 +138,8 @@ class StoredManifest:
                 part = pl.scan_parquet(file, hive_partitioning=False).slice(first, _READ_ROWS)
                 try:
                     yield with_columns_since(part.collect())
-                except (pl.exceptions.PolarsError, OSError) as error:
-                    raise ManifestError(f"'{file}' cannot be read: {error}.") from error
+                except UNREADABLE as error:
+                    raise unreadable(file, error) from error
 
     def _checked(self, table: pl.DataFrame) -> Manifest:
         return self._of_rows(table).validate()
@@ -121,6 +155,6 @@ def _count_rows(file: Path) -> int:
         count: int = (
             pl.scan_parquet(file, hive_partitioning=False).select(pl.len()).collect().item()
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ManifestError(f"'{file}' is not a Parquet file: {error}.") from error
+    except UNREADABLE as error:
+        raise unreadable(file, error) from error
     return count

@@ -19,6 +19,7 @@ from koser.config import write_toml
 from koser.errors import KoserError, RunError
 from koser.experiment.environment import describe_environment
 from koser.files import PARTIAL_SUFFIX, locked, write_json
+from koser.training.ranks import LostRankError
 
 if TYPE_CHECKING:
     from koser.experiment.run import Experiment
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 # What says which run a folder holds, in the order it is written.
 _DESCRIPTION = ("config.toml", "split.parquet", "run.json")
 _LOCK = ".lock"
+# What a training leaves that is worth going on with: an epoch, or a setting that was tried.
+_KEPT = ("parts/*/*.pth", "parts/*/tuning.json")
 
 
 def differences(experiment: Experiment, folder: Path) -> list[str]:
@@ -60,7 +63,7 @@ def differences(experiment: Experiment, folder: Path) -> list[str]:
 
 
 def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` has left everything, of which the report is the last."""
+    """Whether the run in `folder` has left its report, which comes last."""
     return (folder / "report.html").exists()
 
 
@@ -129,19 +132,32 @@ def claimed(
     """
     check_folder(experiment, folder, resume=resume)
     new = [each for each in (folder, *folder.parents) if not each.exists()]
+    with held(folder):
+        check_folder(experiment, folder, resume=resume)  # another process may have filled it
+        if (folder / "run.json").exists():
+            yield
+        else:
+            with _given_back(folder, new):
+                _describe(folder, experiment, command)
+                yield
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Make `folder` if there is none, and keep every other process out of it.
+
+    Raises
+    ------
+    RunError
+        If it cannot be made, or another process is at work in it.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"Cannot make the run folder '{folder}': {error.strerror}.") from error
     with locked(folder / _LOCK, on_wait=partial(_refuse_company, folder)):
         try:
-            check_folder(experiment, folder, resume=resume)  # another process may have filled it
-            if (folder / "run.json").exists():
-                yield
-            else:
-                with _given_back(folder, new):
-                    _describe(folder, experiment, command)
-                    yield
+            yield
         finally:
             (folder / _LOCK).unlink(missing_ok=True)
 
@@ -158,8 +174,10 @@ def _given_back(folder: Path, new: Sequence[Path]) -> Iterator[None]:
     """Empty `folder`, and remove what was made for it, if nothing came of the run."""
     try:
         yield
+    except LostRankError:
+        raise  # no refusal: --resume goes on here
     except (KoserError, OSError):
-        if not any(folder.glob("parts/*/*.pth")):
+        if not any(path for pattern in _KEPT for path in folder.glob(pattern)):
             for path in folder.iterdir():
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
             for each in new:

@@ -26,6 +26,7 @@ from koser.experiment.results import PROBABILITY_PREFIX
 from koser.inference.recognizer import load_recognizer
 from koser.labels import ordered_labels
 from koser.reporting.runs import RunFolder, read_json
+from koser.storage.places import Place
 
 Json = dict[str, Any]  # Any: what JSON can hold
 # Told of the run, the corpus, the utterances done, and their total.
@@ -59,7 +60,7 @@ class _Answers:
 
 
 def evaluate_matrix(
-    runs: Sequence[Path], manifests: Sequence[Path], *, on_cell: OnCell | None = None
+    runs: Sequence[Path], manifests: Sequence[Place], *, on_cell: OnCell | None = None
 ) -> Json:
     """Test every run on every corpus.
 
@@ -67,7 +68,7 @@ def evaluate_matrix(
     ----------
     runs : Sequence[Path]
         Folders of finished runs.
-    manifests : Sequence[Path]
+    manifests : Sequence[Place]
         Corpora, with labels spelt as the runs' (`koser map`).
     on_cell : Callable, optional
         Told of progress.
@@ -121,7 +122,7 @@ def evaluate_matrix(
     }
 
 
-def _read_corpus(path: Path) -> Corpus:
+def _read_corpus(path: Place) -> Corpus:
     manifest = Manifest.read(path)
     return Corpus(frozenset(manifest.table["corpus"]), manifest)
 

@@ -38,6 +38,7 @@ from koser.reporting.plots import plot_confusion_matrix
 from koser.reporting.report import ReportOptions, write_report
 from koser.reporting.runs import RunFolder, read_json
 from koser.reporting.wording import headline
+from koser.storage.places import Place, name_of
 
 PROTOCOL = "other_data"
 _UNKNOWN_LABEL = "a label that the run lacks"
@@ -53,7 +54,7 @@ class EvaluateRequest:
     ----------
     run : Path
         Folder of a finished run; its kept model is tested.
-    manifest : Path
+    manifest : Place
         The utterances.
     encoder : str, optional
         Where the model's pretrained encoder is now, if it was moved.
@@ -67,7 +68,7 @@ class EvaluateRequest:
     """
 
     run: Path
-    manifest: Path
+    manifest: Place
     encoder: str | None = None
     restrict: bool = False
     command: tuple[str, ...] = ()
@@ -76,7 +77,7 @@ class EvaluateRequest:
     @property
     def name(self) -> str:
         """What the result is called."""
-        return f"{self.run.resolve().name}_on_{self.manifest.stem}"
+        return f"{self.run.resolve().name}_on_{name_of(self.manifest).stem}"
 
 
 def evaluate_run(

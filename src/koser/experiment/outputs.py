@@ -27,6 +27,9 @@ from koser.reporting.wording import headline
 if TYPE_CHECKING:
     from koser.experiment.run import Experiment
 
+# Written into a finished run's folder, and again whenever they are asked for.
+_LATER = ("canaries.json", "gap.json")
+
 
 def write_outputs(
     experiment: Experiment,
@@ -85,7 +88,8 @@ def write_outputs(
 def kept_files(folder: Path) -> list[str]:
     """Names of the files of a run folder that programs read, and nobody is to change."""
     patterns = ("*.pth", "*.json", "*.parquet", "config.toml")
-    return [path.name for pattern in patterns for path in folder.glob(pattern)]
+    found = (path.name for pattern in patterns for path in folder.glob(pattern))
+    return [name for name in found if name not in _LATER]
 
 
 def _cost(results: Results, model_file: Path, extraction_seconds: float) -> dict[str, Any]:

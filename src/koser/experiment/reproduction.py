@@ -19,6 +19,7 @@ from koser.experiment.request import TrainRequest
 from koser.experiment.series import FinishedRun, write_gaps
 from koser.reporting.comparison import RunComparison, compare_runs
 from koser.reporting.report import ReportOptions
+from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
 
 MODELS = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal")
@@ -34,7 +35,8 @@ class ReproduceRequest:
 
     Attributes
     ----------
-    data, manifest : Path, optional
+    data : Path, optional
+    manifest : Place, optional
         A folder ``<label>/*.wav``, or a manifest; exactly one of them.
     models : tuple[str, ...]
         Which of `MODELS`.
@@ -52,7 +54,7 @@ class ReproduceRequest:
     """
 
     data: Path | None = None
-    manifest: Path | None = None
+    manifest: Place | None = None
     models: tuple[str, ...] = MODELS
     encoder: str | None = None
     text_model: str | None = None

@@ -17,6 +17,7 @@ from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
 from koser.experiment.tuning import Tuning
+from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
 
 RUNS = Path("runs")
@@ -38,9 +39,10 @@ class TrainRequest:
         Name of a system.
     split : str
         A protocol, ``fixed:LIST``, or the file of a split that was kept.
-    manifest, data : Path, optional
+    manifest : Place, optional
+    data : Path, optional
         A manifest, or a folder ``<label>/*.wav``; exactly one of them.
-    more_manifests : tuple[Path, ...]
+    more_manifests : tuple[Place, ...]
         Manifests of other corpora, to train on all together: see `koser.data.combining`.
     split_options : SplitOptions
         Of a protocol; a kept split has its own.
@@ -59,9 +61,9 @@ class TrainRequest:
 
     model: str
     split: str
-    manifest: Path | None = None
+    manifest: Place | None = None
     data: Path | None = None
-    more_manifests: tuple[Path, ...] = ()
+    more_manifests: tuple[Place, ...] = ()
     split_options: SplitOptions = field(default_factory=SplitOptions)
     config_file: Path | None = None
     overrides: tuple[str, ...] = ()

@@ -42,7 +42,7 @@ from koser.features.extraction import Progress
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
 from koser.systems.system import Part, target_distributions
-from koser.training.ranks import ALONE, LostRankError, Ranks
+from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
 

@@ -236,13 +236,21 @@ def write_gaps(
             for first, second in combinations(runs, 2)
         ],
     }
-    write_json(values, path)
-    for run in runs:
-        own = run.folder / "gap.json"
-        if not own.is_file() or json.loads(own.read_text(encoding="utf-8")) != values:
+    owns = [run.folder / "gap.json" for run in runs]
+    if not all(_holds(file, values) for file in (path, *owns)):
+        path.unlink(missing_ok=True)  # it comes last: where it is, every report knows of it
+        for own in owns:
             write_json(values, own)
-            write_report(run.folder, report)
+            write_report(own.parent, report)
+        write_json(values, path)
     return values
+
+
+def _holds(path: Path, values: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == values)
+    except (OSError, ValueError):  # missing or damaged: it is written anew
+        return False
 
 
 def gap_file(runs: Sequence[FinishedRun], out: Path | None) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,10 +11,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import polars as pl
 
-from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
+from koser.audio.reading import SAMPLING_RATE, Clip
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import AudioError, UnreadableError
+from koser.features.arrivals import iter_arrivals
 from koser.features.batching import batches_by_length
 from koser.features.store import KEY_SIZE, FeatureStore
 
@@ -79,35 +79,6 @@ class _Outcome:
 def clips_of(table: pl.DataFrame) -> list[Clip]:
     """The clips of a manifest's rows, in their order."""
     return [Clip(*row) for row in table.select("path", "start", "end", "channel").iter_rows()]
-
-
-def clip_key(clip: Clip) -> bytes:
-    """The store's key of a clip: a hash of the file's bytes and of the part and channel taken.
-
-    The content counts, not the name: a replaced file is extracted anew, a moved or
-    copied one is found again.
-
-    Returns
-    -------
-    bytes
-        `KEY_SIZE` of them.
-
-    Raises
-    ------
-    AudioError
-        If the file cannot be read.
-    """
-    try:
-        with Path(clip.path).open("rb") as file:
-            # SHA-256, because processors have instructions for it: half the time of BLAKE2b.
-            digest = hashlib.file_digest(file, "sha256")
-    except OSError as error:
-        raise AudioError(f"Cannot read '{clip.path}': {error.strerror}.") from error
-    if clip.start is not None or clip.end is not None:
-        digest.update(f"|{clip.start!r}|{clip.end!r}".encode())
-    if clip.channel is not None:
-        digest.update(f"|channel {clip.channel}".encode())
-    return digest.digest()[:KEY_SIZE]
 
 
 def extract(
@@ -302,11 +273,11 @@ class _BatchWork:
         """Look up every clip; and the waveforms of those to be made, by their place."""
         outcomes: list[_Outcome] = []
         waveforms: dict[int, np.ndarray] = {}
-        for place, clip in enumerate(clips):
+        for place, arrival in enumerate(iter_arrivals(clips)):
             try:
-                key = clip_key(clip)
+                key = arrival.key()
                 if not self._is_known(key):
-                    waveforms[place] = load_clip(clip)
+                    waveforms[place] = arrival.load()
                 outcomes.append(_Outcome(key))
             except AudioError as error:
                 outcomes.append(_Outcome(error=str(error)))

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from koser.audio.reading import Clip, load_clip, probe
+from koser.audio.reading import Clip
 from koser.audio.sound_facts import VERSION, SoundFacts, measure
 from koser.engines.local import iter_map
 from koser.errors import AudioError
-from koser.features.extraction import Progress, clip_key
+from koser.features.arrivals import Arrival, iter_arrivals
+from koser.features.extraction import Progress
 from koser.features.store import FeatureStore
 
 _DESCRIPTION = {"extractor": "sound-facts", "version": VERSION}
@@ -108,15 +109,15 @@ class _Work:
         self._store = FeatureStore(store_root, _DESCRIPTION, dtype=_DTYPE)
 
     def __call__(self, clips: Sequence[Clip]) -> list[_Outcome]:
-        return [self._hear(clip) for clip in clips]
+        return [self._hear(arrival) for arrival in iter_arrivals(clips)]
 
-    def _hear(self, clip: Clip) -> _Outcome:
+    def _hear(self, arrival: Arrival) -> _Outcome:
         try:
-            key = clip_key(clip)
+            key = arrival.key()
             if key in self._store:
                 return _Outcome(key)
-            rate = probe(clip.path).sampling_rate
-            waveform = load_clip(clip, sampling_rate=rate)
+            rate = arrival.probe().sampling_rate
+            waveform = arrival.load(sampling_rate=rate)
         except AudioError as error:
             return _Outcome(error=str(error))
         return _Outcome(key, measure(waveform, rate))

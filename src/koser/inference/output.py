@@ -11,12 +11,14 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
-from koser.audio.listing import audio_files
+from koser.audio.listing import audio_in, names_audio
 from koser.audio.reading import Clip
-from koser.errors import ConfigError
-from koser.files import replacing
+from koser.errors import ConfigError, StorageError
 from koser.inference.prediction import Failure, Prediction
 from koser.inference.writers import UNSURE
+from koser.storage.objects import is_folder
+from koser.storage.places import Place, is_url
+from koser.storage.writing import writing
 
 if TYPE_CHECKING:
     import polars as pl
@@ -28,8 +30,8 @@ LINE_FORMATS = ("table", "json", "csv")
 FORMATS = (*LINE_FORMATS, "parquet")
 
 
-def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
-    """Everything that `paths` (files, folders) and `manifest` name, in order.
+def find_clips(paths: Sequence[Place], manifest: Place | None) -> list[Clip]:
+    """Everything that `paths` (files, folders, URLs of both) and `manifest` name, in order.
 
     Raises
     ------
@@ -37,12 +39,14 @@ def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
         If nothing is named. What is named but missing shows when it is its turn.
     CorpusError
         If a folder cannot be searched.
+    StorageError
+        If object storage cannot be used.
     """
     clips: list[Clip] = []
     for path in paths:
-        if path.is_dir():
+        if _is_folder(path):
             # A folder without audio stands for itself: its turn to fail comes, the rest goes on.
-            clips += [Clip(str(file)) for file in audio_files(path) or [path]]
+            clips += [Clip(file) for file in audio_in(path) or [str(path)]]
         else:
             clips.append(Clip(str(path)))
     if manifest is not None:
@@ -50,11 +54,19 @@ def find_clips(paths: Sequence[Path], manifest: Path | None) -> list[Clip]:
         from koser.data.stored import StoredManifest
         from koser.features.extraction import clips_of
 
-        for table in StoredManifest.open(manifest).iter_tables(_PART):
-            clips += clips_of(table)
+        with StoredManifest.opened(manifest) as stored:
+            for table in stored.iter_tables(_PART):
+                clips += clips_of(table)
     if not clips:
         raise ConfigError("Nothing to recognise. Give files, folders or --manifest M.parquet.")
     return clips
+
+
+def _is_folder(path: Place) -> bool:
+    if not is_url(path):
+        return Path(path).is_dir()
+    url = str(path)
+    return url.endswith("/") or (not names_audio(url) and is_folder(url))
 
 
 def iter_lines(
@@ -80,7 +92,7 @@ def iter_lines(
 
 
 def write_parquet(
-    results: Iterable[Prediction | Failure], labels: Sequence[str], path: Path
+    results: Iterable[Prediction | Failure], labels: Sequence[str], path: Place
 ) -> None:
     """Write results as a table with the columns of ``csv``, failures included.
 
@@ -88,6 +100,8 @@ def write_parquet(
     ------
     ConfigError
         If `path` cannot be written.
+    StorageError
+        If it is a URL that cannot be.
     """
     import polars as pl
 
@@ -96,8 +110,10 @@ def write_parquet(
     # As tables, which take a tenth of the results' memory.
     parts = [results_table(part, labels) for part in _parts(results)]
     try:
-        with replacing(path) as partial:
+        with writing(path) as partial:
             write_table(pl.concat(parts), partial)
+    except StorageError:
+        raise
     except OSError as error:
         raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 
@@ -130,11 +146,13 @@ def _parts(results: Iterable[Prediction | Failure]) -> Iterator[list[Prediction 
 
 
 @contextmanager
-def text_file(path: Path) -> Iterator[TextIO]:
+def text_file(path: Place) -> Iterator[TextIO]:
     """A text file that takes its place under `path` only when it is complete."""
     try:
-        with replacing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
+        with writing(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             yield file
+    except StorageError:
+        raise
     except OSError as error:
         raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 

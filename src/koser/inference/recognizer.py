@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from koser.audio.listing import audio_files
+from koser.audio.listing import audio_in
 from koser.audio.reading import LOUDEST, SAMPLING_RATE, Clip, load_clip
 from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError, LabelError
+from koser.features.arrivals import Arrival, iter_arrivals
 from koser.features.batching import batches_by_length
 from koser.inference.models import ProbabilityModel, ReadingModel, load_model
 from koser.inference.prediction import Failure, Prediction
@@ -180,14 +181,15 @@ class Recognizer:
 
     def iter_folder(self, folder: str | Path) -> Iterator[Prediction | Failure]:
         """Yield what `predict_folder` returns, each as soon as it is there."""
-        return self.iter_files(audio_files(Path(folder)))
+        return self.iter_files(audio_in(folder))
 
     def iter_clips(
         self, clips: Iterable[Clip], *, n_threads: int | None = None
     ) -> Iterator[Prediction | Failure]:
         """Yield a result for each file, or part of one, in the given order.
 
-        Files are read ahead in threads. A few of them are in memory, never all.
+        Files are read ahead in threads, and fetched ahead from object storage. A few of them
+        are in memory, never all.
 
         Parameters
         ----------
@@ -195,12 +197,18 @@ class Recognizer:
             Read as needed.
         n_threads : int, optional
             That compute, if the model `is_threaded`; one per core by default.
+
+        Raises
+        ------
+        StorageError
+            If object storage cannot be used at all; one object that cannot be had is a `Failure`.
         """
+        arrivals = iter_arrivals(clips)
         if self._model.is_threaded:
             n_threads = n_threads or available_cores()
-            yield from iter_ahead(self._recognise_one, clips, n_threads=n_threads)
+            yield from iter_ahead(self._recognise_one, arrivals, n_threads=n_threads)
             return
-        for batch in iter_ahead(_read_batch, _batches(clips)):
+        for batch in iter_ahead(_read_batch, _batches(arrivals)):
             waveforms = [sound for _, sound in batch if isinstance(sound, np.ndarray)]
             read = [clip for clip, sound in batch if isinstance(sound, np.ndarray)]
             predictions = iter(self._predict(waveforms, read))
@@ -244,9 +252,9 @@ class Recognizer:
         best = int(probabilities.argmax())
         return self.labels[best] if probabilities[best] >= self.threshold else None
 
-    def _recognise_one(self, clip: Clip) -> Prediction | Failure:
-        sound = _read(clip)
-        return sound if isinstance(sound, Failure) else self._predict([sound], [clip])[0]
+    def _recognise_one(self, arrival: Arrival) -> Prediction | Failure:
+        sound = _read(arrival)
+        return sound if isinstance(sound, Failure) else self._predict([sound], [arrival.clip])[0]
 
     def _predict(
         self, waveforms: Sequence[np.ndarray], clips: Sequence[Clip | None]
@@ -330,18 +338,18 @@ def _columns(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
     return [column for column, label in enumerate(known) if label in wanted]
 
 
-def _batches(clips: Iterable[Clip]) -> Iterator[list[Clip]]:
-    iterator = iter(clips)
+def _batches(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
+    iterator = iter(arrivals)
     while batch := list(islice(iterator, MICRO_BATCH)):
         yield batch
 
 
-def _read_batch(clips: Sequence[Clip]) -> list[tuple[Clip, np.ndarray | Failure]]:
-    return [(clip, _read(clip)) for clip in clips]
+def _read_batch(arrivals: Sequence[Arrival]) -> list[tuple[Clip, np.ndarray | Failure]]:
+    return [(arrival.clip, _read(arrival)) for arrival in arrivals]
 
 
-def _read(clip: Clip) -> np.ndarray | Failure:
+def _read(arrival: Arrival) -> np.ndarray | Failure:
     try:
-        return load_clip(clip)
+        return arrival.load()
     except AudioError as error:
-        return Failure(clip.path, str(error))
+        return Failure(arrival.clip.path, str(error))

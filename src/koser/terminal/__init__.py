@@ -37,6 +37,7 @@ from koser.reporting.wording import (
     vote_rows,
     without_voice_line,
 )
+from koser.storage.places import Place
 
 if TYPE_CHECKING:
     from koser.experiment.extraction import Extraction
@@ -135,7 +136,7 @@ class _Notes(logging.Handler):
             _progress_console.print(f"Note: {message}", markup=False, soft_wrap=True)
 
 
-def print_manifest(manifest: Manifest, path: Path) -> None:
+def print_manifest(manifest: Manifest, path: Place) -> None:
     """Print what was prepared: rows in, kept and left out by reason, labels, notes."""
     provenance = manifest.provenance
     rows = [("rows read", provenance.n_rows_in), ("kept", len(manifest))]
@@ -169,7 +170,7 @@ def print_left_out(manifest: Manifest) -> None:
         console.print(f"{path}: audio file without a row")
 
 
-def print_split(split: Split, manifest: Manifest, path: Path) -> None:
+def print_split(split: Split, manifest: Manifest, path: Place) -> None:
     """Print the sizes of a split's parts and what they share."""
     n_shown = 0
     for section, rows in groupby(split.summary_rows(manifest), key=lambda row: row[0]):

@@ -26,7 +26,7 @@ _PATIENCE = timedelta(days=365)
 def joined_ranks() -> Iterator[Ranks]:
     """Join the other processes that `torchrun` has started; `ALONE` where there are none.
 
-    An error of koser within the block is raised by the first process that has it. The
+    An error of koser, or of the machine, within the block is raised by the first process that has it. The
     others end with status 1 and say nothing: one line tells a user more than eight.
 
     Raises
@@ -50,7 +50,7 @@ def joined_ranks() -> Iterator[Ranks]:
     try:
         with _ended_by_signal():
             yield ranks
-    except KoserError as error:
+    except (KoserError, OSError) as error:  # OSError: what the machine refuses
         if not ranks.fails_first(error):
             raise SystemExit(1) from error
         raise
@@ -58,13 +58,14 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _join() -> Ranks:
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     try:
         store, rank, n_ranks = next(rendezvous("env://", timeout=timedelta(minutes=10)))
         # torchrun's store outlives a restart of the processes; what they noted must not.
         attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")
-        notes = torch.distributed.PrefixStore(f"koser-{attempt}", store)
+        notes = PrefixStore(f"koser-{attempt}", store)
         torch.distributed.init_process_group(
             "gloo", store=notes, rank=rank, world_size=n_ranks, timeout=_PATIENCE
         )

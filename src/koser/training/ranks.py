@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
-from koser.errors import KoserError, RunError
+from koser.errors import RunError
 
 if TYPE_CHECKING:
-    from torch.distributed import Store
+    from torch._C._distributed_c10d import Store
 
 # Sums of gradients on GPUs are a step apart at most, but NCCL does not notice closed connections.
 _GPU_PATIENCE = timedelta(minutes=30)
@@ -121,7 +121,7 @@ class Ranks:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
             )
-            summed = self.sum(flat).split([p.numel() for p in bucket])
+            summed = torch.split(self.sum(flat), [p.numel() for p in bucket])
             for parameter, gradient in zip(bucket, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter)
 
@@ -244,7 +244,7 @@ class Ranks:
                 self._gpu_group = torch.distributed.new_group(backend="nccl", timeout=_GPU_PATIENCE)
         return device
 
-    def fails_first(self, error: KoserError) -> bool:
+    def fails_first(self, error: Exception) -> bool:
         """Whether no other process has failed before this one."""
         if self._notes is None:
             return True
@@ -294,7 +294,7 @@ class _Sum(torch.autograd.Function):
         return ranks.sum(tensor.clone())
 
     @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:  # type: ignore[override]  # torch takes any
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None]:
         return ctx.ranks.sum(gradient.contiguous().clone()), None
 
 

@@ -35,6 +35,7 @@ from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
+from koser.storage.places import Place, is_url
 
 # Name of a corpus, as the command line knows it -> what makes its manifest.
 ADAPTERS: dict[str, Callable[..., Manifest]] = {
@@ -56,6 +57,9 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
     "ravdess": ravdess.prepare,
     "table": table.prepare,
 }
+
+# Those that read object storage too; the others read many small tables and folders.
+ON_URLS = ("folder", "table")
 
 AUTO = "auto"  # in place of a name: `recognise` chooses
 
@@ -126,7 +130,7 @@ def recognise(root: Path) -> Recognition:
 
 def prepare(
     corpus: str,
-    root: Path,
+    root: Place,
     options: Mapping[str, Any] | None = None,
     *,
     engine: Engine = SERIAL,
@@ -137,8 +141,8 @@ def prepare(
     ----------
     corpus : str
         A name in `ADAPTERS`, or `AUTO`.
-    root : Path
-        The corpus's folder; for ``table`` the file.
+    root : Place
+        The corpus's folder; for ``table`` the file. Of `ON_URLS` also a URL.
     options : Mapping[str, Any], optional
         Keyword arguments of the adapter, such as ``{"labels": "majority"}``.
     engine : Engine
@@ -152,12 +156,18 @@ def prepare(
     Raises
     ------
     ConfigError
-        If `corpus` is unknown, or the adapter does not take an option.
+        If `corpus` is unknown, or the adapter does not take an option, or no URL.
     KoserError
         Whatever `recognise` or the adapter finds wrong with the corpus.
     """
+    if is_url(root) and corpus not in ON_URLS and corpus in (AUTO, *ADAPTERS):
+        raise ConfigError(
+            f"'{corpus}' reads a folder of this machine, not '{root}'. Copy the corpus here; or "
+            f"give a URL to 'folder', for <label>/*.wav, or to 'table', for a list of its files."
+        )
+    root = root if is_url(root) else Path(root)
     if corpus == AUTO:
-        corpus = recognise(root).corpus
+        corpus = recognise(Path(root)).corpus
     if corpus not in ADAPTERS:
         raise ConfigError(
             f"No adapter for a corpus '{corpus}'. There are: {', '.join(ADAPTERS)}. "

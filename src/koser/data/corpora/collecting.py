@@ -10,17 +10,18 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
-from koser.audio.reading import AudioInfo, probe
+from koser.audio.reading import AudioInfo
+from koser.data.corpora.probing import probe_all
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
-from koser.errors import AudioError, CorpusError
+from koser.errors import AudioError, AudioFetchError, CorpusError
 from koser.labels import ordered_labels
+from koser.storage.places import Place, is_url
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
 
@@ -29,9 +30,6 @@ _GENDERS = {
     **dict.fromkeys(("male", "m", "man", "남성", "남자", "남"), "male"),
 }
 _SHOWN = 3  # archives named in an error
-_CHUNK = 64  # files whose headers are read together
-# Below this many files, starting worker processes costs more than it saves.
-_WORTH_WORKERS = 20_000
 
 # Seconds that a segment may reach past the end of its file and still be plain rounding.
 ROUNDING = 1e-3
@@ -47,7 +45,7 @@ class Collector:
     ----------
     adapter : str
         Name of the adapter.
-    root : Path
+    root : Place
         The folder or file it reads.
     corpus, language : str or None
         Written into every row that brings none; `language` is an ISO 639-1 code.
@@ -58,7 +56,7 @@ class Collector:
     def __init__(
         self,
         adapter: str,
-        root: Path,
+        root: Place,
         *,
         corpus: str,
         language: str | None,
@@ -146,7 +144,7 @@ class Collector:
         # A column at once, not a mapping per row: a tenth of the memory.
         table = build_table(self._probed(list(self._with_distinct_ids())))
         if not table.height:
-            if not n_rows_in and self.root.is_dir():
+            if not n_rows_in and isinstance(self.root, Path) and self.root.is_dir():
                 refuse_packed(self.root)
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
             why = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "none was found"
@@ -156,7 +154,7 @@ class Collector:
             )
         provenance = Provenance(
             adapter=self.adapter,
-            root=os.path.abspath(self.root),
+            root=_absolute(self.root),
             labels=tuple(labels) if labels else ordered_labels(table["label"]),
             label_policy=label_policy,
             grouping=grouping,
@@ -191,7 +189,9 @@ class Collector:
         for row in rows:
             info = probed[str(row["path"])]
             if isinstance(info, AudioError):
-                self.leave_out(row["id"], "unreadable audio", str(info))
+                is_here = not isinstance(info, AudioFetchError)
+                reason = "unreadable audio" if is_here else "audio that could not be fetched"
+                self.leave_out(row["id"], reason, str(info))
                 continue
             start, end = _segment(row, info)
             if not 0 <= start < end or start >= info.duration:
@@ -219,42 +219,14 @@ class Collector:
             self.note(f"{n_clipped} segments reach past the end of their file and end there.")
 
 
-def probe_all(paths: Sequence[str], engine: Engine) -> Iterator[AudioInfo | AudioError]:
-    """Yield what the header of each file says, or what is wrong with it, in order."""
-    chunks = (paths[first : first + _CHUNK] for first in range(0, len(paths), _CHUNK))
-    few = len(paths) < _WORTH_WORKERS
-    yield from chain.from_iterable(engine.map_chunks(_Probing, chunks, lost=_lost, here=few))
-
-
-class _Probing:
-    """What a worker does to paths."""
-
-    def read(self, paths: Sequence[str]) -> list[AudioInfo | AudioError]:
-        return [_probe(path) for path in paths]
-
-    def finish(self, found: list[AudioInfo | AudioError]) -> list[AudioInfo | AudioError]:
-        return found
-
-
-def _probe(path: str) -> AudioInfo | AudioError:
-    try:
-        return probe(path)
-    except AudioError as error:
-        return error
-
-
-def _lost(path: str) -> AudioInfo | AudioError:
-    return AudioError(f"'{path}' ends the process that reads it, each time. Convert it.")
-
-
 def _segment(row: dict[str, Any], info: AudioInfo) -> tuple[float, float]:
     start, end = row.get("start"), row.get("end")
     return (0.0 if start is None else start, info.duration if end is None else end)
 
 
 def _absolute(path: str | Path) -> str:
-    # a URL of fsspec is absolute already, and abspath would squeeze its slashes
-    return str(path) if "://" in str(path) else os.path.abspath(path)
+    # a URL is absolute already, and abspath would squeeze its slashes
+    return str(path) if is_url(path) else os.path.abspath(path)
 
 
 def paths_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:

@@ -5,24 +5,27 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from koser.audio.listing import audio_files
+from koser.audio.listing import audio_in
 from koser.data.corpora.collecting import Collector
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
 from koser.labels import canonical_label
+from koser.storage.places import Place, is_url, name_of
 
 
-def prepare(root: Path, *, speaker_pattern: str | None = None, engine: Engine = SERIAL) -> Manifest:
+def prepare(
+    root: Place, *, speaker_pattern: str | None = None, engine: Engine = SERIAL
+) -> Manifest:
     r"""Read every audio file below the label folders of `root`.
 
     Parameters
     ----------
-    root : Path
-        Folder of label folders. Their names are labels after
+    root : Place
+        Folder of label folders, or the URL of such a prefix. Their names are labels after
         `koser.labels.canonical_label`, so ``슬픔`` and ``sad`` are both sadness.
     speaker_pattern : str, optional
         Regular expression that finds the speaker in a file's path relative to `root`
@@ -52,9 +55,10 @@ def prepare(root: Path, *, speaker_pattern: str | None = None, engine: Engine = 
     collector = Collector("folder", root, corpus=_name(root), language=None, engine=engine)
     spellings: dict[str, set[str]] = defaultdict(set)
     without_speaker = []
-    files = audio_files(root)
+    files = audio_in(root)
+    stem = str(root).rstrip("/")
     for path in files:
-        relative = unicodedata.normalize("NFC", path.relative_to(root).as_posix())
+        relative = unicodedata.normalize("NFC", path.removeprefix(stem).lstrip("/"))
         folder, _, rest = relative.partition("/")
         if not rest:
             collector.leave_out(relative, "not in a label folder")
@@ -67,8 +71,8 @@ def prepare(root: Path, *, speaker_pattern: str | None = None, engine: Engine = 
             speaker = match[pattern.groupindex.get("speaker", 1)] if match else None
             if not speaker:
                 without_speaker.append(relative)
-        identifier = relative.removesuffix(path.suffix)
-        collector.add(id=identifier, path=str(path), label=label, speaker=speaker)
+        identifier = relative.removesuffix(PurePosixPath(path).suffix)
+        collector.add(id=identifier, path=path, label=label, speaker=speaker)
     if without_speaker:
         raise CorpusError(
             f"The speaker pattern '{speaker_pattern}' finds no speaker in "
@@ -83,8 +87,8 @@ def prepare(root: Path, *, speaker_pattern: str | None = None, engine: Engine = 
     )
 
 
-def _name(root: Path) -> str:
-    return root.resolve().name or "folder"
+def _name(root: Place) -> str:
+    return (name_of(root) if is_url(root) else Path(root).resolve()).name or "folder"
 
 
 def _compile(speaker_pattern: str) -> re.Pattern[str]:

@@ -242,7 +242,7 @@ def make_manifest(
     CorpusError
         If no row is left.
     """
-    audio = paths_by_stem(audio_files(collector.root))
+    audio = paths_by_stem(audio_files(Path(collector.root)))
     classes = _collect(collector, rows, audio, labels, min_votes)
     for stem, paths in audio.items():
         if stem not in listed:

@@ -15,8 +15,10 @@ from koser.data.corpora.collecting import Collector, decode, finite_number, path
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
-from koser.errors import ConfigError, CorpusError
+from koser.errors import ConfigError, CorpusError, StorageError
 from koser.labels import canonical_label
+from koser.storage.objects import local_file
+from koser.storage.places import Place, folder_of, is_url, join, name_of
 
 NUMBERS = ("start", "end", "channel", "valence", "arousal", "age")
 TEXTS = (
@@ -32,10 +34,10 @@ _DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
 def prepare(
-    file: Path,
+    file: Place,
     *,
     columns: Mapping[str, str] | None = None,
-    audio_root: Path | None = None,
+    audio_root: Place | None = None,
     is_synthetic: bool = False,
     engine: Engine = SERIAL,
 ) -> Manifest:
@@ -43,15 +45,15 @@ def prepare(
 
     Parameters
     ----------
-    file : Path
-        ``.csv`` or ``.tsv`` (UTF-8 or cp949) or ``.parquet``.
+    file : Place
+        ``.csv`` or ``.tsv`` (UTF-8 or cp949) or ``.parquet``; may be a URL.
     columns : Mapping[str, str], optional
         koser's column -> the file's column, such as ``{"path": "wav", "label": "emotion"}``.
         Other columns are taken where the file calls them as koser does (`COLUMNS`).
         ``path`` and ``label`` are required; ``start`` and ``end`` are in seconds,
         ``channel`` counts from 0.
-    audio_root : Path, optional
-        Folder that relative paths start from; by default the one of `file`.
+    audio_root : Place, optional
+        Folder or URL that relative paths start from; by default the one of `file`.
     is_synthetic : bool
         Whether the speech was made by a machine.
     engine : Engine
@@ -70,15 +72,17 @@ def prepare(
         If `columns` names a column that koser or the file does not have.
     CorpusError
         If the file cannot be read or no row is left.
+    StorageError
+        If it is an object that cannot be had.
     """
     header, lines = _read(file)
     names = _match_columns(columns or {}, header, file)
     grouping = next((name for name in ("speaker", "group") if name in names), None)
-    collector = Collector("table", file, corpus=file.stem, language=None, engine=engine)
+    collector = Collector("table", file, corpus=name_of(file).stem, language=None, engine=engine)
     unusable: Counter[str] = Counter()
     for number, line in lines:
         cell = {name: line[index].strip() for name, index in names.items() if index < len(line)}
-        source = cell.get("id") or f"{file.name}, row {number}"
+        source = cell.get("id") or f"{name_of(file).name}, row {number}"
         if len(line) != len(header):
             detail = f"{len(line)} cells, {len(header)} expected"
             collector.leave_out(source, "malformed row", detail)
@@ -95,7 +99,7 @@ def prepare(
             collector.leave_out(source, f"unusable {what}", detail)
             continue
         unusable.update(lost)
-        path = _find_audio(cell["path"], audio_root or file.parent)
+        path = _find_audio(cell["path"], folder_of(file) if audio_root is None else audio_root)
         if path is None:
             collector.leave_out(source, "no audio file", cell["path"])
             continue
@@ -110,23 +114,28 @@ def prepare(
     )
 
 
-def _read(file: Path) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
+def _read(file: Place) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
     """Header, and each row with its number from 1; every cell as text, null as ``""``."""
-    suffix = file.suffix.lower()
+    suffix = name_of(file).suffix.lower()
     if suffix not in (*_DELIMITERS, ".parquet"):
         raise CorpusError(f"'{file}' is no table koser reads. Save it as .csv, .tsv or .parquet.")
     try:
+        with local_file(file) as local:
+            if suffix == ".parquet":
+                table = pl.read_parquet(local, hive_partitioning=False)
+            else:
+                text = decode(local.read_bytes(), str(file))
         if suffix == ".parquet":
-            table = pl.read_parquet(file, hive_partitioning=False)
             # a list or struct has no text and can be no column of ours
             flat = table.select(pl.col(table.columns).exclude(pl.List, pl.Struct, pl.Array))
             cells = flat.select(pl.all().cast(pl.String).fill_null(""))
             return cells.columns, enumerate(cells.iter_rows(), start=1)
-        text = decode(file.read_bytes(), str(file))
         reader = csv.reader(
             io.StringIO(text, newline=""), delimiter=_DELIMITERS[suffix], strict=True
         )
         lines = [line for line in reader if line]
+    except StorageError:
+        raise
     except OSError as error:
         raise CorpusError(f"Cannot read '{file}': {error}.") from error
     except (csv.Error, pl.exceptions.PolarsError) as error:
@@ -136,7 +145,9 @@ def _read(file: Path) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
     return [heading.strip() for heading in lines[0]], enumerate(lines[1:], start=1)
 
 
-def _match_columns(columns: Mapping[str, str], header: Sequence[str], file: Path) -> dict[str, int]:
+def _match_columns(
+    columns: Mapping[str, str], header: Sequence[str], file: Place
+) -> dict[str, int]:
     has = f"'{file}' has the columns: {', '.join(header)}"
     unknown = sorted(set(columns) - set(COLUMNS))
     if unknown:
@@ -160,12 +171,14 @@ def _match_columns(columns: Mapping[str, str], header: Sequence[str], file: Path
     return found
 
 
-def _find_audio(cell: str, audio_root: Path) -> str | None:
-    if "://" in cell:  # of fsspec; the reader says whether it is there
+def _find_audio(cell: str, audio_root: Place) -> str | None:
+    if is_url(cell):  # the reader says whether it is there
         return cell
+    if is_url(audio_root) and not cell.startswith("/"):
+        return join(str(audio_root), cell.replace("\\", "/"))
     # Windows writes backslashes; a path that exists with them is left alone
     for spelling in (cell, cell.replace("\\", "/")):
-        path = path_on_disk(audio_root / spelling)
+        path = path_on_disk(Path(audio_root) / spelling)
         if path is not None:
             return str(path)
     return None

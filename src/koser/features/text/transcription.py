@@ -14,11 +14,12 @@ from typing import TypeAlias
 
 import numpy as np
 
-from koser.audio.reading import Clip, load_clip
+from koser.audio.reading import Clip
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import AudioError
-from koser.features.extraction import Progress, clip_key, describe_lost
+from koser.features.arrivals import Arrival, iter_arrivals
+from koser.features.extraction import Progress, describe_lost
 from koser.features.residence import use_and_free
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status, Transcript
@@ -257,7 +258,7 @@ class _Hashing:
     """What addresses clips, or why one cannot be read."""
 
     def read(self, clips: Sequence[Clip]) -> list[bytes | str]:
-        return [_key_or_reason(clip) for clip in clips]
+        return [_key_or_reason(arrival) for arrival in iter_arrivals(clips)]
 
     def finish(self, found: list[bytes | str]) -> list[bytes | str]:
         return found
@@ -274,9 +275,9 @@ class _Hearing:
 
     def read(self, batch: Sequence[_Job]) -> _Read:
         waveforms: list[np.ndarray | AudioError] = []
-        for job in batch:
+        for arrival in iter_arrivals([job.clip for job in batch]):
             try:
-                waveforms.append(load_clip(job.clip))
+                waveforms.append(arrival.load())
             except AudioError as error:
                 waveforms.append(error)
         return list(zip(batch, waveforms, strict=True))
@@ -291,9 +292,9 @@ class _Hearing:
         return [each if isinstance(each, Transcript) else str(each) for each in made]
 
 
-def _key_or_reason(clip: Clip) -> bytes | str:
+def _key_or_reason(arrival: Arrival) -> bytes | str:
     try:
-        return clip_key(clip)
+        return arrival.key()
     except AudioError as error:
         return str(error)
 
