@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import os
 import signal
 import subprocess
@@ -154,6 +155,17 @@ def test_the_lock_of_a_file_that_its_holder_removed_is_not_taken_for_one(tmp_pat
     thread.join()
     assert order == ["waits", "held"]
     assert path.exists()
+
+
+def test_where_nothing_can_be_locked_work_goes_on_with_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(_file, _how):
+        raise OSError(errno.ENOTSUP, os.strerror(errno.ENOTSUP))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with locked(tmp_path / "lock", on_wait=lambda: pytest.fail("nobody has it")):
+        write_atomically(tmp_path / "a", b"content")
+    assert "cannot be locked" in caplog.text
+    assert sorted(os.listdir(tmp_path)) == ["a", "lock"]
 
 
 def test_the_space_of_a_sparse_file_is_taken(tmp_path):

@@ -8,8 +8,10 @@ for a file whose bytes never arrived, without the second the name itself could b
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -18,7 +20,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+logger = logging.getLogger(__name__)
+
 PARTIAL_SUFFIX = ".partial"
+# What file systems without locks answer.
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 @contextmanager
@@ -102,6 +108,10 @@ def locked(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
             except BlockingIOError:
                 on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in _NO_LOCKS:
+                    raise
+                logger.warning("'%s' cannot be locked: let one process at a time write.", path)
             # The lock of a file that was removed meanwhile keeps nobody out.
             if _is_at(path, file.fileno()):
                 yield
