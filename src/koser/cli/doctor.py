@@ -22,8 +22,9 @@ def doctor(
     path: Annotated[
         Path | None,
         typer.Argument(
-            help="A feature store or a folder of them, transcripts.sqlite, a run folder, a .pth, a "
-            "manifest or a split; without a path: the installation."
+            help="A feature store or a folder of them, transcripts.sqlite, a folder that train, "
+            "tune, evaluate, regress or predict --out left, a .pth, a manifest or a split; without "
+            "a path: the installation."
         ),
     ] = None,
     repair: Annotated[

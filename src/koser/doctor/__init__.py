@@ -10,7 +10,10 @@ from koser.errors import ConfigError
 if TYPE_CHECKING:
     from koser.doctor.findings import Diagnosis
 
-_KINDS = "a store, a folder of stores, a run folder, a .pth, a manifest, a split or transcripts"
+_KINDS = (
+    "a store, a folder of stores, a run folder, a folder of koser regress or of shards, a .pth, a "
+    "manifest, a split or transcripts"
+)
 
 
 def examine(path: Path | None, *, repair: bool = False) -> Diagnosis:
@@ -19,8 +22,8 @@ def examine(path: Path | None, *, repair: bool = False) -> Diagnosis:
     Parameters
     ----------
     path : Path or None
-        A store or a folder of them, a run folder, a checkpoint, a manifest, a split, a
-        transcript cache; None for the installation.
+        A store or a folder of them, a run folder, a folder of `koser regress` or of shards, a
+        checkpoint, a manifest, a split, a transcript cache; None for the installation.
     repair : bool
         Drop from stores and caches what is damaged, to be made anew.
 
@@ -49,11 +52,10 @@ def examine(path: Path | None, *, repair: bool = False) -> Diagnosis:
         from koser.doctor.stores import examine_stores
 
         return examine_stores(path, repair=repair)
-    if (path / "run.json").exists() or (path / "parts").is_dir():
-        from koser.doctor.runs import examine_run
-
-        _refuse_repair(repair, f"The run '{path}'")
-        return examine_run(path)
+    found = _examine_results(path)
+    if found is not None:
+        _refuse_repair(repair, f"'{path}'")
+        return found
     raise ConfigError(f"'{path}' is none of these: {_KINDS}.")
 
 
@@ -62,6 +64,23 @@ def _holds_stores(path: Path) -> bool:
     from koser.features.text.cache import CACHE_NAME
 
     return path.is_dir() and bool(stores_below(path) or (path / CACHE_NAME).exists())
+
+
+def _examine_results(path: Path) -> Diagnosis | None:
+    """What is to be said of a folder that a command has left; None if it is none."""
+    if (path / "done.jsonl").exists():
+        from koser.doctor.shards import examine_shards
+
+        return examine_shards(path)
+    if (path / "experiment.json").exists():
+        from koser.doctor.dimensions import examine_dimensions
+
+        return examine_dimensions(path)
+    if (path / "run.json").exists() or (path / "parts").is_dir():
+        from koser.doctor.runs import examine_run
+
+        return examine_run(path)
+    return None
 
 
 def _examine_table(path: Path) -> Diagnosis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from koser.errors import KoserError
 from koser.evaluation.scoring import evaluate
 from koser.experiment.folder import is_finished
 from koser.experiment.results import PROBABILITY_PREFIX
+from koser.experiment.tuning import read_trials
 from koser.hashes import SUMS, read_sums, sha256_of
 from koser.models.checkpoint import Checkpoint, find_checkpoint, load_tensors
 from koser.reporting.runs import RunFolder, read_json
@@ -25,37 +26,43 @@ _FILES = ("run.json", "config.toml", "split.parquet", "predictions.parquet", "me
 # sums may have another order in another version of NumPy.
 _TOLERANCE = 1e-9
 _SCORES = ("accuracy", "uar", "macro_f1", "nll")
-_TRAIN_AGAIN = "Copy it again, or train into another folder."
+TRAIN_AGAIN = "Copy it again, or train into another folder."
+Check = Callable[[Path], Iterator[Finding]]
 
 
 def examine_run(folder: Path) -> Diagnosis:
     """Check a run folder without its corpus and its features."""
-    findings: list[Finding] = []
-    checks: tuple[Callable[[Path], Iterator[Finding]], ...] = (
+    checks: tuple[Check, ...] = (
         _completeness,
-        _hashes,
+        check_hashes,
         _checkpoint,
-        _trainings,
+        check_trainings,
         _split,
         _predictions,
         _metrics,
     )
     if not is_finished(folder):
-        checks = (_completeness, _trainings)
+        checks = (_completeness, check_trainings)
+    return Diagnosis("run", str(folder), run_checks(checks, folder))
+
+
+def run_checks(checks: Sequence[Check], folder: Path) -> tuple[Finding, ...]:
+    """The findings of all checks; one that cannot be made is a failure by itself."""
+    findings: list[Finding] = []
     for check in checks:
         try:
             findings += check(folder)
         except (KoserError, OSError) as error:
-            findings.append(fail(check.__name__.strip("_"), str(error), _TRAIN_AGAIN))
-    return Diagnosis("run", str(folder), tuple(findings))
+            findings.append(fail(check.__name__.strip("_"), str(error), TRAIN_AGAIN))
+    return tuple(findings)
 
 
 def examine_checkpoint(path: Path) -> Diagnosis:
     """Check a single ``.pth``."""
     try:
-        finding = _describe_checkpoint(Checkpoint.read(path))
+        finding = describe_checkpoint(Checkpoint.read(path))
     except KoserError as error:
-        finding = fail("checkpoint", str(error), _TRAIN_AGAIN)
+        finding = fail("checkpoint", str(error), TRAIN_AGAIN)
     return Diagnosis("checkpoint", str(path), (finding,))
 
 
@@ -69,12 +76,13 @@ def _completeness(folder: Path) -> Iterator[Finding]:
     if not any(folder.glob("confusion_matrix_*.png")):
         missing.append("confusion_matrix_*.png")
     if missing:
-        yield fail("files", f"missing: {', '.join(missing)}", _TRAIN_AGAIN)
+        yield fail("files", f"missing: {', '.join(missing)}", TRAIN_AGAIN)
     else:
         yield ok("files", "all there")
 
 
-def _hashes(folder: Path) -> Iterator[Finding]:
+def check_hashes(folder: Path) -> Iterator[Finding]:
+    """Whether files hold what they held when they were finished."""
     sums = read_sums(folder)
     if not sums:
         yield note("hashes", f"there is no {SUMS}: an earlier version of koser made the run")
@@ -88,7 +96,7 @@ def _hashes(folder: Path) -> Iterator[Finding]:
     if missing or changed:
         told = [f"changed: {', '.join(changed)}"] if changed else []
         told += [f"missing: {', '.join(missing)}"] if missing else []
-        yield fail("hashes", "; ".join(told), _TRAIN_AGAIN)
+        yield fail("hashes", "; ".join(told), TRAIN_AGAIN)
     else:
         yield ok("hashes", f"{len(sums)} files are as they were written")
 
@@ -101,17 +109,19 @@ def _checkpoint(folder: Path) -> Iterator[Finding]:
     labels = tuple(RunFolder.read(folder).labels)
     if checkpoint.labels != labels:
         what = f"it knows {', '.join(checkpoint.labels)}; the scores are of {', '.join(labels)}"
-        yield fail("checkpoint", what, _TRAIN_AGAIN)
+        yield fail("checkpoint", what, TRAIN_AGAIN)
     else:
-        yield _describe_checkpoint(checkpoint)
+        yield describe_checkpoint(checkpoint)
 
 
-def _describe_checkpoint(checkpoint: Checkpoint) -> Finding:
+def describe_checkpoint(checkpoint: Checkpoint) -> Finding:
+    """What a checkpoint that could be read is."""
     n_values = sum(tensor.numel() for tensor in checkpoint.state.values())
     return ok("checkpoint", f"{checkpoint.system}, {n_values:,} trained values, no code in it")
 
 
-def _trainings(folder: Path) -> Iterator[Finding]:
+def check_trainings(folder: Path) -> Iterator[Finding]:
+    """Whether what every training has left can be read."""
     done = sorted(folder.glob("parts/*/outcome.pth"))
     begun = sorted(
         set(folder.glob("parts/*/last.pth")) - {path.parent / "last.pth" for path in done}
@@ -120,6 +130,11 @@ def _trainings(folder: Path) -> Iterator[Finding]:
     for path in (*done, *begun):
         try:
             load_tensors(path)
+        except KoserError:
+            damaged.append(str(path.relative_to(folder)))
+    for path in sorted(folder.glob("parts/*/tuning.json")):
+        try:
+            read_trials(path)
         except KoserError:
             damaged.append(str(path.relative_to(folder)))
     if damaged:
@@ -137,17 +152,21 @@ def _split(folder: Path) -> Iterator[Finding]:
     described = RunFolder.read(folder).split_hash
     if split.hash != described:
         what = f"split.parquet has the hash {split.hash}, the scores are of {described}"
-        yield fail("split", what, _TRAIN_AGAIN)
+        yield fail("split", what, TRAIN_AGAIN)
     else:
         yield ok("split", f"{split.protocol}, {split.n_folds} folds, hash {split.hash}")
 
 
 def _predictions(folder: Path) -> Iterator[Finding]:
     run, split = RunFolder.read(folder), Split.read(folder / "split.parquet")
+    yield compare_predictions(run.predictions, split, run.metrics["seeds"])
+
+
+def compare_predictions(predictions: pl.DataFrame, split: Split, seeds: Sequence[int]) -> Finding:
+    """Whether there is one prediction for each tested utterance of a split under each seed."""
     tested = split.table.filter(pl.col("part") == "test").select("fold", "id")
-    seeds = pl.DataFrame({"seed": run.metrics["seeds"]}, schema={"seed": pl.Int64})
-    expected = seeds.join(tested, how="cross")
-    found = run.predictions.select("seed", pl.col("fold").cast(pl.Int32), "id")
+    expected = pl.DataFrame({"seed": seeds}, schema={"seed": pl.Int64}).join(tested, how="cross")
+    found = predictions.select("seed", pl.col("fold").cast(pl.Int32), "id")
     n_twice = found.height - found.unique().height
     n_missing = expected.join(found, on=found.columns, how="anti").height
     n_unknown = found.join(expected, on=found.columns, how="anti").height
@@ -156,9 +175,8 @@ def _predictions(folder: Path) -> Iterator[Finding]:
             f"of {expected.height:,} tested utterances {n_missing:,} are missing, {n_twice:,} are "
             f"there twice, and {n_unknown:,} were not to be tested"
         )
-        yield fail("predictions", what, _TRAIN_AGAIN)
-    else:
-        yield ok("predictions", f"{found.height:,}, one per tested utterance and seed")
+        return fail("predictions", what, TRAIN_AGAIN)
+    return ok("predictions", f"{found.height:,}, one per tested utterance and seed")
 
 
 def _metrics(folder: Path) -> Iterator[Finding]:
@@ -173,13 +191,14 @@ def _metrics(folder: Path) -> Iterator[Finding]:
     wrong = [
         f"{name} {known[name]:.6f} instead of {again.scores[name].value:.6f}"
         for name in _SCORES
-        if known.get(name) is not None and not _is_near(known[name], again.scores[name].value)
+        if known.get(name) is not None and not is_near(known[name], again.scores[name].value)
     ]
     if wrong:
-        yield fail("scores", f"not those of the predictions: {', '.join(wrong)}", _TRAIN_AGAIN)
+        yield fail("scores", f"not those of the predictions: {', '.join(wrong)}", TRAIN_AGAIN)
     else:
         yield ok("scores", f"{', '.join(_SCORES)} follow from the predictions")
 
 
-def _is_near(first: float, second: float | None) -> bool:
+def is_near(first: float, second: float | None) -> bool:
+    """Whether a score is the one that was kept, but for the order of sums."""
     return second is not None and abs(first - second) <= _TOLERANCE * max(1.0, abs(first))

@@ -95,7 +95,7 @@ def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
             )
     elif folder.exists() and not folder.is_dir():
         raise RunError(f"'{folder}' is a file. Give a folder for the run with --out.")
-    elif folder.exists() and _names(folder):
+    elif folder.exists() and names_in(folder):
         raise RunError(
             f"'{folder}' is not empty. Add --resume to go on with the run in it, "
             f"or give another folder with --out."
@@ -106,13 +106,14 @@ def _is_barely_begun(folder: Path) -> bool:
     """Whether a run was killed while it still wrote what it is, before anything else."""
     if not folder.is_dir():
         return False
-    names = _names(folder)
+    names = names_in(folder)
     return bool(names) and all(
         name in _DESCRIPTION[:-1] or name.endswith(PARTIAL_SUFFIX) for name in names
     )
 
 
-def _names(folder: Path) -> set[str]:
+def names_in(folder: Path) -> set[str]:
+    """What is in a folder, but for the lock of who is at work there."""
     return {path.name for path in folder.iterdir()} - {_LOCK}
 
 

@@ -26,8 +26,8 @@ _PATIENCE = timedelta(days=365)
 def joined_ranks() -> Iterator[Ranks]:
     """Join the other processes that `torchrun` has started; `ALONE` where there are none.
 
-    An error of koser, or of the machine, within the block is raised by the first process that has it. The
-    others end with status 1 and say nothing: one line tells a user more than eight.
+    An error of koser or of the machine within the block is raised by the first process that has
+    it. The others end with status 1 and say nothing: one line tells a user more than eight.
 
     Raises
     ------
