@@ -10,7 +10,7 @@ TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 # pytest's own workers; a test that trains takes one core.
 JOBS ?= auto
 
-.PHONY: install demo test integration check format bench clean
+.PHONY: install demo test integration check format bench soak clean
 
 install: $(STAMP)
 
@@ -46,8 +46,13 @@ format: install
 
 bench: SHELL := /bin/bash -o pipefail
 bench: install
-	@for script in benchmarks/[0-9]*.py; do echo "== $$script"; \
+	@for script in $(filter-out benchmarks/54_%,$(sort $(wildcard benchmarks/[0-9]*.py))); do echo "== $$script"; \
 	  $(BIN)/python $$script | tee benchmarks/output/$$(basename $$script .py).txt || exit 1; echo; done
+
+# The whole fault harness, most of an hour: `make integration` has it in reduced form.
+soak: SHELL := /bin/bash -o pipefail
+soak: install
+	$(BIN)/python benchmarks/54_faults.py | tee benchmarks/output/54_faults.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -15,10 +15,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 import pytest
 import soundfile
+from hypothesis import HealthCheck, settings
 
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.features.store import FeatureStore
 from koser.training.tables import FeatureTable
+
+# How busy the machine is is no property of the code.
+settings.register_profile("koser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("koser")
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 

@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -39,6 +40,8 @@ ENVIRONMENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_AUTH_MODE": "disabled",
     "OMP_NUM_THREADS": "1",
+    # Seconds, for machines that are busy with other tests.
+    "RAY_raylet_start_wait_time_s": "120",
 }
 N_WORKERS = 2
 
@@ -57,6 +60,9 @@ class Cluster:
         self.folder = Path(tempfile.mkdtemp(prefix="kr", dir="/tmp"))
         self.address = f"127.0.0.1:{free_port()}"
         self._processes = []
+        self._logs = []
+
+    def start(self):
         self._start("--head", f"--port={self.address.rpartition(':')[2]}", "--num-cpus=0",
                     "--include-dashboard=false", f"--temp-dir={self.folder}")  # fmt: skip
         for _ in range(N_WORKERS):
@@ -66,8 +72,8 @@ class Cluster:
         command = [str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-gpus=0",
                    "--node-ip-address=127.0.0.1", "--object-store-memory=100000000",
                    "--disable-usage-stats", *arguments]  # fmt: skip
-        log = (self.folder / f"start-{len(self._processes)}.log").open("wb")
-        with log:
+        self._logs.append(self.folder / f"start-{len(self._processes)}.log")
+        with self._logs[-1].open("wb") as log:
             # A session, and so a group, of its own: what it starts ends with it.
             self._processes.append(
                 subprocess.Popen(
@@ -78,43 +84,36 @@ class Cluster:
                     env={**os.environ, **ENVIRONMENT},
                 )
             )
-        if "--head" in arguments:
-            self._wait_for_head()
-
-    def _wait_for_head(self):
-        host, _, port = self.address.partition(":")
-        deadline = time.monotonic() + 120
-        while True:
-            try:
-                socket.create_connection((host, int(port)), timeout=1).close()
-            except OSError:
-                assert self.is_running(), self.log()
-                assert time.monotonic() < deadline, self.log()
-                time.sleep(0.2)
-            else:
-                return
+        # One after the other: together they would run out of the time that Ray gives each.
+        deadline = time.monotonic() + 180
+        while "Ray runtime started" not in self._logs[-1].read_text(encoding="utf-8"):
+            assert self.is_running(), self.log()
+            assert time.monotonic() < deadline, self.log()
+            time.sleep(0.1)
 
     def is_running(self):
         return all(process.poll() is None for process in self._processes)
 
     def log(self):
-        return "\n".join(path.read_text() for path in sorted(self.folder.glob("start-*.log")))
+        return "\n".join(path.read_text(encoding="utf-8") for path in self._logs)
 
     def stop(self):
         for process in reversed(self._processes):
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
 def cluster():
-    started = Cluster()
+    made = Cluster()
     try:
-        wait_for_nodes(started)
-        yield started
+        made.start()
+        wait_for_nodes(made)
+        yield made
     finally:
-        started.stop()
+        made.stop()
 
 
 def wait_for_nodes(cluster):

@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from fixtures.ranks import command, free_port, torchrun_environment
+from koser.errors import ConfigError
+from koser.experiment.following import check_shareable
 from koser.models.checkpoint import load_tensors
+from koser.training.ranks import ALONE, Ranks
 
 QUICK = [
     *("--set", "train.epochs=3", "--set", "train.batch_size=8", "--set", "train.draws=row"),
@@ -19,9 +22,9 @@ QUICK = [
 ]  # fmt: skip
 
 
-def train(out, *arguments, model="mfcc"):
+def train(out, *arguments):
     return [
-        "train", "--model", model, "--manifest", "m.parquet", "--split", "speaker",
+        "train", "--model", "mfcc", "--manifest", "m.parquet", "--split", "speaker",
         "--out", out, *QUICK, *arguments,
     ]  # fmt: skip
 
@@ -121,15 +124,18 @@ def test_when_one_process_is_killed_the_other_ends_in_one_line_and_resume_goes_o
 
 
 def test_what_is_refused_is_said_by_one_process(manifest, tmp_path):
-    statuses, outputs = run_together(tmp_path, train("r", model="multimodal")[:9])
-    assert statuses == [1, 1]
-    said = "".join(err for _, err in outputs)
-    assert re.fullmatch(r"Error: System 'multimodal' trains in one process.*torchrun.*\n", said)
     statuses, outputs = run_together(tmp_path, train("r", "--set", "train.batch_size=1"))
     assert statuses == [1, 1]
     said = "".join(err for _, err in outputs)
     assert re.fullmatch(r"Error: 2 processes share batches of about 1 utt.*per-node 1.*\n", said)
     assert not (tmp_path / "r").exists(), "the folder is given back"
+
+
+def test_a_system_whose_training_is_not_worth_sharing_says_so():
+    with pytest.raises(ConfigError, match=r"'multimodal' trains in one.*: mfcc, wav2vec2, wav2v"):
+        check_shareable("multimodal", Ranks(0, 2))
+    check_shareable("multimodal", ALONE)
+    check_shareable("mfcc", Ranks(0, 2))
 
 
 def test_half_an_environment_of_torchrun_is_refused(koser, manifest, monkeypatch):

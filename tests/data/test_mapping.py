@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from fixtures.manifests import manifest
@@ -49,7 +49,7 @@ def test_calm_is_neutral_or_left_out_and_both_are_said():
     ] * 3
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     rows=st.lists(st.sampled_from(RAVDESS), min_size=1, max_size=30),
     fates=st.dictionaries(

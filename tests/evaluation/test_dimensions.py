@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import sklearn.metrics
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from koser.errors import UndefinedMetricError
@@ -30,7 +30,7 @@ def test_scores_agree_with_independent_implementations(seed):
     assert scores["rmse"].value == pytest.approx(expected, abs=1e-12)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     values=st.lists(
         st.tuples(st.floats(-100, 100), st.floats(-100, 100)), min_size=2, max_size=20, unique=True

@@ -7,7 +7,7 @@ import pytest
 
 from koser.audio.reading import Clip, load_clip
 from koser.data.corpora.probing import probe_all
-from koser.engines.local import SERIAL
+from koser.engines.local import SERIAL, LocalEngine
 from koser.errors import AudioError
 from koser.features import extraction
 from koser.features.arrivals import N_AHEAD, clip_key, iter_arrivals
@@ -86,7 +86,7 @@ def test_extraction_through_faults_is_the_local_one(
     extractor = MfccExtractor(MfccOptions())
     keys = {}
     for name, clips in (("here", local), ("there", remote)):
-        keys[name] = extract(clips, extractor, tmp_path / name, n_workers=n_workers)
+        keys[name] = extract(clips, extractor, tmp_path / name, engine=LocalEngine(n_workers))
     assert keys["here"].tolist() == keys["there"].tolist()
     assert bucket.network.faults()
     stores = [FeatureStore(tmp_path / name, extractor.describe()) for name in keys]
@@ -103,11 +103,12 @@ def test_what_is_in_the_store_from_disk_is_not_made_again_from_a_bucket(bucket, 
     assert bucket.network.count("GET") == len(remote)
 
 
-def test_what_is_missing_is_told_in_its_place(bucket, put):
+def test_headers_come_in_order_and_what_is_missing_is_told_in_its_place(bucket, put):
     local, remote = put(bucket)
-    paths = [remote[0].path, bucket.url("none.wav"), remote[1].path]
-    found = list(probe_all(paths, SERIAL))
-    assert [found[0].path, found[2].path] == [paths[0], paths[2]]
-    assert isinstance(found[1], AudioError)
-    assert found[0].n_samples == len(load_clip(local[0]))
-    assert bucket.network.count("HEAD", "/0.wav") == 1
+    urls = [remote[0].path, bucket.url("none.wav"), remote[1].path]
+    first, none, second = probe_all(urls, SERIAL)
+    assert (first.path, first.n_samples) == (urls[0], len(load_clip(local[0])))
+    assert (second.path, second.n_samples) == (urls[2], len(load_clip(local[1])))
+    assert isinstance(none, AudioError)
+    here, there = probe_all([local[0].path, remote[0].path], SERIAL)
+    assert here.n_samples == there.n_samples

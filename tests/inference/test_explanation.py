@@ -20,6 +20,7 @@ class Weighted:
     labels = ("angry", "neutral")
     origin = {}  # noqa: RUF012
     is_threaded = False
+    is_on_gpu = False
 
     def __init__(self, weights):
         self.weights = np.asarray(weights, np.float64)  # of stretches of 0.1 s

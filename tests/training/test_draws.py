@@ -8,7 +8,9 @@ from torch.nn import functional
 from koser.errors import RunError
 from koser.models.cnn import CnnOptions, spec_augment
 from koser.training.batches import Batch
-from koser.training.draws import RowDraws
+from koser.training.draws import RowDraws, own_draws_noted
+from koser.training.options import TrainOptions
+from koser.training.ranks import Ranks
 
 CPU = torch.device("cpu")
 
@@ -138,6 +140,23 @@ def test_spec_augment_is_drawn_by_address():
 def test_evaluation_draws_nothing():
     ones = torch.ones(3, 8)
     assert drawn(lambda: functional.dropout(ones, 0.5, training=False), [1, 2, 3]) is ones
+
+
+@pytest.mark.parametrize(
+    ("n_ranks", "draws", "rate", "is_said"),
+    [(2, "step", 0.5, True), (2, "step", 0.0, False), (2, "row", 0.5, False), (1, "step", 0.5, 0)],
+)
+def test_that_processes_draw_for_themselves_is_said_where_it_matters(
+    caplog, n_ranks, draws, rate, is_said
+):
+    with (
+        torch.random.fork_rng(),
+        own_draws_noted(Ranks(0, n_ranks), TrainOptions(draws=draws), CPU),
+    ):
+        functional.dropout(torch.ones(4), rate)
+    notes = [record.getMessage() for record in caplog.records]
+    assert bool(notes) == bool(is_said)
+    assert all("--set train.draws=row" in note for note in notes)
 
 
 def test_draws_that_have_no_address_are_refused():

@@ -44,10 +44,7 @@ _UNKNOWN_LENGTH = 2**63 - 1  # libsndfile's SF_COUNT_MAX: the header does not sa
 
 @dataclass(frozen=True)
 class Clip:
-    """An utterance's place: a file, or a part of one in seconds; all channels, or one from 0.
-
-    `path` may be any URL that an installed driver of fsspec handles, such as ``s3://…``.
-    """
+    """An utterance's place: a file or URL, or a part in seconds; all channels, or one from 0."""
 
     path: str
     start: float | None = None
@@ -184,10 +181,7 @@ def load(
 def load_clip(
     clip: Clip, *, sampling_rate: int = SAMPLING_RATE, spool: Spool | None = None
 ) -> np.ndarray:
-    """Load what a clip is: its part of the file, and its channel; see `load`.
-
-    With the `spool` of its file, if that has been fetched already.
-    """
+    """Load what a clip is, from the `spool` of its file if that was fetched; see `load`."""
     return load(
         clip.path if spool is None else spool.path,
         sampling_rate=sampling_rate,

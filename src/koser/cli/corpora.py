@@ -125,6 +125,7 @@ def prepare(
     """Turn a corpus folder into a manifest, and account for every row."""
     from koser.data import corpora
     from koser.engines.choosing import opened_engine
+    from koser.storage.writing import check_target
     from koser.terminal import print_manifest
 
     options = {
@@ -138,6 +139,8 @@ def prepare(
         "is_synthetic": synthetic or None,
     }
     given = {name: value for name, value in options.items() if value is not None}
+    if is_url(out):
+        check_target(out)  # before the work
     if corpus == corpora.AUTO and not is_url(root):
         found = corpora.recognise(Path(root))
         typer.echo(f"'{root}' looks like {found.corpus}: {found.reason}.")

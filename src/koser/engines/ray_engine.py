@@ -119,10 +119,7 @@ class RayEngine:
         _configure(ray.data.DataContext.get_current())
         with warnings.catch_warnings():
             # Retries have no other name until the Ray that ends this one, which is excluded.
-            warnings.filterwarnings("ignore", message=".*ray_remote_args", category=UserWarning)
-            warnings.filterwarnings(
-                "ignore", message=".*ray_remote_args", category=DeprecationWarning
-            )
+            warnings.filterwarnings("ignore", ".*ray_remote_args", DeprecationWarning)
             return ray.data.from_items(tasks, override_num_blocks=len(tasks)).map_batches(
                 _Actor,
                 fn_constructor_args=([payload],),  # in a list: Ray would put its value in its place

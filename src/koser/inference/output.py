@@ -107,10 +107,10 @@ def write_parquet(
 
     from koser.data.sealing import write_table
 
-    # As tables, which take a tenth of the results' memory.
-    parts = [results_table(part, labels) for part in _parts(results)]
     try:
-        with writing(path) as partial:
+        with writing(path) as partial:  # refused, if it has to be, before the work
+            # As tables, which take a tenth of the results' memory.
+            parts = [results_table(part, labels) for part in _parts(results)]
             write_table(pl.concat(parts), partial)
     except StorageError:
         raise

@@ -58,7 +58,8 @@ def joined_ranks() -> Iterator[Ranks]:
 
 
 def _join() -> Ranks:
-    from torch.distributed.distributed_c10d import PrefixStore
+    # torch does not export it to type checkers.
+    from torch.distributed import PrefixStore  # type: ignore[attr-defined]
     from torch.distributed.rendezvous import rendezvous
 
     try:

@@ -15,15 +15,12 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 
 from koser.errors import RunError
-
-if TYPE_CHECKING:
-    from torch._C._distributed_c10d import Store
 
 # Sums of gradients on GPUs are a step apart at most, but NCCL does not notice closed connections.
 _GPU_PATIENCE = timedelta(minutes=30)
@@ -60,7 +57,7 @@ class Ranks:
         n_local: int = 1,
         *,
         n_gpus: int = 0,
-        notes: Store | None = None,
+        notes: Any = None,  # torch does not export the type of its stores
     ) -> None:
         self.rank = rank
         self.n_ranks = n_ranks
@@ -121,7 +118,7 @@ class Ranks:
             flat = torch.cat(
                 [(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in bucket]
             )
-            summed = torch.split(self.sum(flat), [p.numel() for p in bucket])
+            summed = self.sum(flat).split_with_sizes([p.numel() for p in bucket])
             for parameter, gradient in zip(bucket, summed, strict=True):
                 parameter.grad = gradient.view_as(parameter)
 
