@@ -186,8 +186,11 @@ def _claim(path: Path, create: Callable[[Path], int]) -> tuple[Path, int]:
         descriptor = create(name)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # taken, or a file system without locks
+        except OSError as error:
             os.close(descriptor)
+            if not isinstance(error, BlockingIOError):  # without locks nobody uses this name
+                with suppress(OSError):
+                    name.rmdir() if name.is_dir() else name.unlink()
             name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
             return name, create(name)
         if _is_at(name, descriptor):  # and was not renamed between the two calls
