@@ -55,9 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         # A full disk names no file, and nobody has heard of the partial one.
-        if error.errno is not None and _is_partial(error.filename):
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None or not _is_partial(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
