@@ -55,9 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_folder(path.parent)
     except OSError as error:
         # A full disk names no file, and nobody has heard of the partial one.
-        if error.errno is not None and _is_partial(error.filename):
-            error.filename, error.filename2 = str(path), None
-        raise
+        if error.errno is None or not _is_partial(error.filename):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 @contextmanager
@@ -186,8 +186,11 @@ def _claim(path: Path, create: Callable[[Path], int]) -> tuple[Path, int]:
         descriptor = create(name)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # taken, or a file system without locks
+        except OSError as error:
             os.close(descriptor)
+            if not isinstance(error, BlockingIOError):  # without locks nobody uses this name
+                with suppress(OSError):
+                    name.rmdir() if name.is_dir() else name.unlink()
             name = path.with_name(f".{path.name}.{secrets.token_hex(4)}{PARTIAL_SUFFIX}")
             return name, create(name)
         if _is_at(name, descriptor):  # and was not renamed between the two calls

@@ -77,7 +77,9 @@ class Ending:
 
     @property
     def is_clear_refusal(self) -> bool:
-        """Whether it failed with one line that says why, and nothing else."""
+        """Whether it failed with one line that says why, or as wrongly called, and nothing else."""
+        if self.status == 2:
+            return self.stderr.startswith("Usage: ") and "Traceback" not in self.stderr
         lines = [line for line in self.stderr.splitlines() if not line.startswith("Note: ")]
         return self.status == 1 and len(lines) == 1 and lines[0].startswith("Error: ")
 

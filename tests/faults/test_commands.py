@@ -99,6 +99,8 @@ def test_moments_are_spread_over_a_life_and_its_writes(tmp_path):
         (1, "Note: something\nError: what. why. next.\n", True),
         (1, "Traceback (most recent call last):\n  ...\nOSError: x\n", False),
         (1, "", False),
+        (2, "Usage: koser split\n Error: path 'm.parquet' is not readable.\n", True),
+        (2, "Traceback (most recent call last):\n", False),
         (0, "Error: what\n", False),
         (1, "Error: one\nError: two\n", False),
     ],

@@ -140,3 +140,16 @@ def test_a_changed_transcript_is_not_believed(path, caplog):
         connection.execute("UPDATE transcript SET avg_logprob = -0.26 WHERE clip = ?", [key(2)])
     assert cache.find([key(1), key(2)]) == {key(1): GOOD}
     assert "1 transcripts" in caplog.text
+
+
+def test_a_full_disk_is_told_as_such_and_the_cache_goes_on_after_it(path):
+    cache = TranscriptCache(path, {})
+    cache.add({key(1): GOOD})
+    (n_pages,) = cache._connection.execute("PRAGMA page_count").fetchone()
+    cache._connection.execute(f"PRAGMA max_page_count = {n_pages}")
+    many = {key(number): replace(GOOD, text=GREETING * 500) for number in range(2, 40)}
+    with pytest.raises(StoreError, match="disk is full"):
+        cache.add(many)
+    cache._connection.execute("PRAGMA max_page_count = 100000")
+    cache.add(many)
+    assert len(cache.find(list(many))) == 38
