@@ -5,7 +5,6 @@ Every run is kept whole in runs/<model>_<split>_<time>/; the files that the docu
 names are also left in the current folder.
 """
 
-import shutil
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +23,7 @@ from koser.cli.training import (
     Workers,
     train_request,
 )
+from koser.files import copy_atomically
 
 # What the document names, of a run's files.
 PATTERNS = (
@@ -79,7 +79,7 @@ def main(
     if gap is not None:
         here[f"{gap.stem.rpartition('_')[0]}.json"] = gap  # without the time
     for name, file in here.items():
-        shutil.copy(file, name)
+        copy_atomically(file, Path(name))
         typer.echo(f"Here: {name}")
     for folder in folders:
         typer.echo(f"Report: {folder / 'report.html'}")

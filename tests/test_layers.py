@@ -11,7 +11,7 @@ import koser
 
 SOURCE = Path(koser.__file__).parent
 LAYERS = [
-    {"errors", "config", "labels", "files", "runtime", "storage"},
+    {"errors", "config", "labels", "files", "hashes", "runtime", "storage"},
     {"audio", "evaluation", "engines", "demo"},
     {"data"},
     {"features"},
@@ -21,6 +21,7 @@ LAYERS = [
     {"inference"},
     {"reporting"},
     {"experiment", "serving", "sharing"},
+    {"doctor"},
     {"terminal"},
     {"cli", "__main__"},
 ]
@@ -57,6 +58,8 @@ HOMES = {
 # Within a layer, these may use those.
 WITHIN = {
     ("config", "errors"),
+    ("config", "files"),
+    ("hashes", "files"),
     ("labels", "errors"),
     ("runtime", "errors"),
     ("storage", "errors"),

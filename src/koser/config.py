@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from koser.errors import ConfigError
+from koser.files import write_atomically
 
 
 class Config(BaseModel):
@@ -99,7 +100,8 @@ def build_config(model: type[ConfigT], values: Mapping[str, Any]) -> ConfigT:
 
 def write_toml(config: Config, path: Path) -> None:
     """Write `config` as TOML that `resolve_config` reads back to an equal model."""
-    path.write_text("\n".join(_toml_lines(config.model_dump(mode="json"))) + "\n", encoding="utf-8")
+    text = "\n".join(_toml_lines(config.model_dump(mode="json"))) + "\n"
+    write_atomically(path, text.encode())
 
 
 def _read_toml(file: Path) -> dict[str, Any]:

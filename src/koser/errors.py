@@ -6,6 +6,7 @@ obvious, then the next step. The command line prints exactly that one line.
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,27 @@ EXTRA_OF_MODULE = {
     "pyarrow": "ray",
     "fsspec": "cloud",
     "s3fs": "cloud",
+}
+
+_FULL = "Free some space and run the command again (koser train with --resume)."
+_FORBIDDEN = "Ask the owner, or run as somebody who may; then run the command again."
+_BROKEN = "Check the disk or the connection to it, then run the command again."
+# What the machine may refuse at any moment -> the way out. Other errors of the operating
+# system are mistakes of koser's own, and keep their traceback.
+_WAY_OUT = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: _FULL,
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: _FORBIDDEN,
+    errno.EIO: _BROKEN,
+    errno.ESTALE: _BROKEN,
+    errno.ENOTCONN: _BROKEN,
+    errno.ETIMEDOUT: _BROKEN,
+    errno.EMFILE: "Raise the number of open files (ulimit -n), or give fewer --workers.",
+    errno.ENFILE: "Close other programs, or give fewer --workers.",
+    errno.ENOMEM: "Close other programs, or give fewer --workers.",
 }
 
 
@@ -152,9 +174,31 @@ def describe_missing_module(error: ModuleNotFoundError) -> str | None:
     return f"This needs '{error.name}', which is not installed. Run: pip install 'koser[{extra}]'"
 
 
+def describe_system_error(error: OSError) -> str | None:
+    """One line on what the machine refused and what to do about it.
+
+    Parameters
+    ----------
+    error : OSError
+        What the operating system said.
+
+    Returns
+    -------
+    str or None
+        The line, or None where the machine is not to blame.
+    """
+    way_out = _WAY_OUT.get(error.errno or 0)
+    if way_out is None:
+        return None
+    where = "" if error.filename is None else f" ('{error.filename}')"
+    return f"{error.strerror}{where}. What was finished is kept. {way_out}"
+
+
 @contextmanager
 def one_line_errors(*, debug: bool = False) -> Iterator[None]:
-    """End the program with one line on standard error and status 1 when koser refuses.
+    """End the program with one line on standard error and status 1 on a refusal.
+
+    koser's own, or one of the machine: a full disk, rights, a broken disk.
 
     Parameters
     ----------
@@ -163,13 +207,15 @@ def one_line_errors(*, debug: bool = False) -> Iterator[None]:
     """
     try:
         yield
-    except (KoserError, ModuleNotFoundError) as error:
+    except (KoserError, ModuleNotFoundError, OSError) as error:
         line = str(error)
         if isinstance(error, ModuleNotFoundError):
             line = describe_missing_module(error) or ""
+        elif not isinstance(error, KoserError):
+            line = describe_system_error(error) or ""
         if debug or not line:
             raise
-        print(f"Error: {line}", file=sys.stderr)
+        print(f"Error: {' '.join(line.split())}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt as error:
         if debug:

@@ -61,6 +61,7 @@ def test_a_run_leaves_the_documents_files_and_ours(run):
         "history.json",
         "data.json",
         "README.md",
+        "SHA256SUMS",
         "report.html",
         "train.log",
         "parts",
@@ -352,3 +353,13 @@ def test_a_finished_training_on_another_encoder_is_not_taken_over(run, monkeypat
     )
     with pytest.raises(RunError, match=r"trained on other features .*another folder"):
         run(resume=True)
+
+
+def test_a_kill_between_an_outcome_and_its_tidying_leaves_nothing_in_the_end(run):
+    folder = run().folder
+    (training,) = (folder / "parts").iterdir()
+    (folder / "report.html").unlink()
+    (training / "last.pth").write_bytes(b"what a killed process did not remove")
+    run(resume=True)
+    assert not (training / "last.pth").exists()
+    assert (folder / "report.html").exists()

@@ -143,7 +143,7 @@ def test_what_is_read_back_must_be_the_finished_run(finished, request_for):
         FinishedRun.read(run.experiment, run.folder)
     (run.folder / "report.html").touch()
     (run.folder / "predictions.parquet").write_bytes(b"no table")
-    with pytest.raises(RunError, match="Cannot read the results"):
+    with pytest.raises(RunError, match=r"predictions\.parquet' is damaged"):
         FinishedRun.read(run.experiment, run.folder)
 
 

@@ -1,4 +1,7 @@
+import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
@@ -9,7 +12,7 @@ import numpy as np
 import pytest
 
 from koser.errors import StoreError
-from koser.features.store import FeatureStore, largest_difference
+from koser.features.store import FORMAT, FeatureStore, largest_difference
 
 DESCRIPTION = {"extractor": "noise", "width": 3}
 
@@ -117,18 +120,93 @@ def test_changed_bytes_are_refused_and_the_way_out_is_named(tmp_path):
     raw = bytearray(path.read_bytes())
     raw[5] ^= 1
     path.write_bytes(raw)
-    with pytest.raises(StoreError, match=r"damaged .* Remove that folder and run"):
+    with pytest.raises(StoreError, match=r"damaged .* koser doctor .* --repair"):
         FeatureStore(tmp_path, DESCRIPTION).read(key(0))
 
 
-def test_a_damaged_record_hides_what_follows_it_instead_of_lying(tmp_path):
+def test_a_damaged_record_costs_its_own_array_and_no_other(tmp_path):
     store = filled(tmp_path, range(10))
     path = store.folder / "index.bin"
     raw = bytearray(path.read_bytes())
     raw[44 * 4 + 20] ^= 1
     path.write_bytes(raw)
     reopened = FeatureStore(tmp_path, DESCRIPTION)
-    assert [number for number in range(10) if key(number) in reopened] == [0, 1, 2, 3]
+    assert [number for number in range(10) if key(number) not in reopened] == [4]
+    n_bytes = (store.folder / "data.bin").stat().st_size
+    with reopened.writer() as writer:
+        writer.append(key(4), array(4))
+    assert (store.folder / "data.bin").stat().st_size == n_bytes + array(4).nbytes
+    for number in range(10):
+        np.testing.assert_array_equal(reopened.read(key(number)), array(number))
+
+
+def test_an_array_is_checked_when_it_is_first_read_and_again_after_a_refresh(tmp_path):
+    store = filled(tmp_path, [1])
+    store.read(key(1))
+    with (store.folder / "data.bin").open("r+b") as file:
+        file.write(b"\xff")
+    changed = store.read(key(1))  # a view of the file, which was right when it was first read
+    assert not np.array_equal(changed, array(1))
+    store.refresh()
+    with pytest.raises(StoreError, match="damaged"):
+        store.read(key(1))
+
+
+@pytest.mark.parametrize("content", [None, b""])
+def test_a_store_without_its_data_is_empty_and_is_filled_again(tmp_path, content):
+    store = filled(tmp_path, range(3))
+    path = store.folder / "data.bin"
+    path.unlink() if content is None else path.write_bytes(content)
+    assert len(FeatureStore(tmp_path, DESCRIPTION)) == 0
+    again = filled(tmp_path, range(3))
+    for number in range(3):
+        np.testing.assert_array_equal(again.read(key(number)), array(number))
+
+
+def test_a_store_of_koser_0_1_is_read_and_gets_its_version(tmp_path):
+    store = filled(tmp_path, range(3))
+    (store.folder / "format.json").unlink()
+    reopened = FeatureStore(tmp_path, DESCRIPTION)
+    np.testing.assert_array_equal(reopened.read(key(2)), array(2))
+    assert json.loads((store.folder / "format.json").read_text("utf-8")) == {"format": FORMAT}
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ('{"format": 2}', r"has format 2, this version of koser reads 1\. Update koser"),
+        ("no JSON", r"does not say which format"),
+        ("[]", r"does not say which format"),
+    ],
+)
+def test_a_store_of_another_format_is_refused_with_the_way_out(tmp_path, text, line):
+    store = filled(tmp_path, range(3))
+    (store.folder / "format.json").write_text(text, encoding="utf-8")
+    with pytest.raises(StoreError, match=line):
+        FeatureStore(tmp_path, DESCRIPTION)
+
+
+def test_a_disk_that_is_full_is_told_in_one_line_and_what_was_flushed_stays(tmp_path):
+    store = filled(tmp_path, range(3))
+
+    def write_until_full():
+        with store.writer() as writer:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2000, resource.RLIM_INFINITY))
+            for number in range(3, 100):
+                writer.append(key(number), array(number))
+                writer.flush()
+
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        with pytest.raises(StoreError, match=r"Cannot write features .* Free some space"):
+            write_until_full()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        signal.signal(signal.SIGXFSZ, handler)
+    reopened = FeatureStore(tmp_path, DESCRIPTION)
+    assert len(reopened) > 3
+    for number in range(len(reopened)):
+        np.testing.assert_array_equal(reopened.read(key(number)), array(number))
 
 
 def test_an_unknown_key_is_refused(tmp_path):

@@ -13,6 +13,7 @@ from koser.cli import (
     audit,
     corpora,
     dimensions,
+    doctor,
     explaining,
     inference,
     results,
@@ -70,15 +71,9 @@ for command in (
     *(corpora.map_, corpora.info, corpora.split, audit.audit),
     *(training.train, tuning.tune, dimensions.regress, training.extract, text.transcribe),
     *(results.report, results.compare, results.evaluate, results.reproduce),
-    *(
-        inference.predict,
-        explaining.explain,
-        inference.export,
-        serving.serve,
-        serving.push,
-        serving.pull,
-    ),
-    training.demo,
+    *(inference.predict, explaining.explain, inference.export),
+    *(serving.serve, serving.push, serving.pull),
+    *(training.demo, doctor.doctor),
 ):
     app.command(command.__name__.rstrip("_"))(refusing_urls(command))
 

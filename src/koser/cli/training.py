@@ -321,8 +321,8 @@ def run_series(
     ranks: Any,  # Ranks
 ) -> tuple[list[Path], list[Any]]:
     """Run what is not finished of `experiments`, and print; their folders and finished runs."""
+    from koser.experiment.folder import check_folder, is_finished
     from koser.experiment.following import announce
-    from koser.experiment.run import check_folder, is_finished
     from koser.experiment.series import choose_folders
     from koser.terminal import notes_shown, print_run
 
@@ -374,7 +374,8 @@ def pass_canaries(
 def finish_run(experiment: Any, folder: Path, how: RunOptions, ranks: Any = None) -> Any:
     """Run an experiment, or go on with it, unless it is finished; return the finished run."""
     from koser.engines.local import available_cores
-    from koser.experiment.run import Record, is_finished, run_experiment
+    from koser.experiment.folder import is_finished
+    from koser.experiment.run import Record, run_experiment
     from koser.experiment.series import FinishedRun
     from koser.features.store import default_store_root
     from koser.terminal import progress_bars

@@ -15,10 +15,11 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.sealing import UNREADABLE, is_intact, write_sealed
 from koser.errors import ManifestError, StorageError
 from koser.storage.objects import local_file
 from koser.storage.places import Place
-from koser.storage.writing import make_folder_of, writing
+from koser.storage.writing import make_folder_of
 
 # Times in seconds, `sampling_rate` in Hz. `path` is the file exactly as it is on disk, or a URL.
 # `start`/`end` are null where an utterance is a whole file, `channel` (from 0) where it is
@@ -249,8 +250,7 @@ class Manifest:
         metadata = {_METADATA_KEY: self.provenance.to_json()}
         try:
             make_folder_of(path)
-            with writing(path) as partial:
-                self.table.write_parquet(partial, metadata=metadata)
+            write_sealed(self.table, path, metadata)
         except StorageError:
             raise
         except OSError as error:
@@ -263,7 +263,7 @@ class Manifest:
         Raises
         ------
         ManifestError
-            If the file is missing, no Parquet, or no manifest of koser.
+            If the file is missing, damaged, no Parquet, or no manifest of koser.
         StorageError
             If the object cannot be had.
         """
@@ -273,13 +273,13 @@ class Manifest:
                 table = pl.read_parquet(file, hive_partitioning=False)
         except StorageError:
             raise
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ManifestError(f"'{path}' is not a Parquet file: {error}.") from error
+        except UNREADABLE as error:
+            raise unreadable(path, error) from error
         return cls(with_columns_since(table), provenance).validate()
 
 
 def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
-    """Read where the rows of a manifest's file come from, and no row.
+    """Hold a manifest's file against its checksum, and read where its rows come from.
 
     Parameters
     ----------
@@ -291,7 +291,7 @@ def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
     Raises
     ------
     ManifestError
-        If the file is missing, no Parquet, or no manifest of koser.
+        If the file is missing, damaged, no Parquet, or no manifest of koser.
     """
     name = str(path) if name is None else name
     # What an object was copied to has no name in any folder.
@@ -300,15 +300,29 @@ def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
             f"No manifest at '{name}'. Make one: koser prepare CORPUS ROOT --out {name}"
         )
     try:
+        with path.open("rb") as file:
+            is_damaged = is_intact(file) is False
+        if is_damaged:
+            raise ManifestError(
+                f"'{name}' is damaged, or was changed after it was written: its checksum is "
+                f"wrong. Copy it again, or make it again: koser prepare"
+            )
         metadata = pl.read_parquet_metadata(path)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ManifestError(f"'{name}' is not a Parquet file: {error}.") from error
+    except UNREADABLE as error:
+        raise unreadable(name, error) from error
     if _METADATA_KEY not in metadata:
         raise ManifestError(
             f"'{name}' is a Parquet file, but not a manifest of koser. "
             f"Bring your own table in with: koser prepare table {name} --out M.parquet"
         )
     return Provenance.from_json(metadata[_METADATA_KEY])
+
+
+def unreadable(name: Place, error: BaseException) -> ManifestError:
+    """What to say of a manifest's file that raised one of `koser.data.sealing.UNREADABLE`."""
+    if isinstance(error, PermissionError):
+        return ManifestError(f"No permission to read the manifest '{name}'. Ask its owner.")
+    return ManifestError(f"'{name}' is not a Parquet file, or is damaged: {error}.")
 
 
 def build_table(rows: Iterable[Mapping[str, Any]]) -> pl.DataFrame:

@@ -26,10 +26,11 @@ from koser.data.protocols import (
     Utterances,
     plan_fixed,
 )
+from koser.data.sealing import UNREADABLE, is_intact, write_sealed
 from koser.errors import ConfigError, SplitError, StorageError
 from koser.storage.objects import local_file
 from koser.storage.places import Place, is_url
-from koser.storage.writing import make_folder_of, writing
+from koser.storage.writing import make_folder_of
 
 __all__ = ["PARTS", "Leak", "Split", "SplitOptions", "make_split", "resolve_split"]
 
@@ -208,8 +209,7 @@ class Split:
         metadata = {_METADATA_KEY: json.dumps(self.describe(), ensure_ascii=False)}
         try:
             make_folder_of(path)
-            with writing(path) as partial_path:
-                self.table.write_parquet(partial_path, metadata=metadata)
+            write_sealed(self.table, path, metadata)
         except StorageError:
             raise
         except OSError as error:
@@ -232,12 +232,21 @@ class Split:
             )
         try:
             with local_file(path) as file:
+                with file.open("rb") as opened:
+                    is_damaged = is_intact(opened) is False
+                if is_damaged:
+                    raise SplitError(
+                        f"'{path}' is damaged, or was changed after it was written: its checksum "
+                        f"is wrong. Copy it again, or make the split again."
+                    )
                 metadata = pl.read_parquet_metadata(file)
                 table = pl.read_parquet(file, hive_partitioning=False)
         except StorageError:
             raise
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise SplitError(f"'{path}' is not a Parquet file: {error}.") from error
+        except PermissionError as error:
+            raise SplitError(f"No permission to read the split '{path}'. Ask its owner.") from error
+        except UNREADABLE as error:
+            raise SplitError(f"'{path}' is not a Parquet file, or is damaged: {error}.") from error
         if _METADATA_KEY not in metadata or dict(table.schema) != SCHEMA:
             raise SplitError(
                 f"'{path}' is a Parquet file, but not a split of koser. Bring your own list in "

@@ -14,7 +14,14 @@ from pathlib import Path
 
 import polars as pl
 
-from koser.data.manifest import Manifest, Provenance, read_provenance, with_columns_since
+from koser.data.manifest import (
+    Manifest,
+    Provenance,
+    read_provenance,
+    unreadable,
+    with_columns_since,
+)
+from koser.data.sealing import UNREADABLE
 from koser.errors import ManifestError
 from koser.storage.objects import local_file
 from koser.storage.places import Place
@@ -61,7 +68,7 @@ class StoredManifest:
 
     @classmethod
     def open(cls, path: Path, *, name: str | None = None) -> StoredManifest:
-        """Find a manifest's files and count their rows; no row is read.
+        """Find a manifest's files, check them and count their rows; no row is read.
 
         Parameters
         ----------
@@ -73,7 +80,8 @@ class StoredManifest:
         Raises
         ------
         ManifestError
-            If there is none, a file is no manifest of koser, or labels differ between files.
+            If there is none, a file is damaged or no manifest of koser, or labels differ
+            between files.
         """
         files = tuple(sorted(path.glob("*.parquet"))) if path.is_dir() else (path,)
         if not files:
@@ -130,8 +138,8 @@ class StoredManifest:
                 part = pl.scan_parquet(file, hive_partitioning=False).slice(first, _READ_ROWS)
                 try:
                     yield with_columns_since(part.collect())
-                except (pl.exceptions.PolarsError, OSError) as error:
-                    raise ManifestError(f"'{file}' cannot be read: {error}.") from error
+                except UNREADABLE as error:
+                    raise unreadable(file, error) from error
 
     def _checked(self, table: pl.DataFrame) -> Manifest:
         return self._of_rows(table).validate()
@@ -147,6 +155,6 @@ def _count_rows(file: Path) -> int:
         count: int = (
             pl.scan_parquet(file, hive_partitioning=False).select(pl.len()).collect().item()
         )
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ManifestError(f"'{file}' is not a Parquet file: {error}.") from error
+    except UNREADABLE as error:
+        raise unreadable(file, error) from error
     return count

@@ -102,7 +102,6 @@ class ShardFolder:
                 table.write_parquet(partial)
                 with partial.open("rb") as file:
                     crc = zlib.crc32(file.read())
-                    os.fsync(file.fileno())
                 n_bytes = partial.stat().st_size
             shard = Shard(number, table.height, n_failed, n_bytes, crc)
             self._append(asdict(shard))

@@ -2,7 +2,8 @@
 
 Its folder is not that of a run on labels: ``dimensions.json`` has the scores and all they rest
 on, ``predictions.parquet`` every value, ``split.parquet`` and ``config.toml`` what was run,
-``parts/`` a model per training. A training that is there is not repeated.
+``parts/`` a model per training. A training that is there is not repeated. ``SHA256SUMS`` comes
+last.
 """
 
 from __future__ import annotations
@@ -10,8 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import shutil
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -22,15 +23,19 @@ import torch
 
 from koser.config import write_toml
 from koser.data.manifest import LeftOut, Manifest
+from koser.data.sealing import write_table
 from koser.data.splits import Split
 from koser.engines.local import LocalEngine
 from koser.errors import ManifestError, RunError
 from koser.evaluation.dimensions import DIMENSIONS, evaluate_values
 from koser.experiment.environment import describe_environment
+from koser.experiment.folder import held, names_in
+from koser.experiment.outputs import kept_files
 from koser.experiment.request import TrainRequest
 from koser.features.extraction import Progress
 from koser.features.threads import torch_threads
-from koser.files import replacing, write_json
+from koser.files import PARTIAL_SUFFIX, copy_atomically, replacing, write_json
+from koser.hashes import SUMS, write_sums
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
 from koser.systems.dimensions import DimensionalSystem
@@ -42,6 +47,7 @@ logger = logging.getLogger(__name__)
 Json = dict[str, Any]  # Any: what JSON can hold
 OnTraining = Callable[[int, int], None]
 RESULTS = "dimensions.json"
+MARK = "experiment.json"  # written first; says which experiment a folder holds
 
 
 @dataclass(frozen=True)
@@ -111,31 +117,31 @@ def run_regression(
     experiment = train.resolve_on(manifest)
     DimensionalSystem(train.model, experiment.config)  # a wrong one is refused before the work
     trainings = list(_parts(manifest, experiment.split, experiment.seeds))
-    _claim(folder, request, experiment.identity())
-    write_toml(experiment.config, folder / "config.toml")
-    experiment.split.write(folder / "split.parquet")
-    data = system_class(train.model).extract(
-        manifest,
-        experiment.config,
-        train_rows=np.unique(np.concatenate([part.train for _, part in trainings])),
-        store_root=store_root,
-        engine=LocalEngine(n_workers),
-        progress=listeners.on_clip,
-    )
-    values = manifest.table.select(DIMENSIONS).to_numpy()
-    origin = {"split": experiment.split.describe(), "loss": request.loss}
-    trainer = _Trainer(request, experiment.config, data, values, folder, origin)
-    outcomes = []
-    for number, (fold, part) in enumerate(trainings, start=1):
-        outcomes.append(trainer(fold, part))
-        if listeners.on_training is not None:
-            listeners.on_training(number, len(trainings))
-    predictions = pl.concat(
-        _prediction_table(manifest, values, fold, part, each["predicted"])
-        for (fold, part), each in zip(trainings, outcomes, strict=True)
-    )
-    results = _results(request, manifest, experiment.split, predictions, trainings, outcomes)
-    _write(folder, request, predictions, results, outcomes)
+    with _claimed(folder, request, experiment.identity()):
+        write_toml(experiment.config, folder / "config.toml")
+        experiment.split.write(folder / "split.parquet")
+        data = system_class(train.model).extract(
+            manifest,
+            experiment.config,
+            train_rows=np.unique(np.concatenate([part.train for _, part in trainings])),
+            store_root=store_root,
+            engine=LocalEngine(n_workers),
+            progress=listeners.on_clip,
+        )
+        values = manifest.table.select(DIMENSIONS).to_numpy()
+        origin = {"split": experiment.split.describe(), "loss": request.loss}
+        trainer = _Trainer(request, experiment.config, data, values, folder, origin)
+        outcomes = []
+        for number, (fold, part) in enumerate(trainings, start=1):
+            outcomes.append(trainer(fold, part))
+            if listeners.on_training is not None:
+                listeners.on_training(number, len(trainings))
+        predictions = pl.concat(
+            _prediction_table(manifest, values, fold, part, each["predicted"])
+            for (fold, part), each in zip(trainings, outcomes, strict=True)
+        )
+        results = _results(request, manifest, experiment.split, predictions, trainings, outcomes)
+        _write(folder, request, predictions, results, outcomes)
     return results
 
 
@@ -175,19 +181,33 @@ def _parts(manifest: Manifest, split: Split, seeds: tuple[int, ...]) -> Iterator
             yield fold, Part(train, val, test, seed)
 
 
-def _claim(folder: Path, request: RegressRequest, identity: Json) -> None:
-    """Make `folder` this experiment's, or refuse one that holds anything else."""
+@contextmanager
+def _claimed(folder: Path, request: RegressRequest, identity: Json) -> Iterator[None]:
+    """Make `folder` this experiment's, or refuse one that holds anything else or is in use."""
     values = json.dumps([identity, request.loss], ensure_ascii=False, sort_keys=True)
     fingerprint = hashlib.blake2b(values.encode(), digest_size=16).hexdigest()
-    mark = folder / "experiment.json"
-    if mark.is_file():
-        if json.loads(mark.read_text(encoding="utf-8"))["fingerprint"] == fingerprint:
-            return
-        raise RunError(f"'{folder}' holds another experiment. Give another folder with --out.")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise RunError(f"'{folder}' is not empty. Give another folder with --out.")
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json({"fingerprint": fingerprint, "experiment": identity}, mark)
+    mark = folder / MARK
+    with held(folder):
+        if mark.is_file():
+            if _fingerprint(mark) != fingerprint:
+                raise RunError(
+                    f"'{folder}' holds another experiment. Give another folder with --out."
+                )
+        elif any(not name.endswith(PARTIAL_SUFFIX) for name in names_in(folder)):
+            raise RunError(f"'{folder}' is not empty. Give another folder with --out.")
+        else:
+            write_json({"fingerprint": fingerprint, "experiment": identity}, mark)
+        yield
+
+
+def _fingerprint(mark: Path) -> str:
+    try:
+        return str(json.loads(mark.read_text(encoding="utf-8"))["fingerprint"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"Cannot read which experiment '{mark}' is of: {error!r}. If it is damaged, give "
+            f"another folder with --out."
+        ) from error
 
 
 @dataclass(frozen=True)
@@ -312,10 +332,12 @@ def _write(
     results: Json,
     outcomes: list[Json],
 ) -> None:
+    (folder / SUMS).unlink(missing_ok=True)  # what they vouch for is written anew
     with replacing(folder / "predictions.parquet") as partial:
-        predictions.write_parquet(partial)
+        write_table(predictions, partial)
     # Best on its val part, never on test; without one, the first.
     best = max(outcomes, key=lambda each: each["best_val_ccc"] or 0.0)
     name = f"best_model_{request.train.model}.pth"
-    shutil.copyfile(best["folder"] / name, folder / name)
+    copy_atomically(best["folder"] / name, folder / name)
     write_json(results, folder / RESULTS)
+    write_sums(folder, kept_files(folder))

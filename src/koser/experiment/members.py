@@ -144,7 +144,9 @@ class MemberWork:
         done = folder / "outcome.pth"
         facts = json.dumps(system_class(self.model).describe_data(self.data), sort_keys=True)
         if self.ranks.from_first(done.exists):
-            return _read_outcome(done, member, facts)
+            outcome = _read_outcome(done, member, facts)
+            _tidy(folder)
+            return outcome
         folder.mkdir(parents=True, exist_ok=True)
         with log_to(folder / "train.log"), warnings_collected() as notes:
             system, trained = self._train(member, folder)
@@ -164,9 +166,7 @@ class MemberWork:
             tuple(notes),
         )
         _write_outcome(outcome, done, facts)
-        # What it was resumed with is several times the model and of no more use.
-        for file in folder.glob("last*"):
-            file.unlink()
+        _tidy(folder)
         return outcome
 
     def threads(self, system: System) -> AbstractContextManager[None]:
@@ -282,7 +282,7 @@ def _itself(work: MemberWork) -> MemberWork:
 @contextmanager
 def log_to(path: Path) -> Iterator[None]:
     """Also write what koser logs (INFO and above) to `path`, appending."""
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _LogFile(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     package = logging.getLogger("koser")
     level = package.level
@@ -308,6 +308,12 @@ def warnings_collected() -> Iterator[list[str]]:
         package.removeHandler(handler)
 
 
+class _LogFile(logging.FileHandler):
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        # A log that cannot be written ends the run, in one line: results would follow it.
+        raise
+
+
 class _Collector(logging.Handler):
     def __init__(self, level: int) -> None:
         super().__init__(level)
@@ -317,6 +323,12 @@ class _Collector(logging.Handler):
         message = record.getMessage()
         if message not in self.messages:
             self.messages.append(message)
+
+
+def _tidy(folder: Path) -> None:
+    """Remove what a finished training was resumed with: several times its model, and of no use."""
+    for file in folder.glob("last*"):
+        file.unlink()
 
 
 def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:

@@ -7,7 +7,6 @@ Its split has a single part, test.
 from __future__ import annotations
 
 import json
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -20,15 +19,18 @@ import polars as pl
 from koser.data.card import data_card
 from koser.data.leakage import Leak
 from koser.data.manifest import LeftOut, Manifest
+from koser.data.sealing import write_table
 from koser.data.splits import SCHEMA, Split, SplitOptions
 from koser.errors import AudioError, LabelError, RunError
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
 from koser.experiment.against_votes import score_against_votes, score_raters
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
+from koser.experiment.outputs import kept_files
 from koser.experiment.results import PROBABILITY_PREFIX
 from koser.features.extraction import clips_of
-from koser.files import replacing, write_json
+from koser.files import copy_atomically, replacing, write_json
+from koser.hashes import write_sums
 from koser.inference.prediction import Failure
 from koser.inference.recognizer import Recognizer, load_recognizer
 from koser.models.checkpoint import find_checkpoint
@@ -142,6 +144,7 @@ def evaluate_run(
     split.write(out / "split.parquet")
     write_json(data_card(manifest, split), out / "data.json")
     _write_description(request, run, manifest, split, out)
+    write_sums(out, kept_files(out))
     write_report(out, request.report)
     return metrics
 
@@ -353,9 +356,9 @@ def _write(
     metrics: dict[str, Any],
 ) -> None:
     with replacing(out / "predictions.parquet") as partial:
-        predictions.write_parquet(partial)
+        write_table(predictions, partial)
     write_json(metrics, out / "metrics.json")
-    shutil.copyfile(run.folder / "config.toml", out / "config.toml")
+    copy_atomically(run.folder / "config.toml", out / "config.toml")
     plot_confusion_matrix(
         np.array(metrics["confusion"]),
         out / f"confusion_matrix_{run.model}_{PROTOCOL}.png",

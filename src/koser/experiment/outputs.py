@@ -6,18 +6,19 @@ another language, and runs can be compared, without the corpus or the features.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from koser.data.card import data_card
+from koser.data.sealing import write_table
 from koser.experiment.audit import baselines_of
 from koser.experiment.cost import measure_model
 from koser.experiment.results import Results, document_json, metrics_json
 from koser.features.extraction import clips_of
-from koser.files import replacing, write_json
+from koser.files import copy_atomically, replacing, write_json
+from koser.hashes import SUMS, write_sums
 from koser.reporting.model_card import write_model_card
 from koser.reporting.plots import plot_confusion_matrix, plot_training_history
 from koser.reporting.report import ReportOptions, write_report
@@ -25,6 +26,9 @@ from koser.reporting.wording import headline
 
 if TYPE_CHECKING:
     from koser.experiment.run import Experiment
+
+# Written into a finished run's folder, and again whenever they are asked for.
+_LATER = ("canaries.json", "gap.json")
 
 
 def write_outputs(
@@ -59,13 +63,12 @@ def write_outputs(
         The content of ``metrics.json``.
     """
     manifest, split = experiment.manifest, experiment.split
+    # Of a run that was killed just before its report; what they vouch for is written anew.
+    (folder / SUMS).unlink(missing_ok=True)
     with replacing(folder / "predictions.parquet") as partial:
-        results.predictions.write_parquet(partial)
+        write_table(results.predictions, partial)
     model_file = folder / f"best_model_{experiment.model}.pth"
-    shutil.copyfile(
-        folder / "parts" / results.chosen.member.name / model_file.name,
-        model_file,
-    )
+    copy_atomically(folder / "parts" / results.chosen.member.name / model_file.name, model_file)
     metrics = metrics_json(results, manifest, split) | dict(beside)
     metrics["probes"] = baselines_of(folder)
     metrics["cost"] = _cost(results, model_file, extraction_seconds)
@@ -77,8 +80,16 @@ def write_outputs(
     write_json(data_card(manifest, split), folder / "data.json")
     _plot(experiment, results, metrics, folder)
     write_model_card(folder)
+    write_sums(folder, kept_files(folder))
     write_report(folder, report)
     return metrics
+
+
+def kept_files(folder: Path) -> list[str]:
+    """Names of the files of a run folder that programs read, and nobody is to change."""
+    patterns = ("*.pth", "*.json", "*.parquet", "config.toml")
+    found = (path.name for pattern in patterns for path in folder.glob(pattern))
+    return [name for name in found if name not in _LATER]
 
 
 def _cost(results: Results, model_file: Path, extraction_seconds: float) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from koser.data.combining import combine
 from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
-from koser.experiment.run import Experiment, differences, is_finished
+from koser.experiment.folder import differences, is_finished
+from koser.experiment.run import Experiment
 from koser.experiment.tuning import Tuning
 from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class

@@ -9,13 +9,10 @@ what `koser.experiment.outputs` writes, of which ``report.html`` is the last.
 
 from __future__ import annotations
 
-import json
 import logging
 import re
-import shutil
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,15 +20,14 @@ from typing import Any
 import numpy as np
 
 from koser import __version__
-from koser.config import Config, write_toml
+from koser.config import Config
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.engines.local import LocalEngine
-from koser.errors import KoserError, RunError
 from koser.evaluation.metrics import label_ids
 from koser.experiment.ablations import run_ablations
 from koser.experiment.audit import audit_run
-from koser.experiment.environment import describe_environment
+from koser.experiment.folder import claimed
 from koser.experiment.members import (
     Member,
     MemberWork,
@@ -44,16 +40,12 @@ from koser.experiment.outputs import write_outputs
 from koser.experiment.results import Results, collect
 from koser.experiment.tuning import Tuner, Tuning, summarise_tuning
 from koser.features.extraction import Progress
-from koser.files import write_json
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
 from koser.systems.system import Part, target_distributions
-from koser.training.ranks import ALONE, LostRankError, Ranks
+from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)
-
-# What says which run a folder holds, in the order it is written.
-_DESCRIPTION = ("config.toml", "split.parquet", "run.json")
 
 
 @dataclass(frozen=True)
@@ -187,7 +179,7 @@ def run_experiment(
     experiment.split.check(experiment.manifest)
     members = members_of(experiment)
     with (
-        _claimed(folder, experiment, resume=resume, command=record.command),
+        claimed(folder, experiment, resume=resume, command=record.command),
         log_to(folder / "train.log"),
     ):
         logger.info("run %s: %d trainings", experiment.name, len(members))
@@ -250,39 +242,6 @@ def _shares(experiment: Experiment) -> np.ndarray | None:
     return targets if (targets.max(axis=1) < 1).any() else None
 
 
-def differences(experiment: Experiment, folder: Path) -> list[str]:
-    """What makes the run in `folder` another one than `experiment`; nothing if it is that.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What is to be tried.
-    folder : Path
-        A run folder.
-
-    Returns
-    -------
-    list[str]
-        Keys of `Experiment.identity`.
-
-    Raises
-    ------
-    RunError
-        If the folder does not say what run it is.
-    """
-    path = folder / "run.json"
-    try:
-        known = json.loads(path.read_text(encoding="utf-8"))["experiment"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
-        raise RunError(f"Cannot read what run is in '{folder}': {error!r}.") from error
-    return [key for key, value in experiment.identity().items() if known.get(key) != value]
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run in `folder` has left its report, which comes last."""
-    return (folder / "report.html").exists()
-
-
 def _beside(
     experiment: Experiment,
     work: MemberWork,
@@ -318,98 +277,6 @@ def members_of(experiment: Experiment) -> list[Member]:
 def train_rows_of(members: Sequence[Member]) -> np.ndarray:
     """Rows that train in any of `members`."""
     return np.unique(np.concatenate([member.part.train for member in members]))
-
-
-def check_folder(experiment: Experiment, folder: Path, *, resume: bool) -> None:
-    """Refuse a folder that `experiment` cannot be run in.
-
-    Parameters
-    ----------
-    experiment : Experiment
-        What is to be tried.
-    folder : Path
-        Where.
-    resume : bool
-        Whether an interrupted run of it may be there.
-
-    Raises
-    ------
-    RunError
-        If the folder holds something else.
-    """
-    if resume and _is_barely_begun(folder):
-        return
-    if resume and (folder / "run.json").exists():
-        different = differences(experiment, folder)
-        if different:
-            raise RunError(
-                f"'{folder}' holds another run (different: {', '.join(different)}). "
-                f"Resume with its own settings, or train into another folder with --out."
-            )
-    elif folder.exists() and not folder.is_dir():
-        raise RunError(f"'{folder}' is a file. Give a folder for the run with --out.")
-    elif folder.exists() and any(folder.iterdir()):
-        raise RunError(
-            f"'{folder}' is not empty. Add --resume to go on with the run in it, "
-            f"or give another folder with --out."
-        )
-
-
-def _is_barely_begun(folder: Path) -> bool:
-    """Whether a run was killed while it still wrote what it is, before anything else."""
-    if not folder.is_dir():
-        return False
-    names = {path.name for path in folder.iterdir()}
-    return bool(names) and all(
-        name in _DESCRIPTION[:-1] or name.endswith(".partial") for name in names
-    )
-
-
-@contextmanager
-def _claimed(
-    folder: Path, experiment: Experiment, *, resume: bool, command: Sequence[str]
-) -> Iterator[None]:
-    """Make `folder` this run's, or prove that it already is.
-
-    If koser refuses before any training has left something, the folder is given back: the
-    command can be corrected and run again as it is.
-    """
-    check_folder(experiment, folder, resume=resume)
-    if (folder / "run.json").exists():
-        yield
-        return
-    new = [each for each in (folder, *folder.parents) if not each.exists()]
-    try:
-        _describe(folder, experiment, command)
-        yield
-    except LostRankError:
-        raise  # no refusal: --resume goes on here
-    except KoserError:
-        if not any(folder.glob("parts/*/*.pth")):
-            for path in folder.iterdir() if folder.exists() else ():
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-            for each in new:
-                with suppress(OSError):  # someone else has put something there
-                    each.rmdir()
-        raise
-
-
-def _describe(folder: Path, experiment: Experiment, command: Sequence[str]) -> None:
-    """Write what the run is."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"Cannot make the run folder '{folder}': {error.strerror}.") from error
-    write_toml(experiment.config, folder / "config.toml")
-    experiment.split.write(folder / "split.parquet")
-    description = {
-        "name": experiment.name,
-        "experiment": experiment.identity(),
-        "manifest": json.loads(experiment.manifest.provenance.to_json()),
-        "command": list(command),
-        "environment": describe_environment(),
-    }
-    write_json(description, folder / "run.json")
 
 
 def _origin(experiment: Experiment) -> dict[str, Any]:

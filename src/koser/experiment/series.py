@@ -7,7 +7,7 @@ made alone. What is compared is read back from these folders.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
@@ -18,6 +18,7 @@ import polars as pl
 from koser.data.splits import resolve_split
 from koser.errors import ConfigError, RunError
 from koser.evaluation.gap import Gap, Side, evaluate_gap
+from koser.experiment.folder import differences, is_finished
 from koser.experiment.request import (
     RUNS,
     TrainRequest,
@@ -25,9 +26,10 @@ from koser.experiment.request import (
     new_folder,
 )
 from koser.experiment.results import clusters_of
-from koser.experiment.run import Experiment, differences, is_finished
+from koser.experiment.run import Experiment
 from koser.files import write_json
 from koser.reporting.report import ReportOptions, write_report
+from koser.reporting.runs import RunFolder
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +50,7 @@ class FinishedRun:
 
     experiment: Experiment
     folder: Path
-    metrics: dict[str, Any]
+    metrics: Mapping[str, Any]
     predictions: pl.DataFrame
 
     @classmethod
@@ -64,12 +66,8 @@ class FinishedRun:
         if different or not is_finished(folder):
             what = f"another run (different: {', '.join(different)})" if different else "a part"
             raise RunError(f"'{folder}' holds {what}, not the finished run {experiment.name}.")
-        try:
-            metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-            predictions = pl.read_parquet(folder / "predictions.parquet")
-        except (OSError, json.JSONDecodeError, pl.exceptions.PolarsError) as error:
-            raise RunError(f"Cannot read the results in '{folder}': {error}.") from error
-        return cls(experiment, folder, metrics, predictions)
+        run = RunFolder.read(folder)
+        return cls(experiment, folder, run.metrics, run.predictions)
 
 
 def resolve_series(request: TrainRequest, splits: Sequence[str]) -> tuple[Experiment, ...]:
@@ -238,13 +236,21 @@ def write_gaps(
             for first, second in combinations(runs, 2)
         ],
     }
-    write_json(values, path)
-    for run in runs:
-        own = run.folder / "gap.json"
-        if not own.is_file() or json.loads(own.read_text(encoding="utf-8")) != values:
+    owns = [run.folder / "gap.json" for run in runs]
+    if not all(_holds(file, values) for file in (path, *owns)):
+        path.unlink(missing_ok=True)  # it comes last: where it is, every report knows of it
+        for own in owns:
             write_json(values, own)
-            write_report(run.folder, report)
+            write_report(own.parent, report)
+        write_json(values, path)
     return values
+
+
+def _holds(path: Path, values: dict[str, Any]) -> bool:
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == values)
+    except (OSError, ValueError):  # missing or damaged: it is written anew
+        return False
 
 
 def gap_file(runs: Sequence[FinishedRun], out: Path | None) -> Path:

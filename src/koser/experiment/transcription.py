@@ -16,7 +16,7 @@ from koser.features.text.transcription import Transcription
 from koser.storage.places import Place, is_url, name_of
 from koser.storage.writing import check_target as refuse_target
 from koser.storage.writing import writing
-from koser.systems.multimodal_data import transcribe_manifest, write_transcriptions
+from koser.systems.multimodal_data import transcribe_manifest, transcriptions_json
 
 _COLUMNS = ("id", "text", "status", "avg_logprob", "no_speech_prob", "context", "error")
 
@@ -69,7 +69,7 @@ def write_transcripts(manifest: Manifest, transcription: Transcription, path: Pl
     try:
         if name_of(path).suffix == ".json":
             with writing(path) as partial:
-                write_transcriptions(ids, transcription.texts, partial)
+                partial.write_bytes(transcriptions_json(ids, transcription.texts))
             return
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")

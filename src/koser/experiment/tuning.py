@@ -124,7 +124,7 @@ class Tuner:
         folder, options = work.folder / member.name, self.tuning.options
         folder.mkdir(parents=True, exist_ok=True)
         parts = self._inner_parts(member)
-        trials = _read_trials(folder / _FILE)
+        trials = read_trials(folder / _FILE)
         search = _Search(self, work, parts, folder / "inner")
         while len(trials) < options.n_trials:
             trial = search.run_next(trials, seed=(member.part.seed, member.fold))
@@ -274,7 +274,7 @@ def summarise_tuning(
     given = tuner.tuning.space.settings_of(base)
     folds, n_trials, n_trainings, seconds = [], 0, 0, 0.0
     for member in members:
-        trials = _read_trials(folder / member.name / _FILE)
+        trials = read_trials(folder / member.name / _FILE)
         best = best_trial(trials, options)
         untuned = [trial.scores[-1] for trial in trials if trial.settings == given and trial.scores]
         n_trials = max(n_trials, len(trials))
@@ -312,7 +312,14 @@ def _score(true_ids: np.ndarray, probabilities: np.ndarray, options: TuneOptions
     return float(np.nanmean(recalls_from_confusion(confusion)))
 
 
-def _read_trials(path: Path) -> list[Trial]:
+def read_trials(path: Path) -> list[Trial]:
+    """The trials of one training; none where the file does not exist.
+
+    Raises
+    ------
+    RunError
+        If the file cannot be read.
+    """
     if not path.exists():
         return []
     try:

@@ -10,15 +10,21 @@ A folder per front-end holds three files:
     One fixed-size record per array: its key, where it lies, its shape, its checksum
     and the record's own checksum.
 
+``format.json``
+    The version of this layout. Stores without it are of the first one.
+
 An array counts from the moment its record is on disk, which is after its data are. A
 process killed at any moment therefore leaves whole arrays, and perhaps a tail that no
 record names; the next writer cuts that off. Readers map the data into memory, so they
 need the memory of what they look at, not of the corpus.
+
+Every array is held against its checksum when a store reads it for the first time, and not
+again: disks and copies damage files, later epochs of a training do not, and would pay for
+it each time. `koser.features.store_check` looks at all of a store, and repairs it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -27,7 +33,7 @@ import os
 import time
 import zlib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
@@ -35,22 +41,14 @@ from typing import BinaryIO
 import numpy as np
 
 from koser.errors import StoreError
-from koser.files import write_atomically
+from koser.features.records import KEY_SIZE, RECORD, end_of, make_record, read_index
+from koser.files import locked, write_atomically, write_json
 
 logger = logging.getLogger(__name__)
 
-KEY_SIZE = 16  # bytes
+__all__ = ["KEY_SIZE", "FeatureStore", "StoreWriter", "cache_folder", "default_store_root"]
 
-_RECORD = np.dtype(
-    [
-        ("key", f"S{KEY_SIZE}"),
-        ("offset", "<u8"),
-        ("shape", "<u4", (3,)),  # trailing zeros are absent dimensions
-        ("data_crc", "<u4"),
-        ("record_crc", "<u4"),
-    ]
-)
-_CHECKED = _RECORD.itemsize - 4  # bytes of a record that its own checksum covers
+FORMAT = 1
 # What a killed writer may lose: at most so much of either.
 _FLUSH_BYTES = 32 * 2**20
 _FLUSH_SECONDS = 10.0
@@ -99,9 +97,11 @@ class FeatureStore:
                 write_atomically(described, text.encode())
             elif described.read_text(encoding="utf-8") != text:
                 raise StoreError(
-                    f"'{described}' describes another front-end. Remove the folder and run again."
+                    f"'{described}' describes another front-end, or is damaged. Remove the folder "
+                    f"and run again: its features are extracted anew."
                 )
-        except OSError as error:
+            check_format(self.folder)
+        except (OSError, UnicodeDecodeError) as error:
             if isinstance(error, StoreError):
                 raise
             raise StoreError(f"Cannot open a feature store in '{root}': {error}.") from error
@@ -109,8 +109,20 @@ class FeatureStore:
         self.refresh()
 
     def refresh(self) -> None:
-        """See what other processes have added since the store was opened."""
-        records = _read_records(self.folder / "index.bin")
+        """See what other processes have added since the store was opened.
+
+        Raises
+        ------
+        StoreError
+            If the index cannot be read.
+        """
+        try:
+            index = read_index(self.folder, self.dtype)
+        except OSError as error:
+            raise StoreError(f"Cannot read the index in '{self.folder}': {error}.") from error
+        records = index.records
+        self._is_clean = index.is_clean
+        self._is_checked = np.zeros(len(records), bool)
         self._records = records[np.argsort(records["key"], kind="stable")]
         # Searched for every array that is read: side by side, not 44 bytes apart.
         self._keys = np.ascontiguousarray(self._records["key"])
@@ -135,19 +147,22 @@ class FeatureStore:
         StoreError
             If there is none, or its bytes are not those that were written.
         """
-        record = self._find(key)
-        if record is None:
+        place = self._find(key)
+        if place is None:
             raise StoreError(f"No features for key {key.hex()} in '{self.folder}'. Extract again.")
         if self._data is None:
-            self._data = np.memmap(self.folder / "data.bin", dtype=np.uint8, mode="r")
+            self._data = self._map()
+        record = self._records[place]
         shape = tuple(n for n in record["shape"].tolist() if n)
         start = int(record["offset"])
         raw = self._data[start : start + math.prod(shape) * self.dtype.itemsize]
-        if zlib.crc32(raw.data) != record["data_crc"]:
-            raise StoreError(
-                f"Features in '{self.folder}' are damaged (key {key.hex()}). "
-                f"Remove that folder and run the command again: they are extracted anew."
-            )
+        if not self._is_checked[place]:
+            if zlib.crc32(raw.data) != record["data_crc"]:
+                raise StoreError(
+                    f"Features in '{self.folder}' are damaged (key {key.hex()}). Run: koser doctor "
+                    f"{self.folder} --repair, then this command again: they are extracted anew."
+                )
+            self._is_checked[place] = True
         array: np.ndarray = raw.view(self.dtype).reshape(shape)
         return array
 
@@ -185,30 +200,43 @@ class FeatureStore:
 
         Whatever was appended before an exception is kept.
         """
-        try:
-            lock = (self.folder / "lock").open("ab")
-        except OSError as error:
-            raise StoreError(f"Cannot write to '{self.folder}': {error}.") from error
-        with lock:
+        with ExitStack() as held:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                logger.warning("Another process writes to '%s'; waiting for it.", self.folder)
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            self.refresh()
-            try:
-                with StoreWriter(self.folder, self.dtype, self._records) as writer:
-                    yield writer
-            finally:
+                held.enter_context(locked(self.folder / "lock", on_wait=self._tell_of_waiting))
                 self.refresh()
+                held.callback(self.refresh)
+                writer = held.enter_context(self._open_writer())
+            except OSError as error:
+                if isinstance(error, StoreError):
+                    raise
+                raise StoreError(f"Cannot write to '{self.folder}': {error}.") from error
+            yield writer
 
-    def _find(self, key: bytes) -> np.void | None:
+    def _tell_of_waiting(self) -> None:
+        logger.warning("Another process writes to '%s'; waiting for it.", self.folder)
+
+    def _open_writer(self) -> StoreWriter:
+        # In the order in which they lie, as the index has them.
+        records = self._records[np.argsort(self._records["offset"], kind="stable")]
+        if not self._is_clean:
+            # Appending behind records that do not count could make them count again.
+            write_atomically(self.folder / "index.bin", records.tobytes())
+        return StoreWriter(self.folder, self.dtype, records)
+
+    def _map(self) -> np.ndarray:
+        path = self.folder / "data.bin"
+        try:
+            return np.memmap(path, dtype=np.uint8, mode="r")
+        except (OSError, ValueError) as error:  # ValueError: an empty file
+            raise StoreError(f"Cannot read the features in '{path}': {error}.") from error
+
+    def _find(self, key: bytes) -> int | None:
+        """Place of the array's record."""
         keys = self._keys
         position = int(keys.searchsorted(np.array(key, dtype=keys.dtype)))
         # NumPy hands fixed-width bytes out without their trailing zeros.
         if position < len(keys) and keys[position] == key.rstrip(b"\0"):
-            record: np.void = self._records[position]
-            return record
+            return position
         return None
 
 
@@ -248,12 +276,12 @@ class StoreWriter:
     def __init__(self, folder: Path, dtype: np.dtype, records: np.ndarray) -> None:
         self._dtype = dtype
         self._known = set(records["key"].tolist())
-        self._offset = _end(records, dtype)
-        self._pending: list[np.ndarray] = []
+        self._offset = end_of(records, dtype)
+        self._pending: list[bytes] = []
         self._pending_bytes = 0
         self._flushed_at = time.monotonic()
         self._data = _open_at(folder / "data.bin", self._offset)
-        self._index = _open_at(folder / "index.bin", len(records) * _RECORD.itemsize)
+        self._index = _open_at(folder / "index.bin", len(records) * RECORD.itemsize)
 
     def __enter__(self) -> StoreWriter:
         return self
@@ -267,8 +295,8 @@ class StoreWriter:
         try:
             self.flush()
         finally:
-            self._data.close()
-            self._index.close()
+            _close(self._data)
+            _close(self._index)
 
     def append(self, key: bytes, array: np.ndarray) -> None:
         """Keep `array` (1 to 3 dimensions, none empty) under `key`; a known key is passed over."""
@@ -277,13 +305,9 @@ class StoreWriter:
         if not 1 <= array.ndim <= 3 or 0 in array.shape:
             raise StoreError(f"Cannot store an array of shape {array.shape}.")
         raw = np.ascontiguousarray(array, dtype=self._dtype).tobytes()
-        record = np.zeros(1, _RECORD)
-        record["key"] = key
-        record["offset"] = self._offset
-        record["shape"][0, : array.ndim] = array.shape
-        record["data_crc"] = zlib.crc32(raw)
-        record["record_crc"] = zlib.crc32(record.tobytes()[:_CHECKED])
-        self._data.write(raw)
+        record = make_record(key, self._offset, array.shape, raw)
+        with self._explained():
+            self._data.write(raw)
         self._known.add(key.rstrip(b"\0"))
         self._offset += len(raw)
         self._pending.append(record)
@@ -297,49 +321,69 @@ class StoreWriter:
         self._flushed_at = time.monotonic()
         if not self._pending:
             return
-        try:
+        with self._explained():
             _sync(self._data)
-            self._index.write(b"".join(record.tobytes() for record in self._pending))
+            self._index.write(b"".join(self._pending))
             _sync(self._index)
-        except OSError as error:
-            raise StoreError(f"Cannot write features to '{self._data.name}': {error}.") from error
         self._pending.clear()
         self._pending_bytes = 0
 
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """Say which store it was; what is on disk by then stays, and a half record is cut off."""
+        try:
+            yield
+        except OSError as error:
+            self._pending.clear()  # not to be tried again while this error is on its way
+            raise StoreError(
+                f"Cannot write features to '{self._data.name}': {error.strerror}. What was written "
+                f"is kept. Free some space or see to the rights, and run the command again."
+            ) from error
 
-def _read_records(path: Path) -> np.ndarray:
-    """Records up to the first that is cut short or fails its checksum."""
+
+def check_format(folder: Path) -> None:
+    """Refuse a store of a later version; name the version of a new one.
+
+    Raises
+    ------
+    StoreError
+        If another version of koser has to read it.
+    OSError
+        If the folder cannot be written to, and names no version.
+    """
+    path = folder / "format.json"
     if not path.exists():
-        return np.zeros(0, _RECORD)
-    raw = path.read_bytes()
-    size = _RECORD.itemsize
-    n_whole = len(raw) // size
-    records = np.frombuffer(raw, _RECORD, count=n_whole)
-    view = memoryview(raw)
-    for row, expected in enumerate(records["record_crc"].tolist()):
-        if zlib.crc32(view[row * size : row * size + _CHECKED]) != expected:
-            return records[:row]
-    return records
-
-
-def _end(records: np.ndarray, dtype: np.dtype) -> int:
-    """Where the data that `records` name end, in bytes."""
-    n_values = np.maximum(records["shape"], 1).prod(axis=1, dtype=np.uint64)
-    ends = records["offset"] + n_values * np.uint64(dtype.itemsize)
-    return int(ends.max(initial=0))
+        if os.access(folder, os.W_OK):
+            write_json({"format": FORMAT}, path)
+        return
+    try:
+        version = int(json.loads(path.read_text(encoding="utf-8"))["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise StoreError(
+            f"'{path}' does not say which format the store has ({error!r}). If it is one of this "
+            f"version of koser, remove that file."
+        ) from error
+    if version != FORMAT:
+        raise StoreError(
+            f"The feature store '{folder}' has format {version}, this version of koser reads "
+            f"{FORMAT}. Update koser, or keep features elsewhere with --store."
+        )
 
 
 def _open_at(path: Path, size: int) -> BinaryIO:
     """Open for appending at `size`, cutting off what a killed writer left behind it."""
-    try:
-        file = path.open("r+b" if path.exists() else "w+b")
-        file.truncate(size)
-        file.seek(size)
-    except OSError as error:
-        raise StoreError(f"Cannot write to '{path}': {error}.") from error
+    file = path.open("r+b" if path.exists() else "w+b")
+    file.truncate(size)
+    file.seek(size)
     return file
 
 
 def _sync(file: BinaryIO) -> None:
     file.flush()
     os.fsync(file.fileno())
+
+
+def _close(file: BinaryIO) -> None:
+    # What could not be written was told already, and closing would try it again.
+    with suppress(OSError):
+        file.close()

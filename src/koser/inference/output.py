@@ -105,11 +105,13 @@ def write_parquet(
     """
     import polars as pl
 
+    from koser.data.sealing import write_table
+
     try:
         with writing(path) as partial:  # refused, if it has to be, before the work
             # As tables, which take a tenth of the results' memory.
             parts = [results_table(part, labels) for part in _parts(results)]
-            pl.concat(parts).write_parquet(partial)
+            write_table(pl.concat(parts), partial)
     except StorageError:
         raise
     except OSError as error:

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import io
 import pickle
+import struct
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -18,6 +21,12 @@ from koser.errors import CheckpointError
 from koser.files import replacing
 
 FORMAT = "koser-1"
+# What zipfile and torch raise on files that are damaged, or never were a checkpoint.
+_UNREADABLE = (
+    *(RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError),
+    *(AttributeError, NotImplementedError, zipfile.BadZipFile, zlib.error, struct.error),
+    pickle.UnpicklingError,
+)
 # Pretrained models that a checkpoint may need, and the options that say where they are.
 _MODELS = {
     "encoder": ("pretrained encoder", "--encoder"),
@@ -183,8 +192,13 @@ def save_tensors(values: Mapping[str, Any], path: Path) -> None:
         # To an open file: torch writes a file's name into it, and equal runs must give equal bytes.
         with replacing(path) as partial, partial.open("wb") as file:
             torch.save(dict(values), file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        raise CheckpointError(f"Cannot write '{path}': {error}.") from error
+    except OSError as error:
+        raise CheckpointError(f"Cannot write '{path}': {error.strerror}.") from error
+    except RuntimeError as error:  # torch's own, of a disk that fills meanwhile
+        raise CheckpointError(
+            f"Cannot write '{path}': is the disk full? Free some space, and run the command again "
+            f"(koser train with --resume)."
+        ) from error
 
 
 def load_tensors(path: Path) -> dict[str, Any]:
@@ -205,12 +219,23 @@ def read_tensors(content: bytes, path: Path) -> dict[str, Any]:
     return _load(io.BytesIO(content), path)
 
 
-def _load(file: Path | BinaryIO, path: Path) -> dict[str, Any]:
+def _load(file: Path | io.BytesIO, path: Path) -> dict[str, Any]:
     try:
+        # torch writes a checksum for every tensor and never looks at it.
+        with zipfile.ZipFile(file) as archive:
+            damaged = archive.testzip()
+        if damaged is not None:
+            raise zipfile.BadZipFile(f"the checksum of '{damaged}' is wrong")
+        if isinstance(file, io.BytesIO):
+            file.seek(0)
         values = torch.load(file, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, OSError, pickle.UnpicklingError, ValueError, KeyError) as error:
+    except PermissionError as error:
+        raise CheckpointError(f"No permission to read '{path}'. Ask its owner.") from error
+    except _UNREADABLE as error:
         raise CheckpointError(
-            f"'{path}' is no readable checkpoint: it is damaged, or of another program."
+            f"'{path}' is no readable checkpoint: it is damaged, or of another program. Copy it "
+            f"again; in the folder of an unfinished run, remove it and resume: that training is "
+            f"done anew."
         ) from error
     if not isinstance(values, dict):
         raise CheckpointError(f"'{path}' holds a {type(values).__name__}, not a checkpoint.")

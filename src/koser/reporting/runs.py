@@ -11,7 +11,9 @@ from typing import Any
 
 import polars as pl
 
+from koser.data.sealing import UNREADABLE
 from koser.errors import RunError
+from koser.hashes import SUMS, is_as_written
 
 # What `predictions.parquet` must have to be compared, beside one probability per label.
 _COLUMNS = ("seed", "fold", "id", "cluster", "label", "predicted")
@@ -66,9 +68,10 @@ class RunFolder:
             If it cannot be read or is of an earlier version.
         """
         path = self.folder / "predictions.parquet"
+        check_sum(path)
         try:
             table = pl.read_parquet(path, hive_partitioning=False)
-        except (OSError, pl.exceptions.PolarsError) as error:
+        except UNREADABLE as error:
             raise RunError(f"Cannot read the predictions '{path}': {error}.") from error
         missing = [column for column in _COLUMNS if column not in table.columns]
         if missing:
@@ -131,14 +134,34 @@ class RunFolder:
 _PRETRAINED = ("encoder", "whisper", "text")
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that koser wrote.
+def check_sum(path: Path) -> None:
+    """Refuse a file of a run that holds other bytes than when the run was finished.
 
     Raises
     ------
     RunError
-        If it cannot be read.
+        If it does, or cannot be read.
     """
+    try:
+        is_damaged = is_as_written(path) is False
+    except OSError as error:
+        raise RunError(f"Cannot read '{path}': {error}.") from error
+    if is_damaged:
+        raise RunError(
+            f"'{path}' is damaged, or was changed after the run: its SHA-256 is not the one in "
+            f"{SUMS}. Copy it again, or see what can be saved: koser doctor {path.parent}"
+        )
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that koser wrote, as it was when its run was finished.
+
+    Raises
+    ------
+    RunError
+        If it cannot be read, or was changed since.
+    """
+    check_sum(path)
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

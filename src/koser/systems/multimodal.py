@@ -24,6 +24,7 @@ from koser.features.text.encoder import TextExtractor, load_text_encoder
 from koser.features.text.transcriber import Transcriber
 from koser.features.text.whisper import find_whisper
 from koser.features.threads import torch_threads
+from koser.files import write_atomically
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.fusion import FusionNetwork, make_fusion
 from koser.systems.multimodal_data import (
@@ -32,7 +33,7 @@ from koser.systems.multimodal_data import (
     MultimodalData,
     extract_multimodal,
     mfcc_extractor,
-    write_transcriptions,
+    transcriptions_json,
 )
 from koser.systems.speech import on_this_machine
 from koser.systems.system import ParameterCount, Part, System
@@ -146,7 +147,8 @@ class MultimodalSystem(System):
     def write_extras(cls, manifest: Manifest, data: MultimodalData, folder: Path) -> None:
         """Write ``transcriptions.json``."""
         ids = manifest.table["id"].to_list()
-        write_transcriptions(ids, data.transcriptions, folder / TRANSCRIPTIONS)
+        content = transcriptions_json(ids, data.transcriptions)
+        write_atomically(folder / TRANSCRIPTIONS, content)
 
     def fit(
         self,

@@ -40,7 +40,6 @@ from koser.features.text.transcription import (
     transcribe_clips,
 )
 from koser.features.text.whisper import WhisperOptions
-from koser.files import write_atomically
 from koser.models.fusion import FusionOptions
 from koser.systems.system import target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
@@ -221,11 +220,10 @@ def transcribe_manifest(
     return transcribe_clips(spoken, options, store_root, engine=engine, progress=progress)
 
 
-def write_transcriptions(ids: Sequence[str], texts: Sequence[str | None], path: Path) -> None:
-    """Write ``{id: text}``, Korean readable; null where nothing can be believed."""
+def transcriptions_json(ids: Sequence[str], texts: Sequence[str | None]) -> bytes:
+    """``{id: text}`` as a file holds it, Korean readable; null where nothing can be believed."""
     values = dict(zip(ids, texts, strict=True))
-    content = json.dumps(values, ensure_ascii=False, indent=1)
-    write_atomically(path, f"{content}\n".encode())
+    return f"{json.dumps(values, ensure_ascii=False, indent=1)}\n".encode()
 
 
 def _with_errors(

@@ -31,6 +31,7 @@ from koser.features.extraction import Progress, clips_of
 from koser.features.speech.extractors import TrunkExtractor
 from koser.features.speech.loading import LoadedEncoder, load_encoder
 from koser.features.speech.windows import split_windows
+from koser.files import reserve
 from koser.models.checkpoint import (
     Checkpoint,
     load_tensors,
@@ -187,7 +188,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         source = TrainingBatches(
             table, part.train, batch_length=limit, seed=part.seed, cells=cells, ranks=ranks
         )
-        if ranks.from_first(lambda: not resume_file.exists()):
+        if ranks.from_first(lambda: not (resume_file.exists() and start_file.exists())):
             self._probe(network, self._plain_tables(data), part, resume_file, cells)
             if ranks.is_first:
                 save_tensors(trained_state(network), start_file)
@@ -237,6 +238,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 if not len(pooled):
                     shape = (len(tables) * len(train), *values.shape[1:])
                     pooled = open_memmap(file, "w+", np.float32, shape)
+                    reserve(file)
                 pooled[variant * len(train) + np.searchsorted(train, rows)] = values
             classifier = network.classifier
             classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))

@@ -26,8 +26,8 @@ _PATIENCE = timedelta(days=365)
 def joined_ranks() -> Iterator[Ranks]:
     """Join the other processes that `torchrun` has started; `ALONE` where there are none.
 
-    An error of koser within the block is raised by the first process that has it. The
-    others end with status 1 and say nothing: one line tells a user more than eight.
+    An error of koser or of the machine within the block is raised by the first process that has
+    it. The others end with status 1 and say nothing: one line tells a user more than eight.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def joined_ranks() -> Iterator[Ranks]:
     try:
         with _ended_by_signal():
             yield ranks
-    except KoserError as error:
+    except (KoserError, OSError) as error:  # OSError: what the machine refuses
         if not ranks.fails_first(error):
             raise SystemExit(1) from error
         raise

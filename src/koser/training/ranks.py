@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from koser.errors import KoserError, RunError
+from koser.errors import RunError
 
 # Sums of gradients on GPUs are a step apart at most, but NCCL does not notice closed connections.
 _GPU_PATIENCE = timedelta(minutes=30)
@@ -241,7 +241,7 @@ class Ranks:
                 self._gpu_group = torch.distributed.new_group(backend="nccl", timeout=_GPU_PATIENCE)
         return device
 
-    def fails_first(self, error: KoserError) -> bool:
+    def fails_first(self, error: Exception) -> bool:
         """Whether no other process has failed before this one."""
         if self._notes is None:
             return True

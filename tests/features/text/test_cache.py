@@ -116,5 +116,40 @@ def test_the_cache_of_a_later_koser_is_refused(path):
     TranscriptCache(path, {}).close()
     with sqlite3.connect(path) as connection:
         connection.execute("PRAGMA user_version = 7")
-    with pytest.raises(StoreError, match=r"another version of koser \(schema 7\)\. Remove it"):
+    with pytest.raises(StoreError, match=r"later version of koser \(schema 7\)\. Update koser"):
         TranscriptCache(path, {})
+
+
+def test_the_cache_of_koser_0_1_is_read_and_what_is_added_gets_checksums(path):
+    TranscriptCache(path, {"model": 1}).add({key(1): GOOD})
+    with sqlite3.connect(path) as connection:  # as it was before there were any
+        connection.execute("ALTER TABLE transcript DROP COLUMN crc")
+        connection.execute("PRAGMA user_version = 1")
+    cache = TranscriptCache(path, {"model": 1})
+    assert cache.find([key(1)]) == {key(1): GOOD}
+    cache.add({key(2): GOOD})
+    with sqlite3.connect(path) as connection:
+        found = connection.execute("SELECT crc IS NULL FROM transcript ORDER BY clip").fetchall()
+    assert found == [(1,), (0,)]
+
+
+def test_a_changed_transcript_is_not_believed(path, caplog):
+    cache = TranscriptCache(path, {})
+    cache.add({key(1): GOOD, key(2): GOOD})
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE transcript SET avg_logprob = -0.26 WHERE clip = ?", [key(2)])
+    assert cache.find([key(1), key(2)]) == {key(1): GOOD}
+    assert "1 transcripts" in caplog.text
+
+
+def test_a_full_disk_is_told_as_such_and_the_cache_goes_on_after_it(path):
+    cache = TranscriptCache(path, {})
+    cache.add({key(1): GOOD})
+    (n_pages,) = cache._connection.execute("PRAGMA page_count").fetchone()
+    cache._connection.execute(f"PRAGMA max_page_count = {n_pages}")
+    many = {key(number): replace(GOOD, text=GREETING * 500) for number in range(2, 40)}
+    with pytest.raises(StoreError, match="disk is full"):
+        cache.add(many)
+    cache._connection.execute("PRAGMA max_page_count = 100000")
+    cache.add(many)
+    assert len(cache.find(list(many))) == 38
