@@ -97,3 +97,13 @@ def test_the_digest_is_of_the_content(whole, tmp_path):
     manifest([{"label": "angry", "speaker": "s"}]).write(tmp_path / "c.parquet")
     a, b, c = (StoredManifest.open(tmp_path / f"{name}.parquet").digest() for name in "abc")
     assert a == b != c
+
+
+def test_a_flipped_bit_is_noticed_before_a_row_is_read(whole, tmp_path):
+    write_shards(whole, tmp_path, (25, 25))
+    path = tmp_path / "001.parquet"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 3] ^= 1
+    path.write_bytes(raw)
+    with pytest.raises(ManifestError, match=r"001\.parquet' is damaged"):
+        StoredManifest.open(tmp_path)

@@ -12,6 +12,7 @@ from koser.errors import RunError
 from koser.experiment.folder import check_folder, claimed, differences
 from koser.experiment.request import TrainRequest
 from koser.files import locked
+from koser.training.ranks import LostRankError
 
 
 @pytest.fixture
@@ -88,3 +89,29 @@ def test_a_machine_that_refuses_before_anything_was_trained_leaves_the_folder_fr
     with pytest.raises(OSError, match="No space"):
         fail()
     assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("name", ["last.pth", "tuning.json"])
+def test_what_was_trained_or_tried_outlives_a_machine_that_refuses(experiment, tmp_path, name):
+    kept = tmp_path / "run" / "parts" / "seed42-fold00" / name
+
+    def fail():
+        with claim(tmp_path / "run", experiment):
+            kept.parent.mkdir(parents=True)
+            kept.write_bytes(b"hours of work")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        fail()
+    assert kept.read_bytes() == b"hours of work"
+
+
+def test_a_lost_process_leaves_the_folder_to_be_resumed(experiment, tmp_path):
+    def fail():
+        with claim(tmp_path / "run", experiment):
+            raise LostRankError("gone")
+
+    with pytest.raises(LostRankError):
+        fail()
+    assert sorted(os.listdir(tmp_path / "run")) == ["config.toml", "run.json", "split.parquet"]
+    check_folder(experiment, tmp_path / "run", resume=True)

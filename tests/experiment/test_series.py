@@ -9,8 +9,11 @@ import pytest
 
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
+from koser.doctor import examine
+from koser.doctor.findings import Verdict
 from koser.errors import ConfigError, RunError, SplitError
 from koser.evaluation.gap import Side, evaluate_gap
+from koser.experiment import series
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
 from koser.experiment.series import (
@@ -66,6 +69,41 @@ def test_the_gap_is_that_of_the_scores_and_says_which_splits(finished, tmp_path)
     assert gap["cluster_kind"] == "speaker"
     assert [run["seeds"] for run in values["runs"]] == [[42, 43], [42, 43]]
     assert [run["folder"] for run in values["runs"]] == [run.folder.name for run in runs]
+
+
+def test_gaps_that_were_not_written_to_their_end_are_written_again(finished, tmp_path, monkeypatch):
+    """The command is killed between a run's own file and its report, then run again."""
+    runs = finished("random", "speaker")
+    path, report = tmp_path / "gap.json", runs[0].folder / "report.html"
+    write_gaps(runs, path)
+    whole = report.read_text(encoding="utf-8")
+    own = runs[0].folder / "gap.json"
+    own.write_text("{}", encoding="utf-8")
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(series, "write_report", killed)
+        with pytest.raises(KeyboardInterrupt):
+            write_gaps(runs, path)
+    report.write_text("without the gaps", encoding="utf-8")
+    values = write_gaps(runs, path)
+    assert report.read_text(encoding="utf-8") == whole
+    assert json.loads(own.read_text(encoding="utf-8")) == values
+    report.write_text("nothing is written twice", encoding="utf-8")
+    write_gaps(runs, path)
+    assert report.read_text(encoding="utf-8") == "nothing is written twice"
+
+
+def test_what_comes_after_a_run_may_change_when_its_outputs_were_written_again(finished, tmp_path):
+    runs = finished("random", "speaker")
+    write_gaps(runs, tmp_path / "gap.json")
+    (runs[0].folder / "report.html").unlink()
+    run_experiment(runs[0].experiment, runs[0].folder, store_root=tmp_path / "store", resume=True)
+    (runs[0].folder / "gap.json").write_text("{}", encoding="utf-8")
+    write_gaps(runs, tmp_path / "gap.json")
+    assert examine(runs[0].folder).verdict is Verdict.ok
 
 
 def test_each_report_shows_what_becomes_of_its_score_under_the_other_protocols(finished, tmp_path):

@@ -10,6 +10,7 @@ from koser.models.checkpoint import (
     find_checkpoint,
     load_tensors,
     load_trained_state,
+    read_tensors,
     save_tensors,
     trained_state,
 )
@@ -150,3 +151,18 @@ def test_other_names_or_shapes_than_those_trained_are_refused(change, message):
     with pytest.raises(CheckpointError, match=message):
         load_trained_state(network, state)
     assert torch.equal(network[2].weight, before), "a refused state was loaded in part"
+
+
+def test_a_flipped_bit_is_noticed_in_a_file_and_in_what_another_process_read_of_it(tmp_path):
+    path = tmp_path / "last.pth"
+    values = {"weights": torch.arange(1000.0)}
+    save_tensors(values, path)
+    whole = path.read_bytes()
+    assert read_tensors(whole, path)["weights"].equal(values["weights"])
+    position = whole.index(values["weights"].numpy().tobytes()) + 40
+    damaged = whole[:position] + bytes([whole[position] ^ 1]) + whole[position + 1 :]
+    path.write_bytes(damaged)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        load_tensors(path)
+    with pytest.raises(CheckpointError, match="no readable checkpoint"):
+        read_tensors(damaged, path)
