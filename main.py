@@ -11,18 +11,17 @@ from typing import Annotated
 import typer
 
 from koser.cli import run_app
-from koser.cli.training import (
+from koser.cli.options import (
     SYSTEMS,
     Encoder,
     Language,
     Overrides,
     Quiet,
-    RunOptions,
     TextModel,
     Whisper,
     Workers,
-    train_request,
 )
+from koser.cli.training import RunOptions, train_request
 from koser.files import copy_atomically
 
 # What the document names, of a run's files.

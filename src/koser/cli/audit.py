@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from koser.cli.training import (
+from koser.cli.options import (
     Folds,
     Language,
     ManifestPlace,

@@ -16,7 +16,7 @@ from koser.cli.engines import (
     WorkerGpus,
     engine_options,
 )
-from koser.cli.training import (
+from koser.cli.options import (
     Folds,
     ManifestPlace,
     ScriptFolds,

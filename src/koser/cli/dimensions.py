@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from koser.cli.training import (
+from koser.cli.options import (
     ConfigFile,
     Encoder,
     Folds,

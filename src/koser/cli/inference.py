@@ -18,7 +18,10 @@ from koser.cli.engines import (
     WorkerGpus,
     engine_options,
 )
-from koser.cli.training import Quiet, Workers
+from koser.cli.options import (
+    Quiet,
+    Workers,
+)
 from koser.errors import AudioError, ConfigError
 from koser.storage.places import is_url, name_of
 

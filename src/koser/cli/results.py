@@ -8,19 +8,18 @@ from typing import Annotated, Any
 
 import typer
 
-from koser.cli.training import (
+from koser.cli.options import (
     AudioClips,
     Encoder,
     Language,
     Overrides,
     Quiet,
-    RunOptions,
     Seed,
     Store,
     Workers,
-    finish_run,
     report_options,
 )
+from koser.cli.training import RunOptions, finish_run
 from koser.errors import ConfigError
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from koser.cli.training import (
+from koser.cli.options import (
     SYSTEMS,
     AudioClips,
     ConfigFile,
@@ -16,7 +16,6 @@ from koser.cli.training import (
     Language,
     Overrides,
     Quiet,
-    RunOptions,
     ScriptFolds,
     Seed,
     Store,
@@ -26,8 +25,8 @@ from koser.cli.training import (
     Whisper,
     Workers,
     split_options,
-    train_request,
 )
+from koser.cli.training import RunOptions, train_request
 
 
 def tune(
