@@ -128,7 +128,9 @@ def predict(
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
         from koser.inference.bulk import ModelSource
 
-        source = ModelSource(model, encoder, whisper, text_model, threshold, chosen)
+        # Absolute: workers have other working folders.
+        moved = (_placed(name) for name in (encoder, whisper, text_model))
+        source = ModelSource(model.absolute(), *moved, threshold, chosen)
         _predict_shards(source, manifest, out, shard_rows, options, quiet=quiet)
         return
     if shard_rows or workers or options.kind == "ray":
@@ -213,6 +215,11 @@ def _predict_files(
         with text_file(out) as file:
             file.writelines(f"{line}\n" for line in lines)
     return results.n_failed
+
+
+def _placed(name: str | None) -> str | None:
+    """The name of a pretrained model; a folder's in full."""
+    return str(Path(name).absolute()) if name is not None and Path(name).is_dir() else name
 
 
 def _is_folder(out: Path) -> bool:
