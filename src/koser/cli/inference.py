@@ -134,7 +134,15 @@ def predict(
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
         from koser.inference.bulk import ModelSource
 
-        source = ModelSource(model, encoder, whisper, text_model, threshold, chosen)
+        # Absolute: workers have other working folders.
+        source = ModelSource(
+            model.absolute(),
+            _placed(encoder),
+            _placed(whisper),
+            _placed(text_model),
+            threshold,
+            chosen,
+        )
         _predict_shards(source, manifest, Path(out), shard_rows, options, quiet=quiet)
         return
     if shard_rows or workers or options.kind == "ray":
@@ -230,6 +238,11 @@ def _takes_shards(out: str) -> bool:
             f"--out FOLDER and copy it, or a URL that ends in .parquet, .csv or .json."
         )
     return Path(out).is_dir() or not Path(out).suffix
+
+
+def _placed(name: str | None) -> str | None:
+    """The name of a pretrained model; a folder's in full."""
+    return str(Path(name).absolute()) if name is not None and Path(name).is_dir() else name
 
 
 def _predict_shards(
