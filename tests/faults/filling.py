@@ -11,7 +11,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from faults.whole import half_written
 
 _PAGE = 4096
 _ENOUGH = 256 * 2**20
+_BALLAST = 64 * _PAGE
 
 
 @dataclass
@@ -55,13 +56,21 @@ def can_mount() -> bool:
 
 
 @contextmanager
-def small_disk(folder: Path, n_bytes: int) -> Iterator[None]:
-    """A disk of `n_bytes` mounted at `folder`."""
+def small_disk(folder: Path, n_bytes: int) -> Iterator[Path]:
+    """A disk mounted at `folder`, and a folder on it, for which `n_bytes` are left, none too."""
     folder.mkdir(parents=True)
-    options = f"size={n_bytes},mode=0755"
+    options = f"size={n_bytes + _BALLAST},mode=0755"
     subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
     try:
-        yield
+        room = folder / "room"
+        room.mkdir()
+        # The smallest disk has a page, which is all that a small command needs.
+        with (folder / "ballast").open("wb", buffering=0) as file:
+            with suppress(OSError):
+                while True:
+                    file.write(bytes(_PAGE))
+            file.truncate(file.tell() - n_bytes)
+        yield room
     finally:
         subprocess.run(["umount", str(folder)], check=True)
         folder.rmdir()
@@ -90,7 +99,8 @@ def fill(
     rng = np.random.default_rng([seed, *job.name.encode()])
     for number in range(n_disks):
         filled.n_disks += 1
-        n_bytes = int(rng.integers(_PAGE if with_mounts else 1, max(largest, _PAGE + 1)))
+        n_bytes = int(rng.integers(0 if with_mounts else 1, largest))
+        n_bytes -= n_bytes % _PAGE if with_mounts else 0
         disk = folder / f"disk-{number:02d}"
         ending, found = _try(launcher, inputs, disk, job, n_bytes, expected, with_mounts)
         filled.n_refused += ending.is_clear_refusal
@@ -116,11 +126,11 @@ def _try(
         found += _go_on(launcher, inputs, disk, job, ending, expected)
         shutil.rmtree(disk)
         return ending, found
-    with small_disk(disk, n_bytes):
-        ending = launcher.run(Command(arguments, disk))
-        found = _judge(ending, disk)
+    with small_disk(disk, n_bytes) as room:
+        ending = launcher.run(Command(arguments, room))
+        found = _judge(ending, room)
         enlarge(disk)
-        found += _go_on(launcher, inputs, disk, job, ending, expected)
+        found += _go_on(launcher, inputs, room, job, ending, expected)
     return ending, found
 
 
