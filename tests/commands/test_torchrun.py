@@ -13,6 +13,7 @@ import torch
 from fixtures.ranks import command, free_port, torchrun_environment
 from koser.errors import ConfigError
 from koser.experiment.following import check_shareable
+from koser.experiment.request import TrainRequest
 from koser.models.checkpoint import load_tensors
 from koser.training.ranks import ALONE, Ranks
 
@@ -133,9 +134,9 @@ def test_what_is_refused_is_said_by_one_process(manifest, tmp_path):
 
 def test_a_system_whose_training_is_not_worth_sharing_says_so():
     with pytest.raises(ConfigError, match=r"'multimodal' trains in one.*: mfcc, wav2vec2, wav2v"):
-        check_shareable("multimodal", Ranks(0, 2))
-    check_shareable("multimodal", ALONE)
-    check_shareable("mfcc", Ranks(0, 2))
+        check_shareable(TrainRequest("multimodal", "speaker"), Ranks(0, 2))
+    check_shareable(TrainRequest("multimodal", "speaker"), ALONE)
+    check_shareable(TrainRequest("mfcc", "speaker"), Ranks(0, 2))
 
 
 def test_half_an_environment_of_torchrun_is_refused(koser, manifest, monkeypatch):
