@@ -24,7 +24,7 @@ from koser.audio.reading import SAMPLING_RATE, load
 from koser.data.manifest import Manifest
 from koser.errors import one_line_errors
 from koser.evaluation.diarization import DiarizationError, Stretch, emotion_diarization_error
-from koser.evaluation.intervals import bootstrap_intervals
+from koser.evaluation.intervals import cluster_intervals
 from koser.experiment.request import TrainRequest
 from koser.inference.export import export_model
 from koser.inference.recognizer import Recognizer, load_recognizer
@@ -33,7 +33,6 @@ from koser.inference.timeline import make_timeline
 from measuring import print_heading, print_table, print_verdict
 from trials import Trial, new_trial_parser, prepare, run_trial, trial_folders
 
-N_RESAMPLES = 2000
 TARGET_INT8 = 0.02  # of accuracy
 
 
@@ -135,17 +134,16 @@ def error_of_timeline(recording: Recording, options: TimelineOptions) -> Diariza
 def row(name: str, errors: list[DiarizationError]) -> tuple[str, ...]:
     total = sum(errors[1:], errors[0])
     sums = np.array([[each.rate * each.duration, each.duration] for each in errors])
-    found = bootstrap_intervals(
-        sums,
-        lambda drawn: drawn[..., :1] / drawn[..., 1:],
-        n_resamples=N_RESAMPLES,
-        seed=0,
+    found = cluster_intervals(
+        sums, lambda some: some[:, :1] / some[:, 1:], weights=sums[:, 1:], scales=["loss"]
     )
+    # What is the same for every speaker, as hearing nothing is, has no interval.
+    interval = "" if np.isnan(found.low[0]) else f"{found.low[0]:.3f}–{found.high[0]:.3f}"
     shares = (total.false_alarm, total.missed, total.confusion)
     return (
         name,
         f"{total.rate:.3f}",
-        f"{found.low[0]:.3f}–{found.high[0]:.3f}",
+        interval,
         *(f"{each / total.duration:.3f}" for each in shares),
     )
 

@@ -43,6 +43,8 @@ ENVIRONMENT = {
     "RAY_worker_niceness": "0",  # 15 by default: never their turn beside other tests
 }
 N_WORKERS = 2
+# Workers import what the tests give them to do.
+PLACES = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
 
 
 def free_port():
@@ -84,7 +86,7 @@ class Cluster:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,  # and so a group, of its own: all ends with it
-                env={**os.environ, **ENVIRONMENT},
+                env={**os.environ, **ENVIRONMENT, "PYTHONPATH": os.pathsep.join(PLACES)},
             )
         self._processes.append(process)
         while "Ray runtime started" not in path.read_text(encoding="utf-8"):
@@ -165,25 +167,30 @@ def on_ray(cluster):
 
 
 class ActorKiller(threading.Thread):
-    """Sends SIGKILL to every actor that works for Ray Data, once `when` is true."""
+    """Sends SIGKILL to every actor of a cluster that works for Ray Data, once `when` is true."""
 
-    def __init__(self, when=lambda: True):
+    def __init__(self, cluster, when=lambda: True):
         super().__init__(daemon=True)
         self.killed = []
+        self._cluster = str(cluster.folder).encode()
         self._when = when
         self._stopped = threading.Event()
 
     def run(self):
         while not self.killed and not self._stopped.wait(0.01):
             if self._when():
-                for path in Path("/proc").glob("[0-9]*/cmdline"):
-                    self._kill(path)
+                for folder in Path("/proc").glob("[0-9]*"):
+                    self._kill(folder)
 
-    def _kill(self, path):
+    def _kill(self, folder):
         try:
-            if path.read_bytes().startswith(b"ray::MapWorker(MapBatches(_Actor)"):
-                os.kill(int(path.parent.name), signal.SIGKILL)
-                self.killed.append(path.parent.name)
+            if not (folder / "cmdline").read_bytes().startswith(b"ray::MapWorker(MapBatches("):
+                return
+            # Not one of another cluster on this machine: its raylet says where it lives.
+            parent = (folder / "stat").read_text().rpartition(")")[2].split()[1]
+            if self._cluster in (folder.parent / parent / "cmdline").read_bytes():
+                os.kill(int(folder.name), signal.SIGKILL)
+                self.killed.append(folder.name)
         except OSError:
             return  # it has ended by itself
 
@@ -204,7 +211,7 @@ def test_prediction_is_the_same_row_for_row_though_a_worker_is_killed(cluster, w
     def is_in_the_middle():
         return done.exists() and done.read_bytes().count(b"\n") >= 2
 
-    with ActorKiller(is_in_the_middle) as killer:
+    with ActorKiller(cluster, is_in_the_middle) as killer:
         told = koser(work, *arguments, "--out", "ray", *on_ray(cluster), status=1)
     assert killer.killed
     assert "1 of 200 could not be recognised" in told.stderr
@@ -219,7 +226,7 @@ def test_prediction_is_the_same_row_for_row_though_a_worker_is_killed(cluster, w
 def test_features_are_the_same_though_a_worker_is_killed(cluster, work):
     arguments = ("extract", "m.parquet", "--features", "mfcc", "--set", "speeds=[1.0]")
     koser(work, *arguments, "--store", "local-store", status=1)
-    with ActorKiller() as killer:
+    with ActorKiller(cluster) as killer:
         told = koser(work, *arguments, "--store", "ray-store", *on_ray(cluster), status=1)
     assert killer.killed
     assert "1 of 200 could not be read" in told.stderr

@@ -50,7 +50,7 @@ def test_notes_are_shown_without_bars_and_only_warnings_are(screen):
 def test_an_extraction_says_how_fast_it_was_unless_nothing_was_made(
     capsys, tmp_path, n_bytes, added, taken, store
 ):
-    terminal.print_extraction(Extraction(1234, 3600.0, 100.0, tmp_path, n_bytes, added))
+    terminal.print_extraction(Extraction(1234, 0, 3600.0, 100.0, tmp_path, n_bytes, added))
     out = " ".join(capsys.readouterr().out.split())
     assert "clips 1,234" in out
     assert f"taken {taken}" in out

@@ -1,6 +1,7 @@
 import argparse
 import importlib.util
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -120,3 +121,9 @@ def test_the_readme_lists_every_script():
     readme = (BENCHMARKS / "README.md").read_text(encoding="utf-8")
     assert scripts
     assert {name for name in scripts if f"`{name}`" not in readme} == set()
+
+
+@pytest.mark.parametrize("script", sorted(BENCHMARKS.glob("[0-9]*.py")), ids=lambda path: path.stem)
+def test_a_script_finds_all_that_it_imports(script, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    assert callable(runpy.run_path(str(script), run_name="imported")["main"])
