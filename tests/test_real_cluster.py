@@ -262,7 +262,7 @@ def test_a_manifest_is_the_same(cluster, work):
 
 @pytest.fixture
 def connected(cluster, monkeypatch):
-    for name, value in {**ENVIRONMENT, "PYTHONPATH": os.environ.get("PYTHONPATH", "")}.items():
+    for name, value in {**ENVIRONMENT, "PYTHONPATH": os.pathsep.join(PLACES)}.items():
         monkeypatch.setenv(name, value)
     with opened_engine(EngineOptions("ray", address=cluster.address, batch_rows=4)) as engine:
         yield engine

@@ -9,8 +9,10 @@ counted with the zeros in place. To any other program it is a Parquet file like 
 
 from __future__ import annotations
 
+import errno
 import os
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -64,9 +66,12 @@ def write_table(table: pl.DataFrame, path: Path, metadata: Mapping[str, str] | N
         table.write_parquet(path, metadata=None if metadata is None else dict(metadata))
     except pl.exceptions.ComputeError as error:
         found = re.search(r"os error (\d+)", str(error))
-        if found is None:
+        if found is not None:
+            number = int(found[1])
+        elif "transport error" in str(error):  # of the file's end: the number is lost
+            number = errno.EIO if shutil.disk_usage(path.parent).free else errno.ENOSPC
+        else:
             raise
-        number = int(found[1])
         raise OSError(number, os.strerror(number), str(path)) from error
 
 
