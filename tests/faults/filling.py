@@ -13,7 +13,9 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -50,9 +52,17 @@ class Filled:
     faults: list[str] = field(default_factory=list)
 
 
+@cache
 def can_mount() -> bool:
-    """Whether a tmpfs can be mounted here."""
-    return os.geteuid() == 0 and shutil.which("mount") is not None
+    """Whether a tmpfs can be mounted here: not by everybody, and in few containers."""
+    if os.geteuid() != 0 or shutil.which("mount") is None:
+        return False
+    with TemporaryDirectory() as folder:
+        tried = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], capture_output=True)
+        if tried.returncode:
+            return False
+        subprocess.run(["umount", folder], check=True)
+    return True
 
 
 @contextmanager
