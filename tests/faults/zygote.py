@@ -150,6 +150,9 @@ def _fork(request: dict[str, Any]) -> int:
 
         traceback.print_exc()
         status = 70
+    # What follows is the harness's own. Were it refused, this process would go on as a server.
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     sys.stdout.flush()
     sys.stderr.flush()
     with open(request["moments"], "w", encoding="ascii") as file:
@@ -161,7 +164,8 @@ def _limit(request: dict[str, Any]) -> None:
     """Take rights and space away."""
     if request["file_bytes"] is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write then fails, as on a full disk
-        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"],) * 2)
+        _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (request["file_bytes"], hard))
     if request["is_bound_by_rights"]:
         # Root without its capabilities owns its files, and is refused like any owner.
         header, nothing = (ctypes.c_uint32 * 2)(0x20080522, 0), (ctypes.c_uint32 * 6)()

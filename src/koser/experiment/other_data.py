@@ -27,7 +27,7 @@ from koser.experiment.against_votes import score_against_votes, score_raters
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.outputs import kept_files
-from koser.experiment.results import PROBABILITY_PREFIX
+from koser.experiment.results import prediction_table
 from koser.features.extraction import clips_of
 from koser.files import copy_atomically, replacing, write_json
 from koser.hashes import write_sums
@@ -122,7 +122,8 @@ def evaluate_run(
     if request.restrict:
         probabilities = _restricted(probabilities, manifest)
     split = _as_split(manifest)
-    predictions = _predictions(manifest, probabilities, run, recognizer)
+    seed = int(str(recognizer.origin.get("seed", run.metrics["seeds"][0])))
+    predictions = prediction_table(manifest, probabilities, seed=seed)
     column = manifest.grouping_column
     clusters = None if column is None else manifest.table[column].to_numpy()
     evaluation = evaluate(
@@ -223,26 +224,6 @@ def _as_split(manifest: Manifest) -> Split:
     rows = {"id": manifest.table["id"], "fold": 0, "part": "test"}
     table = pl.DataFrame(rows, schema=SCHEMA)
     return Split(table, PROTOCOL, "corpus", SplitOptions())
-
-
-def _predictions(
-    manifest: Manifest, probabilities: np.ndarray, run: RunFolder, recognizer: Recognizer
-) -> pl.DataFrame:
-    column = manifest.grouping_column
-    cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
-    best = probabilities.argmax(axis=1)
-    return manifest.table.select(
-        pl.lit(recognizer.origin.get("seed", run.metrics["seeds"][0]), pl.Int64).alias("seed"),
-        pl.lit(0, pl.Int32).alias("fold"),
-        "id",
-        cluster.alias("cluster"),
-        *("path", "start", "end", "channel", "duration", "label"),
-        pl.Series("predicted", [manifest.labels[place] for place in best]),
-        *(
-            pl.Series(f"{PROBABILITY_PREFIX}{label}", probabilities[:, place])
-            for place, label in enumerate(manifest.labels)
-        ),
-    )
 
 
 def _metrics(

@@ -91,7 +91,13 @@ def collect(
         apply_temperature(each.probabilities, each.val.temperature.value) for each in outcomes
     ]
     tables = [
-        _prediction_table(manifest, outcome, probabilities)
+        prediction_table(
+            manifest,
+            probabilities,
+            rows=outcome.member.part.test,
+            seed=outcome.member.part.seed,
+            fold=outcome.member.fold,
+        )
         for outcome, probabilities in zip(outcomes, calibrated, strict=True)
     ]
     predictions = pl.concat(tables)
@@ -126,6 +132,44 @@ def collect(
         outcomes=tuple(outcomes),
         features=features or {},
         analysis=analyse(tested, summary.pooled),
+    )
+
+
+def prediction_table(
+    manifest: Manifest,
+    probabilities: np.ndarray,
+    *,
+    rows: np.ndarray | None = None,
+    seed: int,
+    fold: int = 0,
+) -> pl.DataFrame:
+    """What a model said of tested utterances; the columns are those of `Results.predictions`.
+
+    Parameters
+    ----------
+    manifest : Manifest
+        The utterances.
+    probabilities : np.ndarray [shape=(n_tested, n_labels)]
+        Of the tested ones, after the temperature.
+    rows : np.ndarray [shape=(n_tested,)], optional
+        Which ones were tested; all if not given.
+    seed, fold : int
+        Of the training.
+    """
+    column = manifest.grouping_column
+    cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
+    tested = manifest.table if rows is None else manifest.table[rows.tolist()]
+    return tested.select(
+        pl.lit(seed, pl.Int64).alias("seed"),
+        pl.lit(fold, pl.Int32).alias("fold"),
+        "id",
+        cluster.alias("cluster"),
+        *("path", "start", "end", "channel", "duration", "label"),
+        pl.Series("predicted", [manifest.labels[best] for best in probabilities.argmax(axis=1)]),
+        *(
+            pl.Series(f"{PROBABILITY_PREFIX}{label}", probabilities[:, place])
+            for place, label in enumerate(manifest.labels)
+        ),
     )
 
 
@@ -197,26 +241,6 @@ def clusters_of(manifest: Manifest, predictions: pl.DataFrame) -> np.ndarray | N
     of_id = manifest.table.select("id", column)
     joined = predictions.join(of_id, on="id", how="left", maintain_order="left")
     return joined[column].to_numpy()
-
-
-def _prediction_table(manifest: Manifest, outcome: Outcome, calibrated: np.ndarray) -> pl.DataFrame:
-    rows = outcome.member.part.test
-    column = manifest.grouping_column
-    cluster = pl.lit(None, pl.String) if column is None else pl.col(column)
-    tested: pl.DataFrame = manifest.table[rows.tolist()]
-    best = outcome.probabilities.argmax(axis=1)
-    return tested.select(
-        pl.lit(outcome.member.part.seed, pl.Int64).alias("seed"),
-        pl.lit(outcome.member.fold, pl.Int32).alias("fold"),
-        "id",
-        cluster.alias("cluster"),
-        *("path", "start", "end", "channel", "duration", "label"),
-        pl.Series("predicted", [manifest.labels[place] for place in best]),
-        *(
-            pl.Series(f"{PROBABILITY_PREFIX}{label}", calibrated[:, place])
-            for place, label in enumerate(manifest.labels)
-        ),
-    )
 
 
 def _majority_accuracy(manifest: Manifest, outcomes: list[Outcome]) -> float:

@@ -26,11 +26,6 @@ def is_url(place: str | os.PathLike[str]) -> bool:
     return isinstance(place, str) and _URL.match(place) is not None
 
 
-def to_place(text: str) -> Place:
-    """What somebody typed: a URL as it is, anything else as a path."""
-    return text if is_url(text) else Path(text)
-
-
 def squeezed_url(path: str | os.PathLike[str]) -> str | None:
     """The URL that `path` was before pathlib took one of its slashes, or None if it was none.
 
