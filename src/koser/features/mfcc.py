@@ -1,4 +1,4 @@
-"""Mel-frequency cepstral coefficients, as one batched STFT and two matrix products.
+"""Mel-frequency cepstral coefficients, as batched FFTs and two matrix products.
 
 Conventions
 -----------
@@ -13,12 +13,14 @@ from __future__ import annotations
 import numpy as np
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from koser.audio.augmentation import change_speed
 from koser.audio.reading import SAMPLING_RATE
 from koser.config import Config
 
 _N_GROUPS = 8  # of neighbouring mel filters
+_FRAMES_AT_ONCE = 128  # their spectra, 1 MB, then stay in the CPU's cache: 1.3 to 3 times as fast
 
 
 class MfccOptions(Config):
@@ -51,7 +53,7 @@ class MfccOptions(Config):
         return self
 
 
-class Mfcc(torch.nn.Module):
+class Mfcc(nn.Module):
     """The front-end as a network layer without parameters.
 
     Parameters
@@ -66,7 +68,12 @@ class Mfcc(torch.nn.Module):
     def __init__(self, options: MfccOptions) -> None:
         super().__init__()
         self.options = options
-        window = torch.hann_window(options.win_length, periodic=True)
+        # A window shorter than the frame lies in its middle.
+        before = (options.n_fft - options.win_length) // 2
+        after = options.n_fft - options.win_length - before
+        window = nn.functional.pad(
+            torch.hann_window(options.win_length, periodic=True), (before, after)
+        )
         self.register_buffer("window", window, persistent=False)
         # float64: in float32 this one product costs ten times the accuracy of all the rest.
         dct_basis = torch.from_numpy(dct_matrix(options.n_mfcc, options.n_mels))
@@ -107,25 +114,11 @@ class Mfcc(torch.nn.Module):
             Real frames of each clip.
         """
         options = self.options
-        spectrum = torch.stft(
-            waveforms,
-            options.n_fft,
-            options.hop_length,
-            options.win_length,
-            self.window,
-            center=True,
-            pad_mode="constant",
-            return_complex=True,
+        frames = nn.functional.pad(waveforms, (options.n_fft // 2, options.n_fft // 2)).unfold(
+            1, options.n_fft, options.hop_length
         )
-        # (batch, n_frames, 2 * n_bins): how the STFT lies in memory, so nothing is copied
-        squares = torch.view_as_real(spectrum.transpose(1, 2)).flatten(2).square_()
-        mel = torch.cat(
-            [
-                squares[:, :, bins] @ self.get_buffer(f"mel_basis_{place}")
-                for place, bins in enumerate(self._bins)
-            ],
-            dim=2,
-        )
+        parts = frames.split(max(1, _FRAMES_AT_ONCE // len(waveforms)), dim=1)
+        mel = torch.cat([self._mel(part) for part in parts], dim=1)
         decibels = 10.0 * mel.clamp_min_(1e-10).log10_()  # (batch, n_frames, n_mels)
         n_frames = self.n_frames(n_samples)
         places = torch.arange(decibels.shape[1], device=decibels.device)
@@ -135,6 +128,17 @@ class Mfcc(torch.nn.Module):
         decibels = torch.maximum(decibels, maximum - options.top_db).masked_fill(is_padding, 0.0)
         features = self.dct_basis @ decibels.double().transpose(1, 2)
         return features.float(), n_frames
+
+    def _mel(self, frames: torch.Tensor) -> torch.Tensor:
+        """Power in each mel band: (batch, n_frames, n_fft) to (batch, n_frames, n_mels)."""
+        spectrum = torch.fft.rfft(frames * self.window)
+        # (batch, n_frames, 2 * n_bins): as complex numbers lie in memory, so nothing is copied
+        squares = torch.view_as_real(spectrum).flatten(2).square_()
+        bands = [
+            squares[:, :, bins] @ self.get_buffer(f"mel_basis_{place}")
+            for place, bins in enumerate(self._bins)
+        ]
+        return torch.cat(bands, dim=2)
 
 
 class MfccExtractor:
