@@ -117,7 +117,7 @@ class Mfcc(nn.Module):
         frames = nn.functional.pad(waveforms, (options.n_fft // 2, options.n_fft // 2)).unfold(
             1, options.n_fft, options.hop_length
         )
-        parts = frames.split(max(1, _FRAMES_AT_ONCE // len(waveforms)), dim=1)
+        parts = torch.split(frames, max(1, _FRAMES_AT_ONCE // len(waveforms)), dim=1)
         mel = torch.cat([self._mel(part) for part in parts], dim=1)
         decibels = 10.0 * mel.clamp_min_(1e-10).log10_()  # (batch, n_frames, n_mels)
         n_frames = self.n_frames(n_samples)
