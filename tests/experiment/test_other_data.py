@@ -1,7 +1,8 @@
 """A finished run on other data: answers, labels that one side lacks, what was learnt from."""
 
 import json
-from dataclasses import replace
+import shutil
+from dataclasses import asdict, replace
 
 import numpy as np
 import polars as pl
@@ -13,10 +14,13 @@ from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import AudioError, LabelError, RunError
+from koser.evaluation.selective import Threshold
+from koser.evaluation.temperature import Temperature
 from koser.experiment.other_data import EvaluateRequest, evaluate_run
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
 from koser.inference.recognizer import load_recognizer
+from koser.models.checkpoint import Checkpoint, find_checkpoint
 from koser.reporting.comparison import compare_runs
 from koser.reporting.language import load_phrases
 from koser.reporting.sections.trust import checks
@@ -81,6 +85,43 @@ def test_answers_are_the_recognizers_and_scores_are_scikit_learns(run, manifest,
     evaluate_run(EvaluateRequest(run, other, restrict=True), tmp_path / "again")
     comparison = compare_runs([tmp_path / "out", tmp_path / "again"])
     assert comparison.rows[1].against_baseline.differences["accuracy"].value == 0
+
+
+def test_calibration_abstaining_and_subgroups_are_of_the_new_data(run, manifest, tmp_path):
+    """The temperature and the thresholds are the model's; all that is scored is new."""
+    other = elsewhere(manifest, tmp_path / "other.parquet")
+    chosen = Temperature(2.5, 80), (Threshold("coverage", 0.5, 0.4), Threshold("risk", 0.1, None))
+    changed = shutil.copytree(run, tmp_path / "run")
+    path = find_checkpoint(changed)
+    checkpoint = Checkpoint.read(path)
+    described = {"temperature": asdict(chosen[0]), "thresholds": [asdict(t) for t in chosen[1]]}
+    origin = {**checkpoint.origin, "calibration": described}
+    replace(checkpoint, temperature=2.5, origin=origin).write(path)
+    metrics = evaluate_run(EvaluateRequest(changed, other), tmp_path / "out")
+
+    predictions = pl.read_parquet(tmp_path / "out" / "predictions.parquet")
+    calibrated = predictions.select(pl.col("^p_.*$")).to_numpy()
+    replace(checkpoint, temperature=1.0, origin=origin).write(path)
+    evaluate_run(EvaluateRequest(changed, other), tmp_path / "raw")
+    raw = pl.read_parquet(tmp_path / "raw" / "predictions.parquet")
+    raw = raw.select(pl.col("^p_.*$")).to_numpy()
+    assert np.abs(raw - calibrated).max() > 0.01
+    y_true, labels = predictions["label"].to_numpy(), list(manifest.labels)
+    assert labels == sorted(labels)  # as scikit-learn takes them
+    calibration = metrics["calibration"]
+    for part, probabilities in (("before", raw), ("after", calibrated)):
+        expected = sklearn.metrics.log_loss(y_true, probabilities, labels=labels)
+        assert calibration[part]["nll"] == pytest.approx(expected, abs=1e-5)
+    assert calibration["temperature"] == {"mean": 2.5, "min": 2.5, "max": 2.5}
+    half, none = metrics["selective"]["thresholds"]
+    is_answered = calibrated.max(axis=1) >= 0.4
+    assert half["coverage"] == pytest.approx(is_answered.mean())
+    assert none["threshold"] is None
+    groups = metrics["subgroups"]["speaker"]["groups"]
+    assert sum(group["n"] for group in groups) == len(manifest)
+    page = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert 'id="calibration"' in page
+    assert 'id="subgroups"' in page
 
 
 def test_labels_that_the_run_lacks_are_left_out_and_counted(run, manifest, tmp_path):

@@ -6,7 +6,7 @@ utterances, and with what of the val part.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,10 @@ import polars as pl
 from koser.data.manifest import Manifest
 from koser.evaluation.reliability import reliability_bins
 from koser.evaluation.scoring import Evaluation, Score, evaluate
-from koser.evaluation.selective import evaluate_selection, risk_coverage
+from koser.evaluation.selective import Threshold, evaluate_selection, risk_coverage
 from koser.evaluation.subgroups import Answered, evaluate_subgroups
-from koser.evaluation.temperature import TEMPERATURE_RANGE
-from koser.experiment.against_votes import score_against_votes, score_raters, train_prior
-from koser.experiment.members import Outcome
+from koser.evaluation.temperature import TEMPERATURE_RANGE, Temperature
+from koser.experiment.against_votes import score_against_votes, score_raters
 
 CALIBRATION_SCORES = ("nll", "ece", "adaptive_ece")
 # Columns of the manifest that subgroups are by, beside `age` and `duration` in bands.
@@ -38,6 +37,42 @@ CURVE_COVERAGES = tuple(np.linspace(0.05, 1.0, 20).round(2).tolist())
 Json = dict[str, Any]  # Any: what JSON can hold
 
 
+@dataclass(frozen=True)
+class Chosen:
+    """What one training's val part chose, and on how many utterances that is tested.
+
+    Attributes
+    ----------
+    temperature : Temperature
+        Fitted on val.
+    thresholds : tuple[Threshold, ...]
+        For answering only when sure; the same aims in every training.
+    n_tested : int
+        Rows of this training.
+    """
+
+    temperature: Temperature
+    thresholds: tuple[Threshold, ...]
+    n_tested: int
+
+    @classmethod
+    def by(cls, origin: Mapping[str, Any], n_tested: int) -> Chosen:
+        """What a kept model's training chose.
+
+        Parameters
+        ----------
+        origin : Mapping
+            Of its checkpoint.
+        n_tested : int
+            Rows that it is tested on now.
+        """
+        known = origin.get("calibration")
+        if known is None:  # a checkpoint of koser 0.1
+            return cls(Temperature(1.0, 0, "its checkpoint tells of no other"), (), n_tested)
+        thresholds = tuple(Threshold(**each) for each in known["thresholds"])
+        return cls(Temperature(**known["temperature"]), thresholds, n_tested)
+
+
 @dataclass(frozen=True, eq=False)
 class Tested:
     """All answers of an experiment, a row per utterance and seed.
@@ -52,8 +87,10 @@ class Tested:
         Probabilities before and after the temperature.
     clusters : np.ndarray or None [shape=(n_rows,)]
         What stands for the speaker.
-    outcomes : Sequence[Outcome]
-        The trainings, in the order of their rows.
+    trainings : Sequence[Chosen]
+        What each training chose, in the order of their rows.
+    prior : np.ndarray, optional [shape=(n_rows, n_labels)]
+        Mean of the raters' distributions in each row's train part, where there are votes.
     """
 
     manifest: Manifest
@@ -61,7 +98,8 @@ class Tested:
     raw: np.ndarray
     calibrated: np.ndarray
     clusters: np.ndarray | None
-    outcomes: Sequence[Outcome]
+    trainings: Sequence[Chosen]
+    prior: np.ndarray | None = None
 
     @property
     def y_true(self) -> np.ndarray:
@@ -100,19 +138,14 @@ def analyse(tested: Tested, evaluation: Evaluation) -> Json:
         "selective": _selective(tested),
         "subgroups": _subgroups(tested),
         "raters": score_raters(tested.manifest, tested.predictions, clusters=tested.clusters),
-        "votes": _votes(tested),
+        "votes": score_against_votes(
+            tested.manifest,
+            tested.predictions,
+            tested.calibrated,
+            clusters=tested.clusters,
+            prior=tested.prior,
+        ),
     }
-
-
-def _votes(tested: Tested) -> Json | None:
-    parts = [outcome.member.part for outcome in tested.outcomes]
-    return score_against_votes(
-        tested.manifest,
-        tested.predictions,
-        tested.calibrated,
-        clusters=tested.clusters,
-        prior=train_prior(tested.manifest, [(part.train, len(part.test)) for part in parts]),
-    )
 
 
 def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
@@ -130,7 +163,7 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         )
         for name, probabilities in (("before", tested.raw), ("after", tested.calibrated))
     }
-    fitted = [outcome.val.temperature for outcome in tested.outcomes]
+    fitted = [each.temperature for each in tested.trainings]
     values = [each.value for each in fitted]
     return {
         "fitted_on": "val",
@@ -141,7 +174,7 @@ def _calibration(tested: Tested, evaluation: Evaluation) -> Json:
         "after": _named(evaluation.scores),
         "reliability_before": [each.to_dict() for each in bins["before"]],
         "reliability": [each.to_dict() for each in bins["after"]],
-        "notes": _temperature_notes(tested.outcomes),
+        "notes": _temperature_notes(fitted),
     }
 
 
@@ -152,11 +185,9 @@ def _named(scores: dict[str, Score]) -> Json:
     }
 
 
-def _temperature_notes(outcomes: Sequence[Outcome]) -> list[str]:
-    fitted = [each.val.temperature for each in outcomes]
-
+def _temperature_notes(fitted: Sequence[Temperature]) -> list[str]:
     def share(count: int) -> str:
-        return "" if len(outcomes) == 1 else f" of {count} of {len(outcomes)} trainings"
+        return "" if len(fitted) == 1 else f" of {count} of {len(fitted)} trainings"
 
     notes = []
     reasons = [each.reason for each in fitted if each.reason]
@@ -178,8 +209,8 @@ def _temperature_notes(outcomes: Sequence[Outcome]) -> list[str]:
 def _selective(tested: Tested) -> Json:
     confidences = tested.calibrated.max(axis=1)
     curve = risk_coverage(confidences, tested.is_right)
-    n_tested = [len(outcome.member.part.test) for outcome in tested.outcomes]
-    chosen = [outcome.val.thresholds for outcome in tested.outcomes]
+    n_tested = [each.n_tested for each in tested.trainings]
+    chosen = [each.thresholds for each in tested.trainings]
     return {
         "aurc": curve.aurc,
         "aurc_best": curve.aurc_best,

@@ -22,8 +22,9 @@ from koser.data.manifest import LeftOut, Manifest
 from koser.data.sealing import write_table
 from koser.data.splits import SCHEMA, Split, SplitOptions
 from koser.errors import AudioError, LabelError, RunError
+from koser.evaluation.calibration import apply_temperature
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
-from koser.experiment.against_votes import score_against_votes, score_raters
+from koser.experiment.analysis import Chosen, Tested, analyse
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.outputs import kept_files
@@ -134,9 +135,12 @@ def evaluate_run(
         cluster_kind=manifest.provenance.grouping,
     )
     notes = _notes(request, run, whole, manifest, recognizer)
+    chosen = Chosen.by(recognizer.origin, len(manifest))
+    # The inverse of the model's own temperature: what the network gives.
+    raw = apply_temperature(probabilities, 1 / chosen.temperature.value)
+    tested = Tested(manifest, predictions, raw, probabilities, clusters, [chosen])
     metrics = _metrics(evaluation, run, manifest, split, notes)
-    metrics["raters"] = score_raters(manifest, predictions, clusters=clusters)
-    metrics["votes"] = score_against_votes(manifest, predictions, probabilities, clusters=clusters)
+    metrics.update(analyse(tested, evaluation))
     metrics["cost"] = measure_model(
         find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
     )

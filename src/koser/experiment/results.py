@@ -13,7 +13,8 @@ from koser.data.splits import Split
 from koser.evaluation.calibration import apply_temperature
 from koser.evaluation.folds import FoldScore, mean_and_sd, summarise_folds
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
-from koser.experiment.analysis import Tested, analyse
+from koser.experiment.against_votes import train_prior
+from koser.experiment.analysis import Chosen, Tested, analyse
 from koser.experiment.members import Outcome
 
 PROBABILITY_PREFIX = "p_"
@@ -117,7 +118,19 @@ def collect(
     )
     seeds = predictions["seed"].to_numpy()
     raw = np.concatenate([outcome.probabilities for outcome in outcomes])
-    tested = Tested(manifest, predictions, raw, probabilities, clusters, outcomes)
+    parts = [outcome.member.part for outcome in outcomes]
+    tested = Tested(
+        manifest,
+        predictions,
+        raw,
+        probabilities,
+        clusters,
+        [
+            Chosen(each.val.temperature, each.val.thresholds, len(each.member.part.test))
+            for each in outcomes
+        ],
+        prior=train_prior(manifest, [(part.train, len(part.test)) for part in parts]),
+    )
     return Results(
         predictions=predictions,
         evaluation=summary.pooled,
