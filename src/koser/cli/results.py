@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from koser.cli.inference import Encoder as MovedEncoder
+from koser.cli.inference import MovedTextModel, MovedWhisper
 from koser.cli.options import (
     AudioClips,
     Encoder,
@@ -34,10 +37,29 @@ def report(
     ] = None,
     report_language: Language = "ko",
     audio_clips: AudioClips = 0,
+    explain: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            help="How many of the worst mistakes to explain: by which moments and words.",
+        ),
+    ] = 0,
+    encoder: MovedEncoder = None,
+    whisper: MovedWhisper = None,
+    text_model: MovedTextModel = None,
+    quiet: Quiet = False,
 ) -> None:
-    """Write the report of a finished run again: in another language, or with sound."""
+    """Write a finished run's report again: in another language, with sound, with reasons."""
     from koser.reporting.report import write_report
 
+    if explain:
+        from koser.experiment.explaining import explain_mistakes
+        from koser.inference.recognizer import load_recognizer
+        from koser.terminal import bar
+
+        load = partial(load_recognizer, encoder=encoder, whisper=whisper, text_model=text_model)
+        with bar("explanations", quiet=quiet) as on_clip:
+            explain_mistakes(run, explain, load=load, on_clip=on_clip)
     path = write_report(run, report_options(report_language, audio_clips), path=out)
     typer.echo(f"Report: {path}")
 
@@ -96,7 +118,7 @@ def evaluate(
             "runs/matrix_<time>."
         ),
     ] = None,
-    encoder: Encoder = None,
+    encoder: MovedEncoder = None,
     restrict_labels: Annotated[
         bool,
         typer.Option("--restrict-labels", help="Let the model answer only labels the data has."),

@@ -14,7 +14,7 @@ from koser.reporting.audit_page import audit_context
 from koser.reporting.language import Language, Phrases, load_phrases
 from koser.reporting.pages import render_page
 from koser.reporting.runs import RunFolder
-from koser.reporting.sections import data, mistakes, quality, scores, training, trust
+from koser.reporting.sections import data, evidence, mistakes, quality, scores, training, trust
 from koser.reporting.wording import SYNTHETIC
 
 
@@ -98,6 +98,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "data_notes": t.notes(card["notes"]) if card else [],
         "mistakes": mistakes.worst_mistakes(run.predictions, t, n_clips=options.n_clips),
         "n_clips": options.n_clips,
+        "evidence": evidence.evidence_of(run.optional_json(evidence.EXPLANATIONS), t),
         "gap_table": scores.gap_table(run.optional_json("gap.json"), metrics, t),
         "ablations": scores.ablation_table(metrics, t),
         "probes": quality.probe_table(metrics, t),

@@ -207,6 +207,60 @@ def forest(
     return _svg(title, description, bottom + 46, parts)
 
 
+def strip(
+    title: str,
+    description: str,
+    x: Axis,
+    *,
+    outline: Sequence[float],
+    bars: Sequence[tuple[float, float, float]],
+) -> str:
+    """A waveform's outline, and below it what each of its moments is worth.
+
+    Parameters
+    ----------
+    title, description : str
+        What a screen reader says.
+    x : Axis
+        Time.
+    outline : Sequence[float]
+        Magnitudes at equal steps over all of `x`.
+    bars : Sequence[tuple[float, float, float]]
+        Start, end and value of each moment; above zero they go up.
+
+    Returns
+    -------
+    str
+        An ``<svg>`` element.
+    """
+    left, right, middle, zero, reach = 8, WIDTH - 8, 30, 92, 28
+    bottom = zero + reach + 4
+
+    def place(value: float) -> float:
+        return left + x.place(value) * (right - left)
+
+    loudest = max(outline, default=0.0) or 1.0
+    steps = [left + (right - left) * (i + 0.5) / len(outline) for i in range(len(outline))]
+    heights = [24 * value / loudest for value in outline]
+    upper = [f"{at:.1f},{middle - h:.1f}" for at, h in zip(steps, heights, strict=True)]
+    lower = [f"{at:.1f},{middle + h:.1f}" for at, h in zip(steps, heights, strict=True)]
+    parts = [f'<polygon class="wave" points="{" ".join([*upper, *reversed(lower)])}"/>']
+    largest = max((abs(value) for *_, value in bars), default=0.0) or 1.0
+    for start, end, value in bars:
+        height = reach * abs(value) / largest
+        parts.append(
+            f'<rect class="bar {"first" if value >= 0 else "second"}" x="{place(start):.1f}" '
+            f'y="{zero - height if value >= 0 else zero:.1f}" '
+            f'width="{place(end) - place(start):.1f}" height="{height:.1f}">'
+            f"<title>{escape(f'{x.text(start)}–{x.text(end)}: {value:+.2f}')}</title></rect>"
+        )
+    parts.append(f'<line class="axis" x1="{left}" x2="{right}" y1="{zero}" y2="{zero}"/>')
+    for tick in x.ticks():
+        parts.append(_text(place(tick), bottom + 12, x.text(tick), "middle"))
+    parts.append(_text(right, bottom + 28, x.title, "end", "axis-title"))
+    return _svg(title, description, bottom + 34, parts)
+
+
 def _svg(title: str, description: str, height: float, parts: Sequence[str]) -> str:
     return (
         f'<svg class="plot" role="img" viewBox="0 0 {WIDTH} {height:.0f}" '

@@ -63,22 +63,7 @@ def worst_mistakes(predictions: pl.DataFrame, t: Phrases, *, n_clips: int) -> li
     n_clips : int >= 0
         How many of them are given with their sound, from the worst on.
     """
-    wrong = predictions.filter(pl.col("label") != pl.col("predicted"))
-    if not wrong.height:
-        return []
-    columns = [column for column in wrong.columns if column.startswith("p_")]
-    probabilities = wrong.select(columns).to_numpy()
-    place = {column.removeprefix("p_"): number for number, column in enumerate(columns)}
-    true = np.array([place[label] for label in wrong["label"]])
-    table = wrong.with_columns(
-        pl.Series("confidence", probabilities.max(axis=1)),
-        pl.Series("of_true", probabilities[np.arange(len(true)), true]),
-    )
-    worst = (
-        table.sort("confidence", "id", descending=[True, False])
-        .unique("id", keep="first", maintain_order=True)
-        .head(N_SHOWN)
-    )
+    worst = worst_rows(predictions).head(N_SHOWN)
     found, n_bytes = [], 0
     for number, row in enumerate(worst.iter_rows(named=True)):
         sound: dict[str, str] = {}
@@ -87,6 +72,35 @@ def worst_mistakes(predictions: pl.DataFrame, t: Phrases, *, n_clips: int) -> li
             n_bytes += len(sound.get("audio", ""))
         found.append(_mistake(row, t, sound))
     return found
+
+
+def worst_rows(predictions: pl.DataFrame) -> pl.DataFrame:
+    """Wrong answers from the most confident on, each utterance once.
+
+    Parameters
+    ----------
+    predictions : pl.DataFrame
+        The content of ``predictions.parquet``.
+
+    Returns
+    -------
+    pl.DataFrame
+        The same columns, and ``confidence`` and ``of_true``: probabilities of the answer
+        and of the reference.
+    """
+    wrong = predictions.filter(pl.col("label") != pl.col("predicted"))
+    columns = [column for column in wrong.columns if column.startswith("p_")]
+    place = {column.removeprefix("p_"): number for number, column in enumerate(columns)}
+    probabilities = wrong.select(columns).to_numpy()
+    true = np.array([place[label] for label in wrong["label"]], dtype=int)
+    return (
+        wrong.with_columns(
+            confidence=pl.max_horizontal(columns),
+            of_true=pl.Series(probabilities[np.arange(len(true)), true]),
+        )
+        .sort("confidence", "id", descending=[True, False])
+        .unique("id", keep="first", maintain_order=True)
+    )
 
 
 def _mistake(row: Mapping[str, Any], t: Phrases, sound: Mapping[str, str]) -> Mistake:
