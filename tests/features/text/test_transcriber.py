@@ -13,7 +13,7 @@ from koser.audio.reading import SAMPLING_RATE
 from koser.errors import EncoderError
 from koser.features.text.guards import Status
 from koser.features.text.transcriber import FULL_SECONDS, Transcriber
-from koser.features.text.whisper import WhisperOptions, find_whisper
+from koser.features.text.whisper import WhisperOptions, find_whisper, workers_for
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +43,32 @@ def test_a_transcript_does_not_depend_on_what_it_is_batched_with(whisper_folder,
         for each in (alone, other):
             assert each.text == expected.text
             assert each.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
+
+
+@pytest.mark.parametrize("n_threads", [1, 2, 5])
+def test_threads_change_nothing_but_how_many_batches_there_are_at_once(
+    whisper_folder, speech, monkeypatch, n_threads
+):
+    made = transcriber(whisper_folder, n_threads=n_threads, context="full")
+    sizes, original = [], made._decode_batch
+
+    def count(pieces):
+        sizes.append(len(pieces))
+        return original(pieces)
+
+    monkeypatch.setattr(made, "_decode_batch", count)
+    found = made.transcribe(speech[:7])
+    # 240 s hold 8 clips of 30 s.
+    assert sorted(sizes) == ([7] if n_threads == 1 else [3, 4])
+    alone = transcriber(whisper_folder, n_threads=1, context="full")
+    for clip, each in zip(speech[:7], found, strict=True):
+        (expected,) = alone.transcribe([clip])
+        assert each.text == expected.text
+        assert each.avg_logprob == pytest.approx(expected.avg_logprob, abs=1e-4)
+
+
+def test_many_cores_are_shared_out_in_fours():
+    assert [workers_for(n) for n in (1, 2, 4, 7, 8, 16)] == [1, 2, 2, 2, 2, 4]
 
 
 def test_full_context_says_what_transformers_says(whisper_folders, speech):

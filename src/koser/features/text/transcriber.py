@@ -14,7 +14,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -134,17 +136,27 @@ class Transcriber:
 
     def _decode(self, pieces: Sequence[_Piece]) -> list[Hypothesis]:
         """What is heard in each piece, those of one length together."""
-        found: dict[int, Hypothesis] = {}
+        batches = self._batches(pieces)
+        # One batch's decoding is too small for several threads; several batches are not.
+        with ThreadPoolExecutor(self._loaded.n_workers) as pool:
+            decoded = pool.map(
+                lambda places: self._decode_batch([pieces[place] for place in places]), batches
+            )
+            found = dict(zip(chain(*batches), chain.from_iterable(decoded), strict=True))
+        return [found[place] for place in range(len(pieces))]
+
+    def _batches(self, pieces: Sequence[_Piece]) -> list[list[int]]:
+        """Places of pieces with the same context, cut so that no worker is idle."""
         by_context: dict[int, list[int]] = {}
         for place, piece in enumerate(pieces):
             by_context.setdefault(piece.context_seconds, []).append(place)
+        batches = []
         for seconds, places in sorted(by_context.items()):
-            size = _pieces_per_batch(self._options, seconds)
-            for first in range(0, len(places), size):
-                batch = places[first : first + size]
-                decoded = self._decode_batch([pieces[place] for place in batch])
-                found.update(zip(batch, decoded, strict=True))
-        return [found[place] for place in range(len(pieces))]
+            most = _pieces_per_batch(self._options, seconds)
+            wanted = math.ceil(len(places) / self._loaded.n_workers)
+            size = min(most, wanted)
+            batches += [places[first : first + size] for first in range(0, len(places), size)]
+        return batches
 
     def _decode_batch(self, pieces: Sequence[_Piece]) -> list[Hypothesis]:
         import ctranslate2

