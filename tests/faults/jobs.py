@@ -12,6 +12,7 @@ from typing import Any
 from faults.kept import (
     checkpoint_content,
     every_file,
+    folder_content,
     html_content,
     manifest_content,
     run_content,
@@ -35,7 +36,7 @@ class Inputs:
     Attributes
     ----------
     folder : Path
-        ``corpus/``, ``m.parquet``, ``encoder/``, ``whisper/`` and finished runs ``one/`` and
+        ``corpus/``, ``m.parquet``, ``space.toml``, pretrained models, finished runs ``one/`` and
         ``two/``.
     """
 
@@ -78,7 +79,8 @@ def write_corpus(folder: Path) -> Path:
         for row in csv.DictReader(file):
             number = int(row["path"].removesuffix(".flac").rpartition("_")[2])
             if row["label"] in LABELS and number <= N_EACH:
-                rows.append(row)
+                place = LABELS.index(row["label"])
+                rows.append({**row, "valence": 2.0 + place, "arousal": 4.0 - place})
     speakers = sorted({row["speaker"] for row in rows})[:N_SPEAKERS]
     rows = [row for row in rows if row["speaker"] in speakers]
     for row in rows:
@@ -136,6 +138,18 @@ def train_multimodal(inputs: Inputs) -> tuple[str, ...]:
     return _train(
         inputs, "multimodal", "speaker", *models, *_SAID, *few, "--set", "fusion.hidden=[8, 8]"
     )
+
+
+def regress(inputs: Inputs) -> tuple[str, ...]:
+    """Valence and arousal, three folds."""
+    arguments = _train(inputs, "mfcc", "kfold", "--folds", "3", *_SMALL)
+    return ("regress", *arguments[1:])
+
+
+def tune(inputs: Inputs) -> tuple[str, ...]:
+    """Two settings tried in each of three folds."""
+    search = ("--space", str(inputs.folder / "space.toml"), "--trials", "2", "--inner-folds", "2")
+    return ("tune", *train_mfcc(inputs)[1:], *search)
 
 
 def _run_and_store(folder: Path) -> Content:
@@ -204,6 +218,16 @@ JOBS = (
         ),
         lambda folder: every_file(folder, "p.csv"),
     ),
+    Job(
+        "predict into shards",
+        lambda inputs: (
+            *("predict", str(inputs.folder / "one"), "--manifest", inputs.manifest),
+            *("--out", "shards", "--shard-rows", "16", "--workers", "1"),
+        ),
+        lambda folder: folder_content(folder / "shards"),
+    ),
+    Job("regress", regress, lambda folder: folder_content(folder / "run")),
+    Job("tune", tune, _run_and_store, ("--resume",)),
     Job(
         "report",
         lambda inputs: ("report", str(inputs.folder / "one"), "--out", "report.html"),

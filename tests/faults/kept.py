@@ -100,6 +100,22 @@ def run_content(folder: Path) -> Content:
     return content
 
 
+def folder_content(folder: Path) -> Content:
+    """What any folder holds: rows of tables, values of JSON and checkpoints, and which files."""
+    content: Content = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
+        if path.suffix == ".parquet":
+            content[name] = table_content(path)[path.name]
+        elif path.suffix == ".json":
+            content[name] = timeless(json.loads(path.read_text(encoding="utf-8")))
+        elif path.suffix == ".pth":
+            content[name] = checkpoint_content(path)
+        else:
+            content[name] = "there"
+    return content
+
+
 def checkpoint_content(path: Path) -> Content:
     """Every tensor and value of a checkpoint, by its bytes where it is a tensor."""
     with zipfile.ZipFile(path) as archive:

@@ -17,6 +17,9 @@ def make_inputs(folder: Path, launcher: Launcher) -> Inputs:
     save_encoder("wav2vec2", folder / "encoder")
     convert(save_whisper(folder / "whisper-original"), folder / "whisper")
     save_text_model(folder / "text")
+    (folder / "space.toml").write_text(
+        "[train]\nlearning_rate = { low = 1e-3, high = 1e-2, log = true }\n", encoding="utf-8"
+    )
     inputs = Inputs(folder)
     prepare = ("prepare", "table", str(table), "--synthetic", "--out", inputs.manifest)
     one = [*train_mfcc(inputs)]
