@@ -7,7 +7,7 @@ own: it decides which labels can be scored, leaves out speakers, and writes down
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -189,26 +189,15 @@ def evaluate(
     def score(some_sums: np.ndarray) -> np.ndarray:
         return _scores(some_sums, is_present)
 
-    notes = _absence_notes(labels, is_present)
-    intervals: Intervals | None = None
+    notes, intervals = _absence_notes(labels, is_present), None
     if clusters is None:
         notes.append(
             "No intervals: the speakers are unknown, and utterances of one are not independent."
         )
     else:
         n_true = confusions.sum(axis=2)
-        try:
-            intervals = cluster_intervals(
-                sums, score, weights=_weights(n_true, is_present), scales=_scales(is_present)
-            )
-        except UndefinedMetricError as error:
-            notes.append(f"No intervals: {error}.")
-        else:
-            n_with_label = (n_true > 0).sum(axis=0)
-            notes += interval_notes(len(groups.names), n_with_label, labels, cluster_kind)
-            present = np.array(labels)[is_present].tolist()
-            names = [*_TITLES, *(f"the recall of '{label}'" for label in present)]
-            notes += flat_notes(intervals, names, cluster_kind)
+        intervals, why = _intervals(sums, score, n_true, labels=labels, cluster_kind=cluster_kind)
+        notes += why
     scored = as_scores(score(total[np.newaxis])[0], intervals)
     n_named = len(SCORE_NAMES)
     recall = iter(scored[n_named:])
@@ -227,6 +216,42 @@ def evaluate(
         },
         notes=tuple(notes),
     )
+
+
+def _intervals(
+    sums: np.ndarray,
+    score: Callable[[np.ndarray], np.ndarray],
+    n_true: np.ndarray,
+    *,
+    labels: Sequence[str],
+    cluster_kind: str | None,
+) -> tuple[Intervals | None, list[str]]:
+    """Intervals of all scores with what is to be known of them; or None and why.
+
+    Parameters
+    ----------
+    sums : np.ndarray [shape=(n_clusters, n_sums)]
+        What `score` makes scores of.
+    score : Callable
+        Sums to scores.
+    n_true : np.ndarray [shape=(n_clusters, n_classes)]
+        Reference utterances of each label.
+    labels : Sequence[str]
+        All classes.
+    cluster_kind : str or None
+        What a cluster is.
+    """
+    is_present = n_true.sum(axis=0) > 0
+    try:
+        intervals = cluster_intervals(
+            sums, score, weights=_weights(n_true, is_present), scales=_scales(is_present)
+        )
+    except UndefinedMetricError as error:
+        return None, [f"No intervals: {error}."]
+    notes = interval_notes(len(sums), (n_true > 0).sum(axis=0), labels, cluster_kind)
+    present = np.array(labels)[is_present].tolist()
+    names = [*_TITLES, *(f"the recall of '{label}'" for label in present)]
+    return intervals, notes + flat_notes(intervals, names, cluster_kind)
 
 
 def majority_accuracy(y_train: ArrayLike, y_test: ArrayLike) -> float:
