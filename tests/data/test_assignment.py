@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from koser.data.assignment import (
     agree_on_scripts,
     assign_stratified,
     count_table,
+    crossed_share,
     hold_out,
     take_in_order,
 )
@@ -91,3 +93,23 @@ def test_a_shared_script_goes_where_it_counts_most():
     scripts = np.array([*range(200), *[200] * 31])
     agreed = agree_on_scripts(part, scripts, np.zeros(231, int), np.random.default_rng(0))
     assert agreed.tolist() == [*part[:-1].tolist(), LEFT_OUT]
+
+
+def test_all_pairs_of_a_cross_validation_are_crossed_and_none_of_a_single_split():
+    folds = np.repeat(np.arange(5), 4)
+    parts = np.where(folds == np.arange(5)[:, None], TEST, TRAIN)
+    assert crossed_share(parts) == 1
+    assert crossed_share(parts[:1]) == 0
+    # Of 2 folds of 5, a quarter of what a fold learns from is tested in the other.
+    assert crossed_share(parts[:2]) == pytest.approx(1 / 4)
+    # Counted one by one, with parts dealt at random.
+    parts = np.random.default_rng(0).integers(0, 4, (4, 12))
+    learnt = (parts == TRAIN) | (parts == VAL)
+    pairs = [
+        (tested, other)
+        for fold, part in enumerate(parts)
+        for tested in np.flatnonzero(part == TEST)
+        for other in np.flatnonzero(learnt[fold])
+    ]
+    crossed = sum(((parts[:, j] == TEST) & learnt[:, i]).sum() for i, j in pairs)
+    assert crossed_share(parts) == pytest.approx(crossed / len(pairs))

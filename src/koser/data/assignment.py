@@ -210,6 +210,33 @@ def agree_on_scripts(
     return np.where(part_of_script[scripts] == part, part, LEFT_OUT)
 
 
+def crossed_share(parts: IntArray) -> float:
+    """How far those who are tested are also learnt from for those they were tested after.
+
+    Parameters
+    ----------
+    parts : np.ndarray [shape=(n_folds, n_utterances)]
+        Part of each utterance in each fold.
+
+    Returns
+    -------
+    float
+        Share of the pairs (tested utterance, one that was learnt from for it), over all folds,
+        that are there the other way around as well.
+
+    Examples
+    --------
+    >>> crossed_share(np.array([[TEST, TRAIN, VAL], [TRAIN, TEST, TRAIN]]))
+    0.5
+    """
+    is_learnt = (parts == TRAIN) | (parts == VAL)
+    # [f, g]: utterances tested in fold f that fold g learns from
+    tested = np.stack([is_learnt[:, part == TEST].sum(axis=1) for part in parts])
+    n_pairs = ((parts == TEST).sum(axis=1) * is_learnt.sum(axis=1)).sum()
+    np.fill_diagonal(tested, 0)
+    return float((tested * tested.T).sum() / n_pairs) if n_pairs else 0.0
+
+
 def count_table(rows: IntArray, columns: IntArray, n_columns: int | None = None) -> IntArray:
     """How often each pair of codes occurs [shape=(n_rows, n_columns)]."""
     n_columns = n_columns or int(columns.max()) + 1

@@ -5,6 +5,17 @@ other speakers than these is asked of whole speakers, by a t-test on their contr
 the UAR: it needs several speakers. Whether they know the labels within a speaker is asked by
 dealing the labels of each speaker anew: exact however few speakers there are, but blind to
 predictions that only tell speakers apart.
+
+In a cross-validation both would be too sure. What two speakers have in common by chance then
+counts twice, once when the one is tested and once when the other is, so the sum of all answers
+has up to twice the variance that independent ones would have [1]_. With answers that are sums
+of what each pair of utterances has in common, it is ``1 + c`` times as large, `c` being the
+share of the pairs that are there both ways; both tests allow for that.
+
+References
+----------
+.. [1] Bengio & Grandvalet, "No unbiased estimator of the variance of k-fold cross-validation",
+   Journal of Machine Learning Research 5, 2004: the covariance between folds.
 """
 
 from __future__ import annotations
@@ -53,7 +64,12 @@ class AboveChance:
 
 
 def uar_above_chance(
-    label_ids: np.ndarray, credits: np.ndarray, cluster_ids: np.ndarray | None, *, seed: int = 0
+    label_ids: np.ndarray,
+    credits: np.ndarray,
+    cluster_ids: np.ndarray | None,
+    *,
+    crossed: float = 0.0,
+    seed: int = 0,
 ) -> AboveChance:
     """UAR of graded guesses, its interval, and whether it beats chance.
 
@@ -67,6 +83,9 @@ def uar_above_chance(
     cluster_ids : np.ndarray [shape=(n_utterances,)] or None
         Speakers as numbers from 0. None: each utterance counts as independent, and there is
         no interval.
+    crossed : float
+        Share of the pairs of a tested utterance and one that was learnt from which are there
+        the other way around too: 0 for a single test part, 1 for a cross-validation.
     seed : int
         Of the deals.
 
@@ -91,9 +110,10 @@ def uar_above_chance(
     chance = 1 / len(present)
     freedom = int((counts > 0).sum(axis=0).min()) - 1
     within = None if cluster_ids is None else clusters
-    p_values = [permutation_p_value(labels, credits, within, seed=seed)]
+    p_values = [permutation_p_value(labels, credits, within, crossed=crossed, seed=seed)]
     if freedom > 0:
-        p_values.append(student_t_tail((value - chance) / _standard_error(hits, counts), freedom))
+        error = _standard_error(hits, counts) * math.sqrt(1 + crossed)
+        p_values.append(student_t_tail((value - chance) / error, freedom))
     low, high = (None, None) if cluster_ids is None else _interval(hits, counts)
     return AboveChance(
         Score(value, low, high),
@@ -110,6 +130,7 @@ def permutation_p_value(
     credits: np.ndarray,
     cluster_ids: np.ndarray | None = None,
     *,
+    crossed: float = 0.0,
     seed: int = 0,
 ) -> float:
     """How often labels dealt anew within each cluster would earn this UAR or more.
@@ -120,6 +141,9 @@ def permutation_p_value(
         As in `uar_above_chance`.
     cluster_ids : np.ndarray [shape=(n_utterances,)], optional
         Within what labels are exchangeable; among all utterances by default.
+    crossed : float
+        As in `uar_above_chance`: deals vary less than a cross-validation does, so what is
+        earned beyond their mean is divided by the ratio of the standard deviations.
     seed : int
         Of the deals.
 
@@ -144,10 +168,12 @@ def permutation_p_value(
         mean, variance = _moments(labels, earned, clusters)
         if variance < _NO_VARIANCE:  # every deal earns the same
             return 1.0
-        return 0.5 * math.erfc((observed - mean) / math.sqrt(2 * variance))
+        return 0.5 * math.erfc((observed - mean) / math.sqrt(2 * variance * (1 + crossed)))
     rng = np.random.default_rng(seed)
     dealt = labels[np.argsort(rng.random((N_DEALS, len(labels))) + clusters, axis=1)]
     totals = earned[np.arange(len(labels)), dealt].sum(axis=1)
+    if crossed:
+        observed = totals.mean() + (observed - totals.mean()) / math.sqrt(1 + crossed)
     return float((1 + np.count_nonzero(totals >= observed - 1e-12)) / (1 + N_DEALS))
 
 

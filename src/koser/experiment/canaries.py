@@ -18,7 +18,7 @@ import numpy as np
 
 from koser.audio.reading import load_clip
 from koser.config import Config
-from koser.data.assignment import TEST, TRAIN, VAL, codes
+from koser.data.assignment import TEST, TRAIN, VAL, codes, crossed_share
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.engines.local import LocalEngine, iter_map
@@ -216,6 +216,7 @@ def _at_chance(
         clusters,
         is_within=is_within,
         n_labels=len(place),
+        crossed=crossed_share(parts),
     )
 
 

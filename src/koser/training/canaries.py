@@ -168,6 +168,7 @@ def judge_chance(
     *,
     is_within: bool,
     n_labels: int,
+    crossed: float = 0.0,
 ) -> Canary:
     """Whether predictions on a canary corpus are no better than chance.
 
@@ -183,12 +184,14 @@ def judge_chance(
         Whether the labels of this corpus are exchangeable within speakers only.
     n_labels : int
         How many there are.
+    crossed : float
+        How far the folds are a cross-validation: see `koser.data.assignment.crossed_share`.
     """
     answers = np.eye(n_labels)[predicted_ids]
-    found = uar_above_chance(label_ids, answers, cluster_ids)
+    found = uar_above_chance(label_ids, answers, cluster_ids, crossed=crossed)
     present, labels = np.unique(label_ids, return_inverse=True)
     within = cluster_ids if is_within else None
-    p_value = permutation_p_value(labels, answers[:, present], within)
+    p_value = permutation_p_value(labels, answers[:, present], within, crossed=crossed)
     facts = {
         "uar": found.uar.value,
         "ci95": found.uar.bounds,

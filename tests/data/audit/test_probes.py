@@ -226,3 +226,16 @@ def test_forty_thousand_rows_are_probed_in_seconds():
     started = time.process_time()
     probe_baselines(made, split)
     assert time.process_time() - started < 8
+
+
+@pytest.mark.parametrize("protocol", ["leave_one_speaker_out", "speaker"])
+def test_what_says_nothing_is_above_chance_as_often_as_the_p_value_says(protocol):
+    """In a cross-validation, what two speakers share by chance helps both of them."""
+    rng, p_values = np.random.default_rng(0), []
+    for seed in range(5):
+        made = clean_manifest(seed, n_speakers=8, n_each=20)
+        probed = Probed.of(made, make_split(made, protocol, SplitOptions()).parts(made))
+        for _ in range(60):
+            p_values.append(probed.numbers("noise", rng.random(len(made))).p_value)
+    # 1 % of 300 is 3; 9 or more happen once in 250 such tests
+    assert np.sum(np.array(p_values) <= 0.01) < 9

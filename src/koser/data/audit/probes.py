@@ -17,7 +17,7 @@ from functools import cached_property
 import numpy as np
 import polars as pl
 
-from koser.data.assignment import TEST, TRAIN, VAL, codes
+from koser.data.assignment import TEST, TRAIN, VAL, codes, crossed_share
 from koser.data.audit.classifiers import (
     UNKNOWN,
     FloatArray,
@@ -74,6 +74,11 @@ class Probed:
     clusters: IntArray | None
 
     @cached_property
+    def crossed(self) -> float:
+        """How far the folds are a cross-validation: see `crossed_share`."""
+        return crossed_share(self.parts)
+
+    @cached_property
     def rank(self) -> IntArray:
         """Place of each row in the order of the ids."""
         return codes(self.manifest.table["id"])
@@ -110,6 +115,7 @@ class Probed:
             self.y[rows],
             credits,
             None if self.clusters is None else self.clusters[rows],
+            crossed=self.crossed,
         )
         return self._as_probe(name, found, sample)
 
