@@ -254,3 +254,28 @@ def test_the_command_prints_the_table_and_refuses_with_status_1(koser, tmp_path,
     assert out == ""
     assert err.count("\n") == 1
     assert not (tmp_path / "y.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "in_korean"),
+    [
+        ("utterance", "utterances", "학습·검증에서도 썼습니다"),
+        ("speaker", "speakers", "같은 화자가 3명 있습니다"),
+        ("session", "sessions", "같은 세션이 3개 있습니다"),
+        ("script", "sentences", "같은 문장이 3개 있습니다"),
+    ],
+)
+def test_what_test_shares_with_train_stands_below_the_scores(tmp_path, kind, said, in_korean):
+    """Five systems of 100 % beside each other look like a result."""
+    leaks = [
+        {"kind": kind, "n_shared": 3, "n_utterances": 1200, "fold": 0},
+        {"kind": "text", "n_shared": None, "n_utterances": 0, "fold": 0},
+    ]
+    runs = [write_run(tmp_path / name, seed=n, leaks=leaks) for n, name in enumerate("ab")]
+    comparison = compare_runs(runs)
+    (first, *_) = [line for line in as_markdown(comparison, EN).splitlines() if line[:2] == "- "]
+    assert first.startswith(f"- Test shares 3 {said} with train and val (1,200 test utterances")
+    assert as_markdown(comparison, EN).count("Test shares") == 1
+    assert in_korean in as_markdown(comparison, load_phrases("ko"))
+    clean = compare_runs([write_run(tmp_path / name, seed=n) for n, name in enumerate("cd")])
+    assert "Test shares" not in as_markdown(clean, EN)

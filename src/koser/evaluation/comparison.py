@@ -391,6 +391,9 @@ def _mcnemar(first: OrderedAnswers, second: OrderedAnswers) -> McNemar | None:
 
 
 def _test_notes(test: PermutationTest, cluster_kind: str | None) -> list[str]:
+    if not test.n_informative:
+        kind = cluster_kind or "cluster"
+        return [f"The systems score alike in every {kind}: there is no difference to test."]
     smallest = 2 / 2**test.n_informative
     if smallest <= 0.05:
         return []

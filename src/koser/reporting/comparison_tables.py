@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from koser.evaluation.comparison import Comparison
@@ -17,6 +17,13 @@ from koser.reporting.wording import SYNTHETIC
 
 _DIFFERENCES = ("accuracy", "uar", "macro_f1")
 _NOTHING: Mapping[str, Any] = {}
+# Kinds of leaks, and what one of them is called.
+_LEAKS = {
+    "utterance": "utterances",
+    "speaker": "speakers",
+    "session": "sessions",
+    "script": "sentences",
+}
 
 
 def result_table(comparison: RunComparison, t: Phrases) -> Table | None:
@@ -97,10 +104,21 @@ def shared_basis(comparison: RunComparison, t: Phrases) -> str:
 
 
 def distinct_notes(comparison: RunComparison) -> list[str]:
-    """What belongs beside the numbers, each sentence once."""
-    found = [note for row in comparison.rows for note in row.run.metrics["notes"]]
+    """What belongs beside the numbers, each sentence once; first what test shares with train."""
+    found = [note for row in comparison.rows for note in _leaks(row.run.metrics)]
+    found += [note for row in comparison.rows for note in row.run.metrics["notes"]]
     found += [note for pair in comparison.pairs for note in pair.notes]
     return list(dict.fromkeys(found))
+
+
+def _leaks(metrics: Mapping[str, Any]) -> Iterator[str]:
+    for leak in metrics.get("leaks", ()):
+        if leak["n_shared"] and leak["kind"] in _LEAKS:
+            yield (
+                f"Test shares {leak['n_shared']:,} {_LEAKS[leak['kind']]} with train and val "
+                f"({leak['n_utterances']:,} test utterances in one fold): a system that remembers "
+                f"them scores better than it would on new ones."
+            )
 
 
 def as_markdown(comparison: RunComparison, t: Phrases) -> str:
