@@ -53,3 +53,18 @@ def test_a_forest_holds_every_interval_within_its_picture(triples):
             assert 0 <= float(each.get(name, 0)) <= height
     assert sum(each.tag == "circle" for each in tree) == len(triples)
     assert any(each.text == "<b>&" for each in tree)
+
+
+@pytest.mark.parametrize(
+    "name", ["multimodal (whisper-base-ct2, multilingual-e5-small)", "가" * 40]
+)
+def test_a_long_name_is_shortened_to_what_fits_left_of_the_plot(name):
+    row = ForestRow(name, 0.5, 0.4, 0.6, "0.500")
+    picture = forest("title", "what", [row], Axis(0, 1, "UAR"))
+    (x, shown) = re.search(r'x="([\d.]+)"[^>]*text-anchor="end">([^<]*)<', picture).groups()
+    assert shown.endswith("…")
+    assert name.startswith(shown[:-1])
+    width = sum(14 if ord(letter) >= 0x1100 else 7 for letter in shown)
+    assert 0 < width <= float(x) + 7
+    short = forest("title", "what", [ForestRow("mfcc", 0.5, 0.4, 0.6, "")], Axis(0, 1, "UAR"))
+    assert ">mfcc<" in short

@@ -16,6 +16,7 @@ WIDTH, HEIGHT = 480, 300
 _LEFT, _RIGHT, _TOP, _BOTTOM = 64, 24, 12, 44  # margins
 _WANTED_TICKS = 5
 _ROW = 26  # height of a row of a forest plot
+_MAX_COLUMNS = 25  # of a row's name
 
 
 @dataclass(frozen=True)
@@ -175,7 +176,7 @@ def forest(
     str
         An ``<svg>`` element.
     """
-    left = min(180, 16 + 7 * max(len(row.name) + _n_wide(row.name) for row in rows))
+    left = 16 + 7 * max(_columns(_shortened(row.name)) for row in rows)
     right, bottom = WIDTH - 138, _TOP + _ROW * len(rows)
 
     def place(value: float) -> float:
@@ -194,7 +195,7 @@ def forest(
         )
     for number, row in enumerate(rows):
         y = _TOP + _ROW * (number + 0.5)
-        parts.append(_text(left - 8, y + 4, row.name, "end"))
+        parts.append(_text(left - 8, y + 4, _shortened(row.name), "end"))
         parts.append(_text(right + 12, y + 4, row.text, "start"))
         if row.low is not None and row.high is not None:
             parts.append(
@@ -294,6 +295,15 @@ def _round_step(step: float) -> float:
     return next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= step * 0.999)
 
 
-def _n_wide(text: str) -> int:
-    """Characters that take two columns, as Hangul does."""
-    return sum(ord(character) >= 0x1100 for character in text)
+def _columns(text: str) -> int:
+    """Room that a text takes: characters such as Hangul take two columns."""
+    return sum(2 if ord(character) >= 0x1100 else 1 for character in text)
+
+
+def _shortened(name: str) -> str:
+    """A name that fits beside a picture; the tables below have it whole."""
+    if _columns(name) <= _MAX_COLUMNS:
+        return name
+    while _columns(name) >= _MAX_COLUMNS:
+        name = name[:-1]
+    return f"{name}…"
