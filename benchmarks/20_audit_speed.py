@@ -110,7 +110,7 @@ def wav_bytes(waveform: np.ndarray) -> bytes:
 def draw_fingerprints(n: int, rng: np.random.Generator) -> list[np.ndarray]:
     paths = sorted(corpus_folder().glob("*.flac"))
     pool = np.concatenate([fingerprint(load(path), 16_000) for path in paths])
-    pool = pool[pool != SILENT]
+    pool = pool[pool[:, 0] != SILENT]
     return [rng.choice(pool, rng.integers(60, 160)) for _ in range(n)]
 
 
@@ -126,7 +126,7 @@ def time_checks(n: int, rng: np.random.Generator) -> float:
         row["text"] = texts[number]
     made = manifest(rows)
     facts = [
-        SoundFacts(rng.bytes(16), *rng.normal(size=3).tolist(), np.zeros(0, np.uint32))
+        SoundFacts(rng.bytes(16), *rng.normal(size=3).tolist(), np.zeros((0, 2), np.uint32))
         for _ in rows
     ]
     split = make_split(made, "speaker")

@@ -66,7 +66,7 @@ def test_links_are_those_of_a_comparison_of_all_pairs_at_all_lags():
 
 
 def _least_error(prints, first, second):
-    a, b = prints[first], prints[second]
+    a, b = prints[first][:, 0], prints[second][:, 0]
     least = 1.0
     for lag in range(-len(b) + 1, len(a)):
         ours, theirs = a[max(lag, 0) :], b[max(-lag, 0) :]
@@ -112,3 +112,19 @@ def test_a_threshold_below_that_of_copies_finds_none(monkeypatch):
     assert len(find_copies(prints)) == 1
     monkeypatch.setattr("koser.audio.fingerprint.MAX_BIT_ERROR_RATE", 0.001)
     assert find_copies(prints) == []
+
+
+def test_beside_each_word_stands_the_one_that_differs_in_a_single_bit():
+    words = fingerprint(invent_speech(3), SAMPLING_RATE)
+    is_speech = words[:, 0] != SILENT
+    assert is_speech.any()
+    np.testing.assert_array_equal(np.bitwise_count(words[:, 0] ^ words[:, 1]), is_speech)
+
+
+def test_a_copy_of_which_every_word_has_its_uncertain_bit_wrong_is_found():
+    original = fingerprint(invent_speech(3), SAMPLING_RATE)
+    copy = original[:, ::-1].copy()
+    assert not ((original[:, 0] == copy[:, 0]) & (copy[:, 0] != SILENT)).any()
+    (found,) = find_copies([original, *CROWD, copy])
+    assert (found.first, found.second, found.lag) == (0, len(CROWD) + 1, 0)
+    assert found.bit_error_rate == pytest.approx(1 / 32)

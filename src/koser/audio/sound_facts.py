@@ -15,7 +15,7 @@ from koser.audio.fingerprint import RATE, Fingerprint, fingerprint
 from koser.audio.resampling import resample
 
 DIGEST_SIZE = 16  # bytes
-VERSION = 2  # of everything below and of the fingerprint: kept records are of one version
+VERSION = 3  # of everything below and of the fingerprint: kept records are of one version
 
 _FRAME_SECONDS = 0.01
 _SPEECH_DB = 40.0  # below the loudest frame: nobody speaks
@@ -42,7 +42,7 @@ class SoundFacts:
         Hz: the highest frequency within 60 dB of the strongest one.
     leading_silence : float
         Seconds before the first 10 ms within 40 dB of the loudest ones.
-    fingerprint : np.ndarray [shape=(n_frames,), dtype=uint32]
+    fingerprint : np.ndarray [shape=(n_frames, 2), dtype=uint32]
         See `koser.audio.fingerprint`.
     """
 
@@ -56,14 +56,14 @@ class SoundFacts:
         """All of it as one array of uint32, to be kept in a store."""
         numbers = np.array([self.level, self.bandwidth, self.leading_silence], np.float32)
         head = np.frombuffer(self.digest, np.uint32)
-        return np.concatenate([head, numbers.view(np.uint32), self.fingerprint])
+        return np.concatenate([head, numbers.view(np.uint32), self.fingerprint.ravel()])
 
     @classmethod
     def from_words(cls, words: np.ndarray) -> SoundFacts:
         """What `to_words` made an array of."""
         level, bandwidth, silence = words[DIGEST_SIZE // 4 : _HEAD].view(np.float32).tolist()
         digest = words[: DIGEST_SIZE // 4].tobytes()
-        return cls(digest, level, bandwidth, silence, words[_HEAD:])
+        return cls(digest, level, bandwidth, silence, words[_HEAD:].reshape(-1, 2))
 
 
 def measure(waveform: np.ndarray, sampling_rate: int) -> SoundFacts:
