@@ -188,32 +188,38 @@ class _Clips:
 
 def _candidates(clips: _Clips) -> Iterator[tuple[IntArray, IntArray, IntArray]]:
     """Clips that have a word in common, and how much later it is in the first, in frames."""
-    spoken = np.flatnonzero(clips.words != SILENT)
-    words = np.stack([clips.words[spoken], clips.others[spoken]], axis=1).ravel()
-    order = np.argsort(words, kind="stable")
-    words, spoken = words[order], np.repeat(spoken, 2)[order]
-    owner = np.repeat(np.arange(len(clips.sizes)), clips.sizes)[spoken]
-    # A sound that is held fills neighbouring frames with one word: the first one will do.
-    is_new = np.ones(len(words), bool)
-    is_new[1:] = (words[1:] != words[:-1]) | (owner[1:] != owner[:-1])
-    spoken, words, owner = spoken[is_new], words[is_new], owner[is_new]
+    words, spoken, owner = _sorted_words(clips)
     span = 2 * int(clips.sizes.max(initial=0)) + 1
     for step in range(1, _N_NEIGHBOURS + 1):
-        places = np.flatnonzero(words[step:] == words[:-step])
+        is_pair = (words[step:] == words[:-step]) & (owner[step:] != owner[:-step])
+        places = np.flatnonzero(is_pair)
         for begin in range(0, len(places), _CANDIDATES_AT_ONCE):
             at = places[begin : begin + _CANDIDATES_AT_ONCE]
+            at = at[_is_alike_nearby(clips, spoken[at], spoken[at + step])]
             first, second = owner[at], owner[at + step]
             lag = spoken[at] - clips.starts[first] - (spoken[at + step] - clips.starts[second])
             # One of the words that give a pair the same lag is enough.
             _, distinct = np.unique(
                 (first * len(clips.sizes) + second) * span + lag, return_index=True
             )
-            near = distinct[
-                _is_alike_nearby(clips, spoken[at[distinct]], spoken[at[distinct] + step])
-            ]
-            for part in range(0, len(near), _VERIFIED_AT_ONCE):
-                chosen = near[part : part + _VERIFIED_AT_ONCE]
+            for part in range(0, len(distinct), _VERIFIED_AT_ONCE):
+                chosen = distinct[part : part + _VERIFIED_AT_ONCE]
                 yield first[chosen], second[chosen], lag[chosen]
+
+
+def _sorted_words(clips: _Clips) -> tuple[Fingerprint, IntArray, IntArray]:
+    """Words in order, where each is spoken, and in which clip; clips of a word ascend."""
+    spoken = np.flatnonzero(clips.words != SILENT)
+    owner = np.repeat(np.arange(len(clips.sizes)), clips.sizes)[spoken]
+    words = np.concatenate([clips.words[spoken], clips.others[spoken]])
+    spoken = np.tile(spoken, 2)
+    line = np.concatenate([2 * owner, 2 * owner + 1])  # a clip's words; then the changed ones
+    order = np.lexsort((line, words))
+    words, spoken, line = words[order], spoken[order], line[order]
+    # A sound that is held fills frame after frame with one word: the first of them will do.
+    is_held = (words[1:] == words[:-1]) & (line[1:] == line[:-1]) & (np.diff(spoken) == 1)
+    is_new = np.append(True, ~is_held)[: len(words)]
+    return words[is_new], spoken[is_new], line[is_new] // 2
 
 
 def _is_alike_nearby(clips: _Clips, first: IntArray, second: IntArray) -> npt.NDArray[np.bool_]:
