@@ -132,7 +132,7 @@ def explain(
     clip = source if isinstance(source, Clip) else None
     waveform = np.asarray(source, np.float32) if clip is None else _load_short(clip)
     seconds = len(waveform) / SAMPLING_RATE
-    refuse_long(seconds, "The waveform")
+    _refuse_long(seconds, "The waveform")
     (text,) = recognizer.transcribe([waveform])
     whole = recognizer.recognise_spoken(waveform, text, clip=clip)
     words = [] if text is None else text.split()
@@ -160,12 +160,11 @@ def explain(
 def _load_short(clip: Clip) -> np.ndarray:
     start, end = clip.start or 0.0, clip.end
     # Before anything is decoded: the file may last for hours.
-    refuse_long((probe(clip.path).duration if end is None else end) - start, f"'{clip.path}'")
+    _refuse_long((probe(clip.path).duration if end is None else end) - start, f"'{clip.path}'")
     return load_clip(clip)
 
 
-def refuse_long(seconds: float, name: str) -> None:
-    """Raise an `AudioError` if `seconds` of sound, called `name`, are too many or none."""
+def _refuse_long(seconds: float, name: str) -> None:
     if not 0 < seconds <= MAX_SECONDS:
         raise AudioError(
             f"{name} lasts {seconds:.1f} s; up to {MAX_SECONDS:g} s are explained at once. Give "
