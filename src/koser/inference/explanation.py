@@ -148,7 +148,7 @@ def explain(
         if progress is not None:
             progress(len(left))
     best = recognizer.labels.index(whole.best)
-    evidence = _log_odds(np.float64(whole.confidence)) - _log_odds(np.array(left)[:, best])
+    evidence = _log_odds(np.array(whole.confidence)) - _log_odds(np.array(left)[:, best])
     n_stretches = len(left) - len(words)
     return Explanation(
         whole,

@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
@@ -29,7 +29,7 @@ _LENGTH_RATIO = 2.0  # at most, between clips of a batch: half of it is padding 
 PredictBatch = Callable[[Sequence[np.ndarray]], np.ndarray]
 # Another question to the model: lists of equal length in, the first one waveforms, and a result
 # for each of their places out.
-AskBatch = Callable[..., Sequence[Any]]
+AskBatch = Callable[..., Iterable[Any]]
 
 
 @dataclass(eq=False)

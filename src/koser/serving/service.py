@@ -67,6 +67,12 @@ class SharedReadingModel(SharedModel):
         return np.stack(self._thread.ask(self._model.predict_spoken, waveforms, texts))
 
 
+def _shared(model: ProbabilityModel, thread: ModelThread) -> SharedModel:
+    if isinstance(model, ReadingModel):
+        return SharedReadingModel(model, thread)
+    return SharedModel(model, thread)
+
+
 class Service:
     """What serves one model.
 
@@ -83,8 +89,7 @@ class Service:
         self.metrics = Metrics()
         self.model = ModelThread(model.predict_waveforms, config, self.metrics)
         # Asked from other threads, it takes part in the batches of all requests.
-        kind = SharedReadingModel if isinstance(model, ReadingModel) else SharedModel
-        self.recognizer = Recognizer(kind(model, self.model), threshold=config.threshold)
+        self.recognizer = Recognizer(_shared(model, self.model), threshold=config.threshold)
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
         # Timelines, explanations, streams: each waits for the model, for most of its time.

@@ -6,24 +6,27 @@ import asyncio
 import threading
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import Any, TypeVar
 
 from starlette.requests import ClientDisconnect, Request
 
 from koser.serving.problems import ProblemError
+
+_T = TypeVar("_T")
 
 
 class _StoppedError(Exception):
     """Nobody waits for this any more."""
 
 
-async def computed[T](
+async def computed(
     request: Request,
-    compute: Callable[[Callable[[], None]], T],
+    compute: Callable[[Callable[[], None]], _T],
     *,
     pool: Executor,
     timeout: float,
     name: str,
-) -> T:
+) -> _T:
     """What `compute` returns, computed in another thread.
 
     Parameters
@@ -54,8 +57,9 @@ async def computed[T](
 
     work = asyncio.get_running_loop().run_in_executor(pool, compute, check)
     leaving = asyncio.ensure_future(_left(request))
+    both: set[asyncio.Future[Any]] = {work, leaving}
     try:
-        await asyncio.wait({work, leaving}, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait(both, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
         if work.done():
             return work.result()
         if leaving.done():
