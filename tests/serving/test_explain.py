@@ -9,15 +9,35 @@ import numpy as np
 import pytest
 import soundfile
 
-from fixtures.recognizers import WordsModel, speech
+from fixtures.recognizers import WordsModel, mfcc_checkpoint, speech
 from fixtures.servers import assert_problem, running, wait_until
 from koser.audio.reading import Clip
 from koser.inference.explanation import explain
+from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.serving.gate import Keys
 
 RATE = 16_000
 KEY = "0123456789abcdef0123456789abcdef"
+
+
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """A network to which moments matter."""
+    folder = tmp_path_factory.mktemp("network")
+    mfcc_checkpoint().write(folder / "best_model_mfcc.pth")
+    return load_model(folder)
+
+
+@pytest.fixture(scope="module")
+def served(network):
+    with running(network) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def recognizer(network):
+    return Recognizer(network)
 
 
 @pytest.fixture(scope="module")
@@ -59,8 +79,8 @@ def test_a_part_of_an_upload_is_explained_as_python_explains_it(
     answer = response.json()
     expected = explain(recognizer, Clip(str(recording), *part))
     # The same waveforms in other batches: the last digits of float32 sums differ.
-    assert_same(answer, expected, tolerance=1e-4)
-    assert max(abs(cell.evidence) for cell in expected.cells) > 0.01, "nothing to compare"
+    assert_same(answer, expected, tolerance=1e-3)
+    assert max(abs(cell.evidence) for cell in expected.cells) > 0.05, "nothing to compare"
     assert answer["start"] == (part[0] or 0.0)
     assert answer["duration"] == expected.prediction.duration
     assert answer["words"] == []
@@ -71,7 +91,7 @@ def test_a_subset_of_labels_is_what_the_evidence_chooses_from(served, recognizer
     query = "?labels=neutral&labels=calm&threshold=0.99"
     answer = ask(served, recording.read_bytes(), query).json()
     kept = recognizer.configured(labels=["neutral", "calm"])
-    assert_same(answer, explain(kept, recording), tolerance=1e-4)
+    assert_same(answer, explain(kept, recording), tolerance=1e-3)
     assert answer["share"] == pytest.approx(kept.predict_file(recording).share, abs=1e-6)
     assert 0 < answer["share"] < 1
     assert answer["label"] is None

@@ -63,10 +63,11 @@ function item(words) {
 
 function wordItem(word, scale) {
   const element = item("");
-  element.className = word.evidence < 0 ? "against" : "for";
+  const told = signed(word.evidence);
+  if (Number(told) !== 0) element.className = word.evidence < 0 ? "against" : "for";
   element.style.setProperty("--share", Math.abs(word.evidence) / scale);
   const spoken = Object.assign(document.createElement("span"), { textContent: word.text });
-  const worth = Object.assign(document.createElement("span"), { className: "worth", textContent: signed(word.evidence) });
+  const worth = Object.assign(document.createElement("span"), { className: "worth", textContent: told });
   element.append(spoken, " ", worth);
   return element;
 }
