@@ -35,7 +35,7 @@ from koser.inference.recognizer import Recognizer
 # Every stretch is a recognition of the whole clip, so time grows with the square of its length.
 MAX_SECONDS = 30.0
 _BATCH = 16  # variants in memory at once
-BATCH_SECONDS = 120.0
+_BATCH_SECONDS = 120.0  # of sound that the model is given at once
 _TINY = 1e-12  # a probability that has log-odds
 
 
@@ -104,7 +104,7 @@ def explain(
     source: str | Path | Clip | np.ndarray,
     options: ExplainOptions | None = None,
     *,
-    batch_seconds: float = BATCH_SECONDS,
+    batch_seconds: float = _BATCH_SECONDS,
     progress: Callable[[int], None] | None = None,
 ) -> Explanation:
     """Find what the recognizer's answer to a clip rests on.
