@@ -216,7 +216,7 @@ def test_nothing_is_computed_for_a_client_that_has_left(serve_paced, tmp_path, c
     seconds = 29.0 if path == "/v1/explain" else 200.0
     soundfile.write(tmp_path / "a.flac", speech(seconds, silence=0.1), RATE, "PCM_16")
     content = (tmp_path / "a.flac").read_bytes()
-    context, models = serve_paced(seconds=0.05)
+    context, models = serve_paced(seconds=0.4)
     with context as server:
         link = post_and_leave(server, path, content)
         wait_until(lambda: models[0].batches)
@@ -225,7 +225,7 @@ def test_nothing_is_computed_for_a_client_that_has_left(serve_paced, tmp_path, c
         n_batches = len(models[0].batches)
         time.sleep(0.3)
         assert len(models[0].batches) == n_batches
-        assert n_batches < 100
+        assert n_batches <= 5  # of seven blocks at least, or of three hundred variants
         assert server.service.buffered._n_bytes == 0
         counted = server.client.get("/metrics").text
         assert f'koser_requests_total{{route="{path}",status="499"}} 1.0' in counted
