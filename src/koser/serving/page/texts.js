@@ -66,7 +66,7 @@ const TEXTS = {
   columnEnd: ["끝", "End"],
   columnEmotion: ["감정", "Emotion"],
   columnProbability: ["확률", "Probability"],
-  columnWhy: ["근거", "Evidence"],
+  columnWhy: ["근거", "Why"],
   why: ["왜?", "Why?"],
   whyAll: ["전체 결과는 왜?", "Why, as a whole?"],
   whyStop: ["중지", "Stop"],
