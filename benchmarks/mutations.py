@@ -37,7 +37,8 @@ _WRONG_TYPES = ("text/html", "application/json", "application/x-www-form-urlenco
                 "multipart/mixed; boundary=x", "multipart/form-data", "", "\xe4\xf6")  # fmt: skip
 _QUERIES = ("", "", "", "?threshold=0.5", "?threshold=1e9", "?threshold=NaN", "?labels=angry",
             "?labels=%00&labels=%ff", "?labels=angry&labels=sadness", "?x=y", "?format=srt",
-            "?format=exe", "?peaks=4000", "?peaks=-1", "?peaks=99999999999999999999")  # fmt: skip
+            "?format=exe", "?peaks=4000", "?peaks=-1", "?peaks=99999999999999999999",
+            "?start=0.05&end=0.15", "?start=9", "?start=0.1&end=1e400")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ def iter_uploads(
     }
     for _ in range(n_uploads):
         kind = _pick(rng, list(kinds))
-        path = f"{_pick(rng, ('/v1/predict', '/v1/predict', '/v1/timeline'))}{_pick(rng, _QUERIES)}"
-        yield _wrap(kind, path, kinds[kind](), rng)
+        path = _pick(rng, ("/v1/predict", "/v1/predict", "/v1/timeline", "/v1/explain"))
+        yield _wrap(kind, f"{path}{_pick(rng, _QUERIES)}", kinds[kind](), rng)
 
 
 def send(connection: http.client.HTTPConnection, upload: Upload) -> tuple[int, str, bytes]:

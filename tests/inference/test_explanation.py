@@ -151,6 +151,36 @@ def test_few_variants_are_in_memory_at_once():
     assert sum(sizes) > 120
 
 
+def test_the_sound_given_at_once_is_bounded_and_whoever_waits_can_stop():
+    class Enough(Exception):  # noqa: N818  # no error
+        pass
+
+    model = LoudnessModel()
+    done = []
+
+    def stop(n_done):
+        done.append((n_done, len(model.n_seconds)))
+        if n_done >= 9:
+            raise Enough
+
+    with pytest.raises(Enough):
+        explain(Recognizer(model), speech(5.0), batch_seconds=16.0, progress=stop)
+    # The clip itself, then three variants of 5 s at a time.
+    assert done == [(3, 4), (6, 7), (9, 10)]
+    lonely = LoudnessModel()
+    sound = speech(1.0)
+    found = explain(Recognizer(lonely), sound, batch_seconds=0.5)
+    assert found == explain(Recognizer(LoudnessModel()), sound)
+
+
+def test_of_a_subset_of_labels_the_share_is_told():
+    sound = 0.1 * speech(2.0)
+    kept = Recognizer(LoudnessModel(), labels=["angry", "calm"])
+    expected = kept.predict_array(sound, RATE)
+    assert 0.1 < expected.share < 0.95
+    assert explain(kept, sound).prediction == expected
+
+
 @pytest.mark.parametrize("seconds", [0, 31])
 def test_what_is_too_long_or_empty_is_refused(seconds):
     with pytest.raises(AudioError, match=r"up to 30 s are explained"):

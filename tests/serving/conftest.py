@@ -5,12 +5,24 @@ import pytest
 import soundfile
 
 from fixtures.servers import running
+from koser.audio.reading import load
 from koser.config import resolve_config
+from koser.demo import corpus_folder
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ("angry", "neutral", "calm")
+CHROMIUM = "/usr/bin/chromium"
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 @pytest.fixture(scope="session")
@@ -68,3 +80,60 @@ def serve(model):
         return running(model, **options)
 
     return start
+
+
+@pytest.fixture(scope="module")
+def speech(tmp_path_factory):
+    """Utterances with pauses between them; the name must not reach the server's log."""
+    pieces = []
+    for path in sorted(corpus_folder().glob("*.flac"))[:5]:
+        pieces += [load(path), np.zeros(16_000, np.float32)]
+    path = tmp_path_factory.mktemp("speech") / "상담 1.wav"
+    soundfile.write(path, np.concatenate(pieces), 16_000, "PCM_16")
+    return path
+
+
+@pytest.fixture(scope="module")
+def chromium(speech):
+    from playwright.sync_api import sync_playwright
+
+    microphone = [
+        "--use-fake-ui-for-media-stream",
+        "--use-fake-device-for-media-stream",
+        f"--use-file-for-fake-audio-capture={speech}%noloop",
+    ]
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + microphone)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, served):
+    """Open the page in a browser of its own; a script error or a refused load fails the test."""
+    contexts, errors = [], []
+
+    def open(*, url=served.url, allowed=(), **options):
+        context = chromium.new_context(**{"locale": "en-GB", "accept_downloads": True, **options})
+        context.set_default_timeout(15_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on(
+            "console",
+            lambda line: (
+                errors.append(line.text)
+                if line.type == "error" and not any(each in line.text for each in allowed)
+                else None
+            ),
+        )
+        hosts = []
+        page.on("request", lambda request: hosts.append(request.url))
+        page.goto(url)
+        page.hosts = hosts
+        return page
+
+    yield open
+    for context in contexts:
+        context.close()
+    assert errors == []

@@ -119,6 +119,40 @@ def test_other_threads_share_the_batches_and_keep_their_order():
     assert model.batches == [[RATE], [RATE] * 4]
 
 
+def test_another_question_gets_its_answers_in_batches_of_its_own():
+    model = Recorded(is_held=True)
+    thread = started(model)
+    asked = []
+
+    def spell(waveforms, texts):
+        asked.append([len(waveform) for waveform in waveforms])
+        return [f"{text} {waveform[0]:g}" for waveform, text in zip(waveforms, texts, strict=True)]
+
+    def ask(texts):
+        return thread.ask(spell, [clip(value) for value in range(len(texts))], texts)
+
+    async def both():
+        first = asyncio.ensure_future(thread.predict(clip(7), 30))
+        await asyncio.to_thread(model.entered.wait, 30)
+        words = []
+        for n_clips, texts in [(2, ["a", "b"]), (4, ["c", "d"])]:
+            words.append(asyncio.ensure_future(asyncio.to_thread(ask, texts)))
+            while len(thread._clips) < n_clips:
+                await asyncio.sleep(0.001)
+        other = asyncio.ensure_future(thread.predict(clip(9), 30))
+        while len(thread._clips) < 5:
+            await asyncio.sleep(0.001)
+        model.released.set()
+        return await first, await other, await asyncio.gather(*words)
+
+    first, other, words = asyncio.run(both())
+    thread.stop()
+    assert (first[0], other[0]) == (7, 9)
+    assert words == [["a 0", "b 1"], ["c 0", "d 1"]]
+    assert asked == [[RATE] * 4], "what asks the same is not computed together"
+    assert model.batches == [[RATE], [RATE]]
+
+
 def test_who_has_left_is_not_computed():
     model = Recorded(is_held=True)
     thread = started(model)

@@ -41,7 +41,7 @@ def test_malformed_uploads_are_refused_and_leave_nothing_behind(served, script):
     assert statuses[200] > 20, "nothing came through: what is tested then?"
     assert n_open[1] <= n_open[0] + 1
     assert served.service.buffered._n_bytes == 0
-    assert served.service.n_timelines == 0
+    assert served.service.n_timelines == served.service.n_explanations == 0
 
 
 def test_whole_files_are_among_the_uploads(script, tmp_path):
@@ -66,4 +66,4 @@ def test_uploads_are_the_same_for_the_same_seed_and_of_every_kind(script):
 def test_the_server_does_what_its_openapi_says(served, script):
     done = script("42_server_schema").check(served.address[1], 8, 0)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "7/7" in done.stdout
+    assert "8/8" in done.stdout

@@ -3,91 +3,20 @@
 import json
 import re
 
-import numpy as np
 import pytest
-import soundfile
 
 from fixtures.servers import running
-from koser.audio.reading import load
-from koser.demo import corpus_folder
 from koser.inference.timeline import make_timeline
 from koser.serving.gate import Keys
 
 pytestmark = pytest.mark.browser
 
-CHROMIUM = "/usr/bin/chromium"
-QUIET = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 KEY = "0123456789abcdef0123456789abcdef"
-
-
-@pytest.fixture(scope="module")
-def speech(tmp_path_factory):
-    """Utterances with pauses between them; the name must not reach the server's log."""
-    pieces = []
-    for path in sorted(corpus_folder().glob("*.flac"))[:5]:
-        pieces += [load(path), np.zeros(16_000, np.float32)]
-    path = tmp_path_factory.mktemp("speech") / "상담 1.wav"
-    soundfile.write(path, np.concatenate(pieces), 16_000, "PCM_16")
-    return path
-
-
-@pytest.fixture(scope="module")
-def chromium(speech):
-    from playwright.sync_api import sync_playwright
-
-    microphone = [
-        "--use-fake-ui-for-media-stream",
-        "--use-fake-device-for-media-stream",
-        f"--use-file-for-fake-audio-capture={speech}%noloop",
-    ]
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=QUIET + microphone)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(chromium, served):
-    """Open the page in a browser of its own; a script error or a refused load fails the test."""
-    contexts, errors = [], []
-
-    def open(*, url=served.url, allowed=(), **options):
-        context = chromium.new_context(**{"locale": "en-GB", "accept_downloads": True, **options})
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on(
-            "console",
-            lambda line: (
-                errors.append(line.text)
-                if line.type == "error" and not any(each in line.text for each in allowed)
-                else None
-            ),
-        )
-        hosts = []
-        page.on("request", lambda request: hosts.append(request.url))
-        page.goto(url)
-        page.hosts = hosts
-        return page
-
-    yield open
-    for context in contexts:
-        context.close()
-    assert errors == []
 
 
 def table_of(page):
     return [
-        [cell.strip() for cell in row.locator("td").all_inner_texts()]
+        [cell.strip() for cell in row.locator("td:not(.why)").all_inner_texts()]
         for row in page.locator("#segments tbody tr").all()
     ]
 

@@ -158,7 +158,7 @@ def load(
     """
     with _opened(os.fspath(path), name) as (file, info):
         weights = _channel_weights(info, channel)
-        first, last = _segment_bounds(info, start, end)
+        first, last = segment_bounds(info, start, end)
         resampler = StreamResampler(info.sampling_rate, sampling_rate)
         n_samples = resampled_length(last - first, info.sampling_rate, sampling_rate)
         try:
@@ -321,7 +321,14 @@ def _info(path: str, file: SoundFile, descriptor: int) -> AudioInfo:
     )
 
 
-def _segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> tuple[int, int]:
+def segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> tuple[int, int]:
+    """First sample of a segment in seconds, and the one after its last; see `load`.
+
+    Raises
+    ------
+    AudioError
+        If it is not within the file, or holds no sample.
+    """
     # A comparison with NaN is false, so NaN is refused like any time outside the file.
     seconds = 0.0 if start is None else start, info.duration if end is None else end
     rate = info.sampling_rate

@@ -18,9 +18,9 @@ References
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice, repeat
+from itertools import chain, islice, repeat
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +35,7 @@ from koser.inference.recognizer import Recognizer
 # Every stretch is a recognition of the whole clip, so time grows with the square of its length.
 MAX_SECONDS = 30.0
 _BATCH = 16  # variants in memory at once
+_BATCH_SECONDS = 120.0  # of sound that the model is given at once
 _TINY = 1e-12  # a probability that has log-odds
 
 
@@ -102,6 +103,9 @@ def explain(
     recognizer: Recognizer,
     source: str | Path | Clip | np.ndarray,
     options: ExplainOptions | None = None,
+    *,
+    batch_seconds: float = _BATCH_SECONDS,
+    progress: Callable[[int], None] | None = None,
 ) -> Explanation:
     """Find what the recognizer's answer to a clip rests on.
 
@@ -113,6 +117,10 @@ def explain(
         An audio file, or a part of one; or samples, 16 kHz mono float32.
     options : ExplainOptions, optional
         How finely.
+    batch_seconds : float, optional
+        Sound that the model is given at once; a single variant may be longer.
+    progress : Callable, optional
+        Called with the number of variants recognised so far, after each batch.
 
     Raises
     ------
@@ -120,32 +128,32 @@ def explain(
         If the file cannot be read, or it lasts longer than `MAX_SECONDS`.
     """
     options = options or ExplainOptions()
-    clip = Clip(str(source)) if isinstance(source, (str, Path)) else source
-    waveform = _load_short(clip) if isinstance(clip, Clip) else np.asarray(clip, np.float32)
-    _refuse_long(len(waveform) / SAMPLING_RATE, "The waveform")
+    source = Clip(str(source)) if isinstance(source, (str, Path)) else source
+    clip = source if isinstance(source, Clip) else None
+    waveform = np.asarray(source, np.float32) if clip is None else _load_short(clip)
     seconds = len(waveform) / SAMPLING_RATE
+    _refuse_long(seconds, "The waveform")
     (text,) = recognizer.transcribe([waveform])
-    whole = recognizer.predict_spoken([waveform], [text])[0]
-    best = int(whole.argmax())
-
-    def evidence(waveforms: Iterable[np.ndarray], texts: Iterable[str | None]) -> np.ndarray:
-        """What withholding takes from the log-odds of the label, of each variant."""
-        variants = zip(waveforms, texts, strict=False)
-        without = []
-        while batch := list(islice(variants, _BATCH)):
-            without.append(recognizer.predict_spoken(*map(list, zip(*batch, strict=True))))
-        left = np.concatenate(without)[:, best]
-        difference: np.ndarray = _log_odds(whole[best]) - _log_odds(left)
-        return difference
-
-    # What is said stays what it was, whatever of the sound is silenced.
-    of_stretches = evidence(_silenced(waveform, options), repeat(text))
+    whole = recognizer.recognise_spoken(waveform, text, clip=clip)
     words = [] if text is None else text.split()
-    of_words = evidence(repeat(waveform), _without_each(words)) if words else np.zeros(0)
+    # What is said stays what it was, whatever of the sound is silenced.
+    variants = chain(
+        zip(_silenced(waveform, options), repeat(text)),
+        zip(repeat(waveform), _without_each(words)),
+    )
+    n_together = max(1, min(_BATCH, int(batch_seconds / seconds)))
+    left: list[np.ndarray] = []
+    while batch := list(islice(variants, n_together)):
+        left.extend(recognizer.predict_spoken(*map(list, zip(*batch, strict=True))))
+        if progress is not None:
+            progress(len(left))
+    best = recognizer.labels.index(whole.best)
+    evidence = _log_odds(np.array(whole.confidence)) - _log_odds(np.array(left)[:, best])
+    n_stretches = len(left) - len(words)
     return Explanation(
-        recognizer.to_prediction(whole, seconds, clip=clip if isinstance(clip, Clip) else None),
-        _cells(of_stretches, seconds, options),
-        tuple(Word(*pair) for pair in zip(words, of_words.tolist(), strict=True)),
+        whole,
+        _cells(evidence[:n_stretches], seconds, options),
+        tuple(Word(*pair) for pair in zip(words, evidence[n_stretches:].tolist(), strict=True)),
     )
 
 

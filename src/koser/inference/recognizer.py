@@ -123,9 +123,15 @@ class Recognizer:
         texts : Sequence[str or None]
             One for each; None for no text.
         """
-        if not isinstance(self._model, ReadingModel):
-            return self.predict_waveforms(waveforms)
-        return self._restrict(self._model.predict_spoken(waveforms, texts))[0]
+        return self._spoken_shares(waveforms, texts)[0]
+
+    def recognise_spoken(
+        self, waveform: np.ndarray, text: str | None, *, clip: Clip | None = None
+    ) -> Prediction:
+        """What `predict_spoken` says of one waveform, and of the clip that it is."""
+        rows, shares = self._spoken_shares([waveform], [text])
+        seconds = len(waveform) / SAMPLING_RATE
+        return self.to_prediction(rows[0], seconds, clip=clip, share=float(shares[0]))
 
     def predict_array(self, waveform: np.ndarray, sampling_rate: int) -> Prediction:
         """Recognise a waveform.
@@ -274,6 +280,13 @@ class Recognizer:
         for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
             whole[rows] = self._model.predict_waveforms([waveforms[row] for row in rows.tolist()])
         return self._restrict(whole)
+
+    def _spoken_shares(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        if not isinstance(self._model, ReadingModel):
+            return self._shares(waveforms)
+        return self._restrict(self._model.predict_spoken(waveforms, texts))
 
     def _restrict(self, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(self._columns) == whole.shape[1]:

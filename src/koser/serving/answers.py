@@ -25,6 +25,37 @@ class PredictionAnswer(BaseModel):
     )
 
 
+class CellAnswer(BaseModel):
+    """A moment of a sound, and what it was worth."""
+
+    start: float = Field(description="Seconds from the start of the part.", ge=0)
+    end: float = Field(description="Seconds from the start of the part.", gt=0)
+    evidence: float = Field(
+        description="For `best`: what its log-odds lose without this moment, in nats; below 0, "
+        "the moment spoke against it."
+    )
+
+
+class WordAnswer(BaseModel):
+    """A word of the transcript, and what it was worth."""
+
+    text: str = Field(description="As it was understood.")
+    evidence: float = Field(description="For `best`, without the word; as of a moment.")
+
+
+class ExplanationAnswer(PredictionAnswer):
+    """What the model makes of a part of a sound, and what that rests on."""
+
+    start: float = Field(description="Where the part begins in the sound, in seconds.", ge=0)
+    cells: list[CellAnswer] = Field(description="The part from its start to its end.")
+    words: list[WordAnswer] = Field(
+        description="The transcript; empty where the model reads none, or believes none."
+    )
+    peaks: list[float] | None = Field(
+        description="Outline of the part's waveform, if it was asked for.", default=None
+    )
+
+
 class SegmentAnswer(BaseModel):
     """A stretch of sound with one emotion."""
 
@@ -59,6 +90,7 @@ class ModelAnswer(BaseModel):
     is_synthetic: bool = Field(description="Trained on speech that a machine made.")
     max_predict_seconds: float = Field(description="Longest sound of a prediction.")
     max_timeline_seconds: float = Field(description="Longest sound of a timeline.")
+    max_explain_seconds: float = Field(description="Longest part that is explained.")
     max_upload_bytes: int = Field(description="Largest upload.")
 
 

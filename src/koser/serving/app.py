@@ -14,11 +14,12 @@ from fastapi.exceptions import (
 )
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
-from starlette.requests import HTTPConnection
+from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp
 
 from koser import __version__
-from koser.serving.gate import Gate, Keys
+from koser.serving.explanations import add_explanation
+from koser.serving.gate import CLIENT_LEFT, Gate, Keys
 from koser.serving.operation import add_operation, add_page
 from koser.serving.problems import (
     ProblemDetails,
@@ -32,8 +33,8 @@ from koser.serving.service import Service
 
 _DESCRIPTION = (
     "Emotions in Korean speech: calibrated probabilities of a sound (`/v1/predict`), a timeline of "
-    "a recording (`/v1/timeline`), and results while one speaks (WebSocket `/v1/stream`, see "
-    "docs/serving.md). Every error is an RFC 9457 problem."
+    "a recording (`/v1/timeline`), what a label rests on (`/v1/explain`), and results while one "
+    "speaks (WebSocket `/v1/stream`, see docs/serving.md). Every error is an RFC 9457 problem."
 )
 
 
@@ -66,6 +67,7 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
     )
     _handle_errors(app, service)
     add_recognition(app, service)
+    add_explanation(app, service)
     add_operation(app, service)
     add_page(app)
     _describe(app, needs_key=keys is not None)
@@ -104,6 +106,10 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         connection: HTTPConnection, error: WebSocketRequestValidationError
     ) -> Response | None:
         return await on_invalid(connection, error)
+
+    @app.exception_handler(ClientDisconnect)
+    async def on_leaving(_: HTTPConnection, __: ClientDisconnect) -> Response:
+        return Response(status_code=CLIENT_LEFT)  # for the log
 
     @app.exception_handler(Exception)
     async def on_defect(connection: HTTPConnection, _: Exception) -> Response | None:

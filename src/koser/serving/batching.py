@@ -11,9 +11,10 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,13 +27,21 @@ _logger = logging.getLogger(__name__)
 _LENGTH_RATIO = 2.0  # at most, between clips of a batch: half of it is padding at worst
 
 PredictBatch = Callable[[Sequence[np.ndarray]], np.ndarray]
+# Another question to the model: lists of equal length in, the first one waveforms, and a result
+# for each of their places out.
+AskBatch = Callable[..., Iterable[Any]]
 
 
 @dataclass(eq=False)
 class _Clip:
-    waveform: np.ndarray
+    inputs: tuple[Any, ...]  # a waveform, and whatever else the call takes of each
     # A request waits in the event loop, a timeline in a thread of its own.
-    future: asyncio.Future[np.ndarray] | Future[np.ndarray]
+    future: asyncio.Future[Any] | Future[Any]
+    call: AskBatch | None = None  # None for the probabilities of the waveform
+
+    @property
+    def n_samples(self) -> int:
+        return len(self.inputs[0])
 
 
 class ModelThread:
@@ -90,7 +99,7 @@ class ModelThread:
                 {"Retry-After": str(self._config.retry_after)},
             )
         future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self._add([_Clip(waveform, future)])
+        self._add([_Clip((waveform,), future)])
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -105,9 +114,25 @@ class ModelThread:
         Timelines and streams ask this way. They hold few clips at a time and are few
         themselves, so they wait without being refused.
         """
-        futures: list[Future[np.ndarray]] = [Future() for _ in waveforms]
-        self._add([_Clip(*pair) for pair in zip(waveforms, futures, strict=True)])
-        return np.stack([future.result() for future in futures])
+        return np.stack(self._ask_for(None, waveforms))
+
+    def ask(self, call: AskBatch, *columns: Sequence[Any]) -> list[Any]:
+        """Ask the model something else than probabilities of waveforms, from other threads.
+
+        Parameters
+        ----------
+        call : Callable
+            A method of the model. Clips that wait for the same one are computed together.
+        columns : Sequence
+            What it takes, each of one length; the first one are waveforms.
+        """
+        return self._ask_for(call, *columns)
+
+    def _ask_for(self, call: AskBatch | None, *columns: Sequence[Any]) -> list[Any]:
+        rows = list(zip(*columns, strict=True))
+        futures: list[Future[Any]] = [Future() for _ in rows]
+        self._add([_Clip(row, future, call) for row, future in zip(rows, futures, strict=True)])
+        return [future.result() for future in futures]
 
     def _add(self, clips: Sequence[_Clip]) -> None:
         with self._changed:
@@ -138,10 +163,10 @@ class ModelThread:
             clip = self._clips.popleft()
             if clip.future.done():  # its client has left
                 continue
-            n_samples = len(clip.waveform)
+            n_samples = clip.n_samples
             high, low = max(longest, n_samples), min(shortest or n_samples, n_samples)
             is_alike = high <= _LENGTH_RATIO * low and (len(batch) + 1) * high <= limit
-            if batch and not is_alike:
+            if batch and not (is_alike and clip.call == batch[0].call):
                 kept.append(clip)
                 continue
             batch.append(clip)
@@ -150,14 +175,15 @@ class ModelThread:
         return batch
 
     def _compute(self, batch: Sequence[_Clip]) -> None:
-        outcome: Sequence[np.ndarray] | Exception
+        outcome: Sequence[Any] | Exception
+        call = batch[0].call or self._predict
         try:
-            outcome = list(self._predict([clip.waveform for clip in batch]))
+            outcome = list(call(*map(list, zip(*(clip.inputs for clip in batch), strict=True))))
         except Exception as error:
             # Nothing may end this thread: whoever waits gets the error, and it is logged there.
             outcome = error
-        here: list[tuple[_Clip, np.ndarray | Exception]] = []
-        there: list[tuple[_Clip, np.ndarray | Exception]] = []
+        here: list[tuple[_Clip, Any]] = []
+        there: list[tuple[_Clip, Any]] = []
         for place, clip in enumerate(batch):
             mine = outcome if isinstance(outcome, Exception) else outcome[place]
             (there if isinstance(clip.future, asyncio.Future) else here).append((clip, mine))
@@ -165,7 +191,7 @@ class ModelThread:
         if there:
             self._settle_in_loop(there)
 
-    def _settle_in_loop(self, settled: Sequence[tuple[_Clip, np.ndarray | Exception]]) -> None:
+    def _settle_in_loop(self, settled: Sequence[tuple[_Clip, Any]]) -> None:
         # All of a batch at once: each call wakes the event loop.
         first = settled[0][0].future
         assert isinstance(first, asyncio.Future)
@@ -175,7 +201,7 @@ class ModelThread:
             _logger.warning("%d results came after the server's end", len(settled))
 
 
-def _settle(settled: Sequence[tuple[_Clip, np.ndarray | Exception]]) -> None:
+def _settle(settled: Sequence[tuple[_Clip, Any]]) -> None:
     for clip, outcome in settled:
         if clip.future.done():  # its client has left
             continue

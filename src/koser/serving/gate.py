@@ -43,7 +43,7 @@ _HEADERS = {
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
     "cross-origin-opener-policy": "same-origin",
 }
-_CLIENT_LEFT = 499  # as nginx logs it; nobody receives it
+CLIENT_LEFT = 499  # as nginx logs it; nobody receives it
 
 
 class Keys:
@@ -119,7 +119,7 @@ class Gate:
             self._metrics.problems.labels(problem.kind).inc()
             await request.refuse(problem)
         except ClientDisconnect:
-            request.status = _CLIENT_LEFT
+            request.status = CLIENT_LEFT
         except Exception:
             # The last resort: a defect of the server is a 500 with an id that the log has too.
             _logger.exception("defect in request %s", request.id)

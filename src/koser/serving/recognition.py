@@ -9,7 +9,6 @@ from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 
 from koser.audio.reading import SAMPLING_RATE
-from koser.inference.segments import TimelineOptions
 from koser.inference.writers import render_timeline
 from koser.serving.answers import ModelAnswer, PredictionAnswer, TimelineAnswer
 from koser.serving.problems import documented
@@ -18,7 +17,7 @@ from koser.serving.stream import StreamSession
 from koser.serving.timelines import MAX_PEAKS, MEDIA_TYPES, compute_timeline, measure_peaks
 from koser.serving.uploads import UPLOAD_BODY
 
-_UPLOAD_PROBLEMS = (
+UPLOAD_PROBLEMS = (
     "bad-request",
     "unauthorized",
     "upload-timeout",
@@ -30,7 +29,7 @@ _UPLOAD_PROBLEMS = (
     "busy",
     "model-timeout",
 )
-_TIMELINE_RESPONSES = documented(*_UPLOAD_PROBLEMS, "not-ready") | {
+_TIMELINE_RESPONSES = documented(*UPLOAD_PROBLEMS, "not-ready") | {
     200: {
         "content": {
             kind.partition(";")[0]: {"schema": {"type": "string"}}
@@ -47,6 +46,10 @@ Threshold = Annotated[
 Labels = Annotated[
     list[str] | None,
     Query(description="Only these labels, their probabilities brought to 1; repeat to name more."),
+]
+Peaks = Annotated[
+    int,
+    Query(ge=0, le=MAX_PEAKS, description="Points of the waveform's outline, in JSON; 0 for none."),
 ]
 
 
@@ -73,7 +76,7 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         tags=["recognition"],
         summary="Probabilities of every label for one sound",
         response_model=PredictionAnswer,
-        responses=documented(*_UPLOAD_PROBLEMS),
+        responses=documented(*UPLOAD_PROBLEMS),
         openapi_extra=UPLOAD_BODY,
     )
     async def predict(
@@ -105,18 +108,15 @@ def _add_timeline(app: FastAPI, service: Service) -> None:
             Literal["json", "csv", "rttm", "srt", "vtt", "audacity", "textgrid"],
             Query(description="How the timeline is written."),
         ] = "json",
-        peaks: Annotated[
-            int,
-            Query(ge=0, le=MAX_PEAKS, description="json: points of the waveform's outline."),
-        ] = 0,
+        peaks: Peaks = 0,
     ) -> Response:
         recognizer, config = service.configured(threshold, labels), service.config
         with service.timeline_slot():
             async with service.received(request, config.max_timeline_seconds) as spool:
                 made = await compute_timeline(
+                    request,
                     spool,
                     recognizer,
-                    TimelineOptions(),
                     pool=service.pool,
                     timeout=config.timeline_timeout,
                 )

@@ -12,7 +12,8 @@ from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
-from koser.inference.models import ProbabilityModel
+from koser.inference.explanation import MAX_SECONDS
+from koser.inference.models import ProbabilityModel, ReadingModel
 from koser.inference.recognizer import Recognizer
 from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
@@ -48,6 +49,30 @@ class SharedModel:
         return self._thread.predict_waveforms(waveforms)
 
 
+class SharedReadingModel(SharedModel):
+    """One that hears words too; see `SharedModel`."""
+
+    def __init__(self, model: ReadingModel, thread: ModelThread) -> None:
+        super().__init__(model, thread)
+        self._model = model
+
+    def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
+        """What is said in each; None where nothing can be believed."""
+        return self._thread.ask(self._model.transcribe, waveforms)
+
+    def predict_spoken(
+        self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
+        return np.stack(self._thread.ask(self._model.predict_spoken, waveforms, texts))
+
+
+def _shared(model: ProbabilityModel, thread: ModelThread) -> SharedModel:
+    if isinstance(model, ReadingModel):
+        return SharedReadingModel(model, thread)
+    return SharedModel(model, thread)
+
+
 class Service:
     """What serves one model.
 
@@ -64,14 +89,15 @@ class Service:
         self.metrics = Metrics()
         self.model = ModelThread(model.predict_waveforms, config, self.metrics)
         # Asked from other threads, it takes part in the batches of all requests.
-        self.recognizer = Recognizer(SharedModel(model, self.model), threshold=config.threshold)
+        self.recognizer = Recognizer(_shared(model, self.model), threshold=config.threshold)
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
-        # Timelines and streams: each waits for the model, for most of its time.
+        # Timelines, explanations, streams: each waits for the model, for most of its time.
         self.pool = ThreadPoolExecutor(
-            config.max_timelines + config.max_streams, thread_name_prefix="tracking"
+            config.max_timelines + config.max_explanations + config.max_streams,
+            thread_name_prefix="tracking",
         )
-        self.n_timelines = self.n_streams = 0
+        self.n_timelines = self.n_explanations = self.n_streams = 0
         self.is_ready = False
         self.ending = asyncio.Event()
 
@@ -139,6 +165,7 @@ class Service:
             is_synthetic=bool(self.recognizer.origin.get("is_synthetic")),
             max_predict_seconds=self.config.max_predict_seconds,
             max_timeline_seconds=self.config.max_timeline_seconds,
+            max_explain_seconds=MAX_SECONDS,
             max_upload_bytes=self.config.max_upload_bytes,
         )
 
@@ -151,6 +178,16 @@ class Service:
             yield
         finally:
             self.n_timelines -= 1
+
+    @contextmanager
+    def explanation_slot(self) -> Iterator[None]:
+        """One of the explanations that may be made at once."""
+        self._check_capacity(self.n_explanations, self.config.max_explanations, "explanations")
+        self.n_explanations += 1
+        try:
+            yield
+        finally:
+            self.n_explanations -= 1
 
     @contextmanager
     def stream_slot(self) -> Iterator[None]:

@@ -24,12 +24,14 @@ class ServeConfig(Config):
     decode_timeout: float = Field(20.0, gt=0)  # seconds until a decoder is killed
     predict_timeout: float = Field(60.0, gt=0)  # seconds from a decoded clip to its result
     timeline_timeout: float = Field(600.0, gt=0)  # seconds from a decoded recording to its result
+    explain_timeout: float = Field(300.0, gt=0)  # seconds from a decoded recording to its evidence
 
     # What all requests together may cost.
     max_buffered_bytes: int = Field(512 * _MIB, gt=0)  # of uploads held at once
     max_decoding: int = Field(256, gt=0)  # uploads that wait for a decoder
     max_waiting: int = Field(128, gt=0)  # decoded clips that wait for the model
     max_timelines: int = Field(4, gt=0)  # timelines made at once
+    max_explanations: int = Field(4, gt=0)  # explanations made at once
     max_streams: int = Field(16, gt=0)  # WebSockets open at once
     retry_after: int = Field(1, gt=0)  # seconds that a refused client is told to wait
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 
 import numpy as np
+from starlette.requests import Request
 
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import TimelineOptions
 from koser.inference.timeline import Timeline, make_timeline
-from koser.serving.problems import ProblemError
 from koser.serving.spool import Spool
+from koser.serving.waiting import computed
 
 # Formats of `render_timeline` and what they are called in HTTP.
 MEDIA_TYPES = {
@@ -28,14 +27,10 @@ MEDIA_TYPES = {
 MAX_PEAKS = 4000
 
 
-class _StoppedError(Exception):
-    """Nobody waits for this timeline any more."""
-
-
 async def compute_timeline(
+    request: Request,
     spool: Spool,
     recognizer: Recognizer,
-    options: TimelineOptions,
     *,
     pool: Executor,
     timeout: float,
@@ -44,12 +39,12 @@ async def compute_timeline(
 
     Parameters
     ----------
+    request : Request
+        That it came with.
     spool : Spool
         The upload.
     recognizer : Recognizer
         The model.
-    options : TimelineOptions
-        How it is cut up.
     pool : Executor
         Whose thread computes.
     timeout : float
@@ -57,37 +52,29 @@ async def compute_timeline(
 
     Raises
     ------
-    ProblemError
-        If it takes longer.
+    ProblemError, ClientDisconnect
+        As `computed`.
     """
-    is_stopped = threading.Event()
 
-    def blocks() -> Iterator[np.ndarray]:
-        for block in spool.iter_blocks():
-            if is_stopped.is_set():
-                raise _StoppedError
-            yield block
+    def compute(check: Callable[[], None]) -> Timeline:
+        def blocks() -> Iterator[np.ndarray]:
+            for block in spool.iter_blocks():
+                check()
+                yield block
 
-    loop = asyncio.get_running_loop()
-    work = loop.run_in_executor(pool, make_timeline, recognizer, blocks(), options)
-    try:
-        async with asyncio.timeout(timeout):
-            return await asyncio.shield(work)
-    except TimeoutError as error:
-        raise ProblemError(
-            "model-timeout", f"The timeline took longer than {timeout:g} s."
-        ) from error
-    finally:
-        # The spool may only be closed when the thread no longer reads it.
-        is_stopped.set()
-        await asyncio.wait([work])
+        return make_timeline(recognizer, blocks(), TimelineOptions())
+
+    return await computed(request, compute, pool=pool, timeout=timeout, name="timeline")
 
 
-def measure_peaks(spool: Spool, n_peaks: int) -> list[float]:
-    """The waveform's outline: the largest magnitude in each of `n_peaks` equal stretches."""
-    edges = np.linspace(0, spool.n_samples, n_peaks + 1).round().astype(np.int64)
+def measure_peaks(
+    spool: Spool, n_peaks: int, *, first: int = 0, n_samples: int | None = None
+) -> list[float]:
+    """The outline of a waveform, or a part: the largest magnitude in `n_peaks` equal stretches."""
+    end = spool.n_samples if n_samples is None else first + n_samples
+    edges = np.linspace(first, end, n_peaks + 1).round().astype(np.int64)
     peaks = []
-    for first, last in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
-        stretch = spool.read_waveform(first, last - first)
+    for left, right in zip(edges[:-1].tolist(), edges[1:].tolist(), strict=True):
+        stretch = spool.read_waveform(left, right - left)
         peaks.append(float(np.abs(stretch).max()) if len(stretch) else 0.0)
     return [round(peak, 4) for peak in peaks]

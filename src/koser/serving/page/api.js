@@ -30,6 +30,14 @@ export async function requestTimeline(file, format = "json") {
   return format === "json" ? response.json() : response.blob();
 }
 
+// What the label of the stretch from `start` to `end` seconds rests on.
+export async function requestExplanation(file, { start, end }, signal) {
+  const body = new FormData();
+  body.append("file", file);
+  const query = new URLSearchParams({ start, end, peaks: 600 });
+  return (await send(`/v1/explain?${query}`, { method: "POST", body, signal })).json();
+}
+
 async function send(path, options) {
   const headers = { "Accept-Language": language() };
   if (apiKey) headers.Authorization = `Bearer ${apiKey}`;

@@ -1,6 +1,6 @@
 // The page: what is pressed, dropped and said, and what happens then.
 
-import { ServerError, describeModel, openStream, requestTimeline, useKey } from "./api.js";
+import { ServerError, describeModel, openStream, requestExplanation, requestTimeline, useKey } from "./api.js";
 import { FORMATS, download, formatsOf } from "./downloads.js";
 import { startMicrophone } from "./microphone.js";
 import * as result from "./result.js";
@@ -10,6 +10,7 @@ const find = (id) => document.getElementById(id);
 let model = null;
 let status = ["ready"]; // name of the text and its values: it is said again in another language
 let recording = null;
+let asking = null; // ends the request for an explanation that is waited for
 
 function setStatus(name, values) {
   status = [name, values];
@@ -19,6 +20,7 @@ function setStatus(name, values) {
 function setProblem(words) {
   find("problem").textContent = words;
   find("problem").hidden = !words;
+  if (words) find("problem").scrollIntoView({ block: "nearest" });
 }
 
 function report(error) {
@@ -65,8 +67,10 @@ async function recognise(file) {
   setStatus("working", { name: file.name });
   find("file").disabled = true;
   try {
-    result.showTimeline(await requestTimeline(file), file);
-    setStatus("done", { seconds: result.current().duration.toFixed(1) });
+    const timeline = await requestTimeline(file);
+    stopAsking();
+    result.showTimeline(timeline, file, model?.max_explain_seconds);
+    setDone();
     showDownloads();
     find("result-title").focus();
   } catch (error) {
@@ -75,6 +79,37 @@ async function recognise(file) {
     find("file").disabled = false;
     find("file").value = ""; // so that the same file can be chosen again
   }
+}
+
+function setDone() {
+  setStatus("done", { seconds: result.current().duration.toFixed(1) });
+}
+
+// Asks why `part` of the file got its label; asked again meanwhile, it stops.
+async function explain(part) {
+  const { asking: before, file } = result.current();
+  stopAsking();
+  if (before === part) return setDone();
+  setProblem("");
+  setStatus("explaining");
+  const mine = (asking = new AbortController());
+  result.setAsking(part);
+  try {
+    const answer = await requestExplanation(file, part, mine.signal);
+    if (asking !== mine) return;
+    setDone();
+    result.showWhy({ ...answer, end: part.end });
+  } catch (error) {
+    if (asking === mine) report(error);
+  } finally {
+    if (asking === mine) stopAsking();
+  }
+}
+
+function stopAsking() {
+  asking?.abort();
+  asking = null;
+  result.setAsking(null);
 }
 
 function showDownloads() {
@@ -113,6 +148,7 @@ async function startRecording() {
     stream.push(pcm.buffer);
   };
   recording = { microphone, stream };
+  stopAsking();
   result.beginLive(model?.labels ?? []);
   early.splice(0).forEach((pcm) => take(pcm));
   setStatus("listening");
@@ -141,7 +177,7 @@ async function onEnd(problem) {
   if (recording) await recording.microphone.stop();
   recording = null;
   result.endLive();
-  setStatus("done", { seconds: result.current().duration.toFixed(1) });
+  setDone();
   setProblem(problem);
   showRecording();
   showDownloads();
@@ -185,6 +221,6 @@ for (const kind of ["dragover", "dragleave", "drop"]) {
     if (kind === "drop") recognise(event.dataTransfer.files[0]);
   });
 }
-result.startPicture();
+result.startPicture(explain);
 showLanguage();
 loadModel();

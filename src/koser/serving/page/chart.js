@@ -1,7 +1,8 @@
 // The picture: waveform with bands of emotion above, a curve for each label below.
 
 import { colorOf, dashOf } from "./colors.js";
-import { clock } from "./texts.js";
+import { largest } from "./evidence.js";
+import { clock, signed } from "./texts.js";
 
 const LEFT = 48;
 const BOTTOM = 22;
@@ -11,7 +12,8 @@ function style(name) {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-// Draws `view`: duration, labels, peaks, segments, cells, newest (a partial result) and played.
+// Draws `view`: duration, labels, peaks, segments, cells, newest (a partial result) and played; of
+// a view with `why`, an explanation, only the stretch that it explains.
 export function draw(canvas, view) {
   const ratio = devicePixelRatio || 1;
   const { width, height } = canvas.getBoundingClientRect();
@@ -21,27 +23,36 @@ export function draw(canvas, view) {
   context.scale(ratio, ratio);
   context.font = `12px ${getComputedStyle(document.body).fontFamily}`;
   const area = { left: LEFT, right: width - 8, waveTop: 8, bottom: height - BOTTOM };
-  area.waveBottom = area.waveTop + (area.bottom - area.waveTop) * 0.38;
+  area.waveBottom = area.waveTop + (area.bottom - area.waveTop) * (view.why ? 0.6 : 0.38);
   area.curveTop = area.waveBottom + GAP;
-  const begin = Math.max(0, view.begin ?? 0);
-  const span = Math.max(view.duration - begin, 0.001);
-  const x = (seconds) => area.left + ((seconds - begin) / span) * (area.right - area.left);
-  drawAxes(context, area, x, begin, view.duration);
+  const { begin, end } = extentOf(view);
+  const x = (seconds) => area.left + ((seconds - begin) / (end - begin)) * (area.right - area.left);
+  drawAxes(context, area, x, begin, end);
+  if (view.why) drawScale(context, area, view.why);
   context.save();
   context.beginPath();
   context.rect(area.left, 0, area.right - area.left, height);
   context.clip();
   drawBands(context, area, x, view);
   drawWave(context, area, x, view);
+  if (view.why) drawEvidence(context, area, x, view.why);
   drawCurves(context, area, x, view);
   if (view.played !== undefined) drawPlayhead(context, area, x(view.played));
   context.restore();
 }
 
+// The seconds that the picture shows.
+function extentOf({ why, begin = 0, duration }) {
+  if (why) return { begin: why.start, end: why.end };
+  const first = Math.max(0, begin);
+  return { begin: first, end: Math.max(duration, first + 0.001) };
+}
+
 export function secondsAt(canvas, clientX, view) {
   const { left, width } = canvas.getBoundingClientRect();
   const share = (clientX - left - LEFT) / (width - LEFT - 8);
-  return Math.max(0, Math.min(1, share)) * view.duration;
+  const { begin, end } = extentOf(view);
+  return begin + Math.max(0, Math.min(1, share)) * (end - begin);
 }
 
 function drawAxes(context, area, x, begin, end) {
@@ -72,7 +83,8 @@ function drawBands(context, area, x, view) {
   for (const segment of view.segments) {
     if (segment.label === null) continue;
     context.fillStyle = colorOf(segment.label, view.labels);
-    context.globalAlpha = 0.22;
+    // Behind evidence, which has colours of its own, only the line below.
+    context.globalAlpha = view.why ? 0 : 0.22;
     context.fillRect(x(segment.start), area.waveTop, x(segment.end) - x(segment.start), area.waveBottom - area.waveTop);
     context.globalAlpha = 1;
     context.fillRect(x(segment.start) + 0.5, area.waveBottom - 4, x(segment.end) - x(segment.start) - 1, 4);
@@ -80,18 +92,53 @@ function drawBands(context, area, x, view) {
 }
 
 function drawWave(context, area, x, view) {
-  const { peaks } = view;
+  const { why } = view;
+  const peaks = why ? why.peaks : view.peaks;
   if (!peaks?.length) return;
-  const middle = (area.waveTop + area.waveBottom - 4) / 2;
+  const begin = why?.start ?? 0;
+  const middle = middleOf(area);
   const loudest = Math.max(...peaks, 1e-4);
   const reach = (area.waveBottom - area.waveTop - 8) / 2 / loudest;
   context.fillStyle = style("--wave");
-  const seconds = (view.peaksEnd ?? view.duration) / peaks.length;
+  context.globalAlpha = why ? 0.45 : 1;
+  const seconds = (why ? why.end - why.start : (view.peaksEnd ?? view.duration)) / peaks.length;
   const width = Math.max(1, x(seconds) - x(0) - 0.3);
   peaks.forEach((peak, i) => {
     const size = Math.max(0.5, peak * reach);
-    context.fillRect(x(i * seconds), middle - size, width, 2 * size);
+    context.fillRect(x(begin + i * seconds), middle - size, width, 2 * size);
   });
+  context.globalAlpha = 1;
+}
+
+function middleOf(area) {
+  return (area.waveTop + area.waveBottom - 4) / 2;
+}
+
+// What speaks for the label goes up, what speaks against it down: colour is not the only difference.
+function drawEvidence(context, area, x, why) {
+  const middle = middleOf(area);
+  const reach = (middle - area.waveTop) / largest(why.cells);
+  context.globalAlpha = 0.85;
+  for (const { start, end, evidence } of why.cells) {
+    context.fillStyle = style(evidence < 0 ? "--against" : "--for");
+    const [left, right] = [x(why.start + start), x(why.start + end)];
+    const height = Math.abs(evidence) * reach;
+    context.fillRect(left + 0.5, evidence < 0 ? middle : middle - height, Math.max(1, right - left - 1), height);
+  }
+  context.globalAlpha = 1;
+  context.strokeStyle = style("--ink");
+  context.lineWidth = 1;
+  line(context, area.left, middle, area.right, middle);
+}
+
+function drawScale(context, area, why) {
+  const worth = largest(why.cells);
+  const middle = middleOf(area);
+  context.textAlign = "right";
+  context.textBaseline = "middle";
+  for (const [value, y] of [[worth, area.waveTop + 5], [0, middle], [-worth, 2 * middle - area.waveTop - 5]]) {
+    context.fillText(value ? signed(value) : "0", area.left - 5, y);
+  }
 }
 
 function drawCurves(context, area, x, view) {

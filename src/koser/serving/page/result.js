@@ -3,6 +3,7 @@
 import { colorOf, dashOf, onSchemeChange } from "./colors.js";
 import { draw, secondsAt } from "./chart.js";
 import { clock, labelName, percent, text } from "./texts.js";
+import { fillWhy, focusButton, giveButton, labelButtons, whyButton } from "./why.js";
 
 const find = (id) => document.getElementById(id);
 const LIVE_SPAN = 60; // seconds that a running stream shows
@@ -10,14 +11,16 @@ const LIVE_SPAN = 60; // seconds that a running stream shows
 let view = null; // what `chart.draw` shows, and `file` where there is one
 let sound = null; // the object URL that the player has
 let frame = 0;
+let ask = null; // called with the part, { start, end }, that somebody asks about
 
 export function current() {
   return view;
 }
 
-// Shows a finished timeline of a file.
-export function showTimeline(timeline, file) {
-  view = { ...timeline, file };
+// Shows a finished timeline of a file, of which up to `explainable` seconds can be explained.
+export function showTimeline(timeline, file, explainable = 0) {
+  const whole = { start: 0, end: timeline.duration };
+  view = { ...timeline, file, explainable, whole };
   find("result").hidden = false;
   giveSound(file);
   render();
@@ -57,6 +60,29 @@ export function addResult(segment, isFinal) {
   drawSoon();
 }
 
+// Notes which part is being explained; null for none.
+export function setAsking(part) {
+  if (!view?.file) return;
+  view.asking = part;
+  labelButtons(view);
+}
+
+// Shows an explanation in the picture and below it.
+export function showWhy(why) {
+  view.why = why;
+  render();
+  find("timeline").scrollIntoView({ block: "nearest" });
+  find("why-title").focus({ preventScroll: true });
+  find("why").scrollIntoView({ block: "nearest" });
+}
+
+function closeWhy() {
+  const { why } = view;
+  view.why = null;
+  render();
+  focusButton(why);
+}
+
 export function endLive() {
   view.isLive = false;
   view.begin = 0;
@@ -69,6 +95,7 @@ export function render() {
   fillBars();
   fillLegend();
   fillTable();
+  fillWhy(view.why);
   drawSoon();
 }
 
@@ -165,11 +192,34 @@ function fillTable() {
     );
     cells[2].className = "number";
     row.append(start, ...cells);
+    if (view.file) row.append(whyCell(segment));
     return row;
   });
   find("segments").tBodies[0].replaceChildren(...rows);
-  const seconds = view.duration.toFixed(1);
-  find("timeline").setAttribute("aria-label", text("timelineLabel", { seconds, count: view.segments.length }));
+  find("why-column").hidden = !view.file;
+  find("why-all").hidden = !view.file || !rows.length || !isExplainable(view.whole);
+  if (view.file) {
+    giveButton(find("why-all"), view.whole, ask);
+    labelButtons(view);
+  }
+  find("timeline").setAttribute("aria-label", pictureLabel());
+}
+
+function pictureLabel() {
+  const { why, duration, segments } = view;
+  if (why) return text("whyPicture", { from: clock(why.start), to: clock(why.end) });
+  return text("timelineLabel", { seconds: duration.toFixed(1), count: segments.length });
+}
+
+function whyCell(segment) {
+  const cell = document.createElement("td");
+  cell.className = "why";
+  if (isExplainable(segment)) cell.append(whyButton(segment, ask));
+  return cell;
+}
+
+function isExplainable({ start, end }) {
+  return end - start <= view.explainable + 1e-6;
 }
 
 function play(seconds) {
@@ -186,7 +236,10 @@ function drawSoon() {
   });
 }
 
-export function startPicture() {
+// `onWhy` is called with the part, { start, end }, that somebody asks about.
+export function startPicture(onWhy) {
+  ask = onWhy;
+  find("why-close").onclick = closeWhy;
   const canvas = find("timeline");
   const player = find("player");
   new ResizeObserver(drawSoon).observe(canvas);

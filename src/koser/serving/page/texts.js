@@ -34,6 +34,7 @@ const TEXTS = {
   microphoneNote: ["말하는 동안 결과가 나옵니다", "Results while you speak"],
   ready: ["준비되었습니다.", "Ready."],
   working: [({ name }) => `${name} 분석 중…`, ({ name }) => `Listening to ${name} …`],
+  explaining: ["근거를 찾는 중…", "Looking for what the result rests on …"],
   asking: ["마이크 사용 허락을 기다리는 중…", "Waiting for your permission to use the microphone …"],
   listening: ["듣고 있습니다…", "Listening …"],
   finishing: ["마지막 결과를 기다리는 중…", "Waiting for the last result …"],
@@ -65,6 +66,37 @@ const TEXTS = {
   columnEnd: ["끝", "End"],
   columnEmotion: ["감정", "Emotion"],
   columnProbability: ["확률", "Probability"],
+  columnWhy: ["근거", "Why"],
+  why: ["왜?", "Why?"],
+  whyAll: ["전체 결과는 왜?", "Why, as a whole?"],
+  whyStop: ["중지", "Stop"],
+  whyLabel: [({ words, from, to }) => `${words} ${from}부터 ${to}까지`, ({ words, from, to }) => `${words} ${from} to ${to}`],
+  whyPicture: [
+    ({ from, to }) => `${from}–${to}의 파형과 순간마다의 근거. 가장 큰 것들은 아래에 글로 있습니다.`,
+    ({ from, to }) => `Waveform of ${from} to ${to} and the evidence of each moment. The strongest are in words below.`,
+  ],
+  whyTitle: [({ from, to }) => `${from}–${to}의 근거`, ({ from, to }) => `Why, ${from} to ${to}`],
+  whySummary: [
+    ({ label, percent }) => `이 부분만 들은 결과: ${label} ${percent} %. 순간마다 소리를 지우고 다시 물어, 그 순간의 몫을 쟀습니다.`,
+    ({ label, percent }) => `Heard by itself: ${label}, ${percent} %. Each moment was silenced in turn to see what it was worth.`,
+  ],
+  momentFor: [
+    ({ from, to, label, worth }) => `${from}–${to}: ${label} 쪽 ${worth}`,
+    ({ from, to, label, worth }) => `${from} to ${to} speaks for ${label}: ${worth}`,
+  ],
+  momentAgainst: [
+    ({ from, to, label, worth }) => `${from}–${to}: ${label}의 반대쪽 ${worth}`,
+    ({ from, to, label, worth }) => `${from} to ${to} speaks against ${label}: ${worth}`,
+  ],
+  noMoment: ["어느 한 순간도 결과를 크게 바꾸지 않습니다.", "No single moment changes the result much."],
+  whyFor: ["위로: 이 감정을 뒷받침", "up: for this emotion"],
+  whyAgainst: ["아래로: 이 감정에 반대", "down: against it"],
+  whyWords: ["받아쓴 말과 낱말마다의 근거", "What was understood, and what each word was worth"],
+  whyNote: [
+    "단위는 로그 오즈(nat)입니다. 모델이 무엇에 기댔는지를 말할 뿐, 말한 사람의 마음을 증명하지는 않습니다.",
+    "In nats of log-odds. This is what the model went by, and no proof of what the speaker felt.",
+  ],
+  whyClose: ["전체 보기", "Show everything"],
   undecided: ["판단 보류", "undecided"],
   jump: [({ time }) => `${time}부터 듣기`, ({ time }) => `Play from ${time}`],
   downloadsLabel: ["내려받기", "Download"],
@@ -105,6 +137,12 @@ export function labelName(label) {
 
 export function percent(probability) {
   return new Intl.NumberFormat(language(), { maximumFractionDigits: 0 }).format(100 * probability);
+}
+
+export function signed(evidence) {
+  const [minus, plus] = ["\u2212", "+"];
+  const digits = Math.abs(evidence).toFixed(2);
+  return Number(digits) === 0 ? digits : `${evidence < 0 ? minus : plus}${digits}`;
 }
 
 export function clock(seconds, digits = 1) {
