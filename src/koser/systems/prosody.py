@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from koser.config import Config, build_config
 from koser.data.manifest import Manifest
@@ -44,6 +45,10 @@ from koser.training.tables import StatisticsTable
 class ProsodyTrain(HeadTrain):
     """How the classifier learns."""
 
+    # A convex problem of few numbers: what matters is that its minimum is reached, and it is.
+    epochs: int = Field(60, gt=0)
+    patience: int = Field(60, gt=0)
+    learning_rate: float = Field(5e-3, gt=0)
     # Too small to gain from bf16.
     precision: Precision = "float32"
 
