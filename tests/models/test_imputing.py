@@ -8,7 +8,9 @@ from koser.models.imputing import ImputingHead, ImputingHeadOptions
 def observations(seed=0, n=60, n_values=6):
     """Values, some of them undefined; and which [shape=(n, 2, n_values)]."""
     rng = np.random.default_rng(seed)
-    values = rng.normal(rng.uniform(-5, 50, n_values), rng.uniform(0.01, 20, n_values), (n, n_values))
+    values = rng.normal(
+        rng.uniform(-5, 50, n_values), rng.uniform(0.01, 20, n_values), (n, n_values)
+    )
     is_defined = rng.random((n, n_values)) < 0.7
     return np.stack([np.where(is_defined, values, 0.0), is_defined], axis=1).astype(np.float32)
 

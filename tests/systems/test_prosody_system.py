@@ -100,16 +100,16 @@ def test_nothing_of_the_test_part_reaches_the_training(manifest, tmp_path):
 
 
 def test_a_resumed_training_is_an_undisturbed_one(manifest, tmp_path):
-    class Killed(Exception):
+    class KilledError(Exception):
         pass
 
     def die(epoch, *_):
         if epoch.epoch == 7:
-            raise Killed
+            raise KilledError
 
     whole, data, _ = fitted(manifest, tmp_path / "a")
     system = ProsodySystem(manifest.labels, QUICK)
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         system.fit(data, PART, resume_file=tmp_path / "last.pth", on_epoch=die)
     again = ProsodySystem(manifest.labels, QUICK)
     again.fit(data, PART, resume_file=tmp_path / "last.pth")

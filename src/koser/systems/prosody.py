@@ -168,9 +168,7 @@ class ProsodySystem(System):
     def predict_rows(self, data: ProsodyData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored functionals [shape=(n_rows, n_labels)]."""
         options, table = self.config.train, data.table()
-        batches = iter_plain_batches(
-            table, rows, batch_size=options.batch_size, ranks=self.ranks
-        )
+        batches = iter_plain_batches(table, rows, batch_size=options.batch_size, ranks=self.ranks)
         n_rows = len(data.targets)
         found = predict(
             self._network, batches, n_rows, precision=options.precision, ranks=self.ranks

@@ -7,7 +7,6 @@ from dataclasses import asdict
 import numpy as np
 
 from koser.audio.augmentation import change_speed
-from koser.config import Config
 from koser.features.prosody.frames import describe_spectra, mean_level
 from koser.features.prosody.functionals import FUNCTIONALS, summarise
 from koser.features.prosody.periods import measure_perturbations

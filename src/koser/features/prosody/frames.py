@@ -129,7 +129,7 @@ def describe_spectra(waveform: np.ndarray) -> SpectralDescriptors:
 
 def decibels(ratios: np.ndarray) -> np.ndarray:
     """10 log10 of ratios of energies, within ±100 dB; NaN stays NaN."""
-    return 10.0 * np.log10(np.clip(ratios, 1e-10, 1e10))
+    return np.asarray(10.0 * np.log10(np.clip(ratios, 1e-10, 1e10)))
 
 
 def mean_level(waveform: np.ndarray) -> float:
@@ -145,7 +145,8 @@ def _frequencies() -> np.ndarray:
 def _band(power: np.ndarray, low: float, high: float) -> np.ndarray:
     """Bins above `low` and up to `high` Hz; never the constant, which is no sound."""
     frequencies = _frequencies()
-    return power[:, (frequencies > low) & (frequencies <= high)]
+    band: np.ndarray = power[:, (frequencies > low) & (frequencies <= high)]
+    return band
 
 
 def _slope(power: np.ndarray, low: float, high: float) -> np.ndarray:
@@ -174,9 +175,7 @@ def _critical_bands() -> np.ndarray:
     frequencies = _frequencies()
     barks = 6.0 * np.arcsinh(frequencies / 600.0)
     distance = barks - np.arange(1.0, np.floor(barks[-1]) + 1)[:, None]
-    curve = np.where(
-        distance < -0.5, 10.0 ** (2.5 * (distance + 0.5)), 10.0 ** -(distance - 0.5)
-    )
+    curve = np.where(distance < -0.5, 10.0 ** (2.5 * (distance + 0.5)), 10.0 ** -(distance - 0.5))
     curve = np.where(np.abs(distance) <= 0.5, 1.0, curve)
     curve = np.where((distance >= -1.3) & (distance <= 2.5), curve, 0.0)
     squares = np.square(2 * np.pi * frequencies)

@@ -67,7 +67,9 @@ def measure_perturbations(waveform: np.ndarray, pitch: Pitch) -> Perturbations:
             periods = np.diff(marks)
             ratios = periods[1:] / periods[:-1]
             keep = np.maximum(ratios, 1 / ratios) <= _MAX_PERIOD_RATIO
-            jitter.append(200.0 * np.abs(np.diff(periods))[keep] / (periods[1:] + periods[:-1])[keep])
+            jitter.append(
+                200.0 * np.abs(np.diff(periods))[keep] / (periods[1:] + periods[:-1])[keep]
+            )
             amplitudes = _amplitudes(samples, marks)
             ratios = amplitudes[1:] / amplitudes[:-1]
             ratios = ratios[np.maximum(ratios, 1 / ratios) <= _MAX_AMPLITUDE_RATIO]

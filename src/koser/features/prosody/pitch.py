@@ -38,7 +38,7 @@ class PitchOptions(Config):
     # Frames in a row, 16 ms each, that make a voiced segment; shorter ones are chance.
     min_frames: int = Field(3, gt=0)
     # The detector's version and model, filled in when features are extracted.
-    detector: str = ""
+    detector: str = Field("", pattern=r"^(swift-f0 \S+ [0-9a-f]{12})?$")
 
     @model_validator(mode="after")
     def _check(self) -> PitchOptions:
@@ -90,7 +90,7 @@ class Pitch:
     @property
     def semitones(self) -> np.ndarray:
         """Semitones above 27.5 Hz [shape=(n_frames,)]; NaN without a voice."""
-        return 12.0 * np.log2(self.hertz / SEMITONE_ORIGIN)
+        return np.asarray(12.0 * np.log2(self.hertz / SEMITONE_ORIGIN))
 
 
 @lru_cache(maxsize=1)

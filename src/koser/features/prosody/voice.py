@@ -125,7 +125,7 @@ def _harmonics_to_noise(correlation: np.ndarray, hertz: np.ndarray) -> np.ndarra
     # The height of the parabola through the three points.
     height = middle - np.square(left - right) / np.where(bend < 0, 8.0 * bend, -np.inf)
     height = np.clip(height, 1e-10, 1 - 1e-10)
-    return np.clip(decibels(height / (1.0 - height)), -_MAX_HNR, _MAX_HNR)
+    return np.asarray(np.clip(decibels(height / (1.0 - height)), -_MAX_HNR, _MAX_HNR))
 
 
 def _peak_level(power: np.ndarray, frequencies: np.ndarray, hertz: np.ndarray) -> np.ndarray:
