@@ -146,7 +146,9 @@ def test_one_clip_alone_is_one_clip_among_others(tmp_path):
     for name, order in (("a", clips), ("b", clips[::-1])):
         keys = extract(order, extractor, tmp_path / name)
         store = FeatureStore(tmp_path / name, extractor.describe())
-        stored.append({clip.path: store.read(bytes(key)) for clip, key in zip(order, keys)})
+        stored.append(
+            {clip.path: store.read(bytes(key)) for clip, key in zip(order, keys, strict=True)}
+        )
     for clip in clips:
         alone = extractor(soundfile.read(clip.path, dtype="float32")[0])
         for each in stored:

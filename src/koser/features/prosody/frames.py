@@ -158,7 +158,7 @@ def _slope(power: np.ndarray, low: float, high: float) -> np.ndarray:
     band = _band(power, low, high)
     floor = 1e-10 * power.max(axis=1, keepdims=True)
     slopes: np.ndarray = decibels(np.maximum(band, floor) / (floor * 1e10)) @ centred
-    return slopes / np.square(centred).sum()
+    return np.asarray(slopes / np.square(centred).sum())
 
 
 def _loudness(power: np.ndarray) -> np.ndarray:

@@ -85,7 +85,7 @@ class Pitch:
     @property
     def is_voiced(self) -> np.ndarray:
         """Which frames have a voice [shape=(n_frames,)]."""
-        return ~np.isnan(self.hertz)
+        return np.asarray(~np.isnan(self.hertz))
 
     @property
     def semitones(self) -> np.ndarray:
