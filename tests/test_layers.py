@@ -45,6 +45,7 @@ HOMES = {
     "huggingface_hub": {"features", "sharing"},
     "transformers": {"features"},
     "peft": {"models"},
+    "swift_f0": {"features"},
     "faster_whisper": {"features"},
     "ctranslate2": {"features"},
     "tokenizers": {"features"},

@@ -33,6 +33,7 @@ EXTRA_OF_MODULE = {
     "ctranslate2": "stt",
     "ray": "ray",
     "pyarrow": "ray",
+    "swift_f0": "prosody",
     "fsspec": "cloud",
     "s3fs": "cloud",
 }

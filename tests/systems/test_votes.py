@@ -41,6 +41,7 @@ def settings(encoder_folder, whisper_folder, text_folder):
                 f'whisper.name="{whisper_folder}"', f'text.name="{text_folder()}"',
                 "fusion.width=8", "fusion.hidden=[8, 8]", "errors.variants=0",
             ],
+            "prosody": [],
         }[name]  # fmt: skip
 
     return of

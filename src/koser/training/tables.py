@@ -100,7 +100,7 @@ class FramesTable(StoredTable):
 
 @dataclass(frozen=True)
 class StatisticsTable(StoredTable):
-    """Stored statistics of hidden states [shape=(n_states, 2, width)], equal for all."""
+    """Stored arrays of one shape for all, such as statistics [shape=(n_states, 2, width)]."""
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """1 for every utterance: there is nothing to pad."""
