@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from koser.experiment.run import Experiment
 
 # Written into a finished run's folder, and again whenever they are asked for.
-_LATER = ("canaries.json", "gap.json")
+_LATER = ("canaries.json", "gap.json", "robustness.json", "robustness.parquet")
 
 
 def write_outputs(
