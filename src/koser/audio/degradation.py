@@ -16,14 +16,13 @@ import numpy as np
 import soundfile
 
 from koser.audio.augmentation import change_speed
+from koser.audio.encoding import encode_g711, encode_opus
 from koser.audio.reading import SAMPLING_RATE
 from koser.audio.resampling import resample
 from koser.errors import AudioError, ConfigError
 
 N_TALKERS = 6  # voices in babble: enough that no single one can be followed
 TELEPHONE_RATE = 8_000  # Hz
-# libsndfile gives Opus 256 kbit/s at compression level 0 and 6 at level 1, linearly.
-_OPUS_MOST, _OPUS_LEAST = 256.0, 6.0
 
 
 @dataclass(frozen=True)
@@ -198,17 +197,13 @@ def send_by_telephone(waveform: np.ndarray, law: str) -> np.ndarray:
         As libsndfile calls them.
     """
     narrow = resample(waveform, SAMPLING_RATE, TELEPHONE_RATE)
-    decoded = _through_file(narrow, TELEPHONE_RATE, format="WAV", subtype=law)
+    decoded = _decoded(encode_g711(narrow, TELEPHONE_RATE, law))
     return resample(decoded, TELEPHONE_RATE, SAMPLING_RATE)[: len(waveform)]
 
 
 def send_by_opus(waveform: np.ndarray, kbits: float) -> np.ndarray:
     """Through Opus (RFC 6716) at 16 kHz with a variable rate of about `kbits` kbit/s."""
-    compression = (_OPUS_MOST - kbits) / (_OPUS_MOST - _OPUS_LEAST)
-    decoded = _through_file(
-        waveform, SAMPLING_RATE, format="OGG", subtype="OPUS", compression_level=compression
-    )
-    return decoded[: len(waveform)]
+    return _decoded(encode_opus(waveform, SAMPLING_RATE, kbits))[: len(waveform)]
 
 
 def room_response(rt60: float, rng: np.random.Generator) -> np.ndarray:
@@ -255,31 +250,6 @@ def _rms(waveform: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(waveform, dtype=np.float64))))
 
 
-def _through_file(
-    waveform: np.ndarray,
-    sampling_rate: int,
-    *,
-    format: str,
-    subtype: str,
-    compression_level: float | None = None,
-) -> np.ndarray:
-    """What a file of this format gives back; nothing touches the disk."""
-    buffer = io.BytesIO()
-    try:
-        soundfile.write(
-            buffer,
-            np.clip(waveform, -1.0, 1.0),
-            sampling_rate,
-            format=format,
-            subtype=subtype,
-            compression_level=compression_level,
-        )
-        buffer.seek(0)
-        decoded, _ = soundfile.read(buffer, dtype="float32")
-    except (soundfile.LibsndfileError, ValueError, TypeError) as error:
-        raise AudioError(
-            f"This libsndfile cannot encode {format} {subtype}: {error}. Install soundfile 0.13 "
-            f"or newer, or leave this degradation out."
-        ) from error
-    waveform_back: np.ndarray = decoded
-    return waveform_back
+def _decoded(file: bytes) -> np.ndarray:
+    waveform: np.ndarray = soundfile.read(io.BytesIO(file), dtype="float32")[0]
+    return waveform
