@@ -72,6 +72,13 @@ def train(
     encoder: Encoder = None,
     whisper: Whisper = None,
     text_model: TextModel = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from a trained model of the same system, such as one of another corpus: a "
+            "run folder, a .pth from one, or a pulled folder."
+        ),
+    ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -115,6 +122,7 @@ def train(
         text_model=text_model,
         seed=seed,
         n_seeds=seeds,
+        init=init,
     )
     how = RunOptions(
         resume=resume,

@@ -16,9 +16,11 @@ from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
+from koser.experiment.starting import read_start, refuse_leaks
 from koser.experiment.tuning import Tuning
 from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
+from koser.systems.starting import check_start
 
 RUNS = Path("runs")
 # Options that name a pretrained model: the setting of each, and what it is.
@@ -57,6 +59,8 @@ class TrainRequest:
         The first training seed, and how many are run.
     tuning : Tuning, optional
         Settings that are chosen in each fold.
+    init : Path, optional
+        A trained model of the same system to start from.
     """
 
     model: str
@@ -73,6 +77,7 @@ class TrainRequest:
     seed: int = 42
     n_seeds: int = 1
     tuning: Tuning | None = None
+    init: Path | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -111,13 +116,20 @@ class TrainRequest:
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
 
     def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
+        split = resolve_split(manifest, self.split, self.split_options)
+        start = None
+        if self.init is not None:
+            start = read_start(self.init, self.model)
+            config = check_start(start, self.model, config)
+            refuse_leaks(start, self.init, manifest, split)
         return Experiment(
             model=self.model,
             config=config,
             manifest=manifest,
-            split=resolve_split(manifest, self.split, self.split_options),
+            split=split,
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
             tuning=self.tuning,
+            start=start,
         )
 
 
