@@ -48,7 +48,8 @@ def test_the_ratio_of_signal_to_noise_is_what_was_asked_for(kind, ratio, sentenc
     heard = degrade(clean, Degradation(kind, ratio), draw_at(0, kind, "a"), talkers)
     measured = 10 * np.log10(power(clean) / power(heard.astype(np.float64) - clean))
     assert measured == pytest.approx(ratio, abs=0.01)  # float32
-    assert heard.shape == clean.shape and heard.dtype == np.float32
+    assert heard.shape == clean.shape
+    assert heard.dtype == np.float32
 
 
 def test_white_noise_has_the_same_power_in_every_octave_per_hertz():
@@ -92,7 +93,8 @@ def test_g711_takes_the_nearest_value_of_the_recommendations_table(law, decode, 
     waveform = np.linspace(-0.97, 0.97, 20_001, dtype=np.float32)
     decoded, rate = soundfile.read(io.BytesIO(encode_g711(waveform, 8_000, law)))
     table = np.unique([decode(code) / full for code in range(256)])
-    assert rate == 8_000 and np.abs(table[None] - decoded[:, None]).min(axis=1).max() < 1e-9
+    assert rate == 8_000
+    assert np.abs(table[None] - decoded[:, None]).min(axis=1).max() < 1e-9
     nearest = table[np.abs(table[None] - waveform[:, None]).argmin(axis=1)]
     # Beside a decision value libsndfile rounds the sample to 12 or 13 bits first.
     assert np.abs(decoded - waveform).max() <= np.abs(nearest - waveform).max() + 1 / full
@@ -124,7 +126,8 @@ def test_opus_has_about_the_rate_that_was_asked_for_and_keeps_time(sentences):
         likeness = [np.dot(np.roll(heard, -lag), waveform) for lag in lags]
         assert abs(lags[np.argmax(likeness)]) <= 2  # samples
         errors.append(power(heard - waveform) / power(waveform))
-    assert errors == sorted(errors) and errors[-1] > 3 * errors[0]
+    assert errors == sorted(errors)
+    assert errors[-1] > 3 * errors[0]
 
 
 @pytest.mark.parametrize("rt60", KINDS["reverberation"].levels)
@@ -199,7 +202,8 @@ def test_an_utterance_meets_the_same_noise_at_every_level(kind, sentences):
 def test_silence_and_single_samples_come_through(degradation, clean):
     talkers = [tone(300), tone(500)]
     heard = degrade(clean, degradation, draw_at(0, degradation.kind, "a"), talkers)
-    assert np.isfinite(heard).all() and len(heard) >= 1
+    assert np.isfinite(heard).all()
+    assert len(heard) >= 1
     if not clean.any():
         assert np.abs(heard).max() < 1e-3  # A-law has no zero
 

@@ -115,8 +115,11 @@ def test_the_same_again_and_in_several_processes_and_in_part_gives_the_same(
     scores = [[each["uar"], each["ci95"]] for each in alone["conditions"]]
     assert scores == [[each["uar"], each["ci95"]] for each in measured["conditions"][:5]]
     other = measure_robustness(ask(work, "noise", seed=1), tmp_path / "other")
-    tables = [pl.read_parquet(tmp_path / name / "robustness.parquet") for name in ("alone", "other")]
-    assert not tables[0].equals(tables[1]) and other["seed"] == 1
+    tables = [
+        pl.read_parquet(tmp_path / name / "robustness.parquet") for name in ("alone", "other")
+    ]
+    assert not tables[0].equals(tables[1])
+    assert other["seed"] == 1
 
 
 def test_killed_it_goes_on_after_the_trainings_that_were_done(
@@ -137,7 +140,8 @@ def test_killed_it_goes_on_after_the_trainings_that_were_done(
 
     monkeypatch.setattr(degrading, "load_recognizer", noted)
     assert measure_robustness(ask(work), tmp_path / "out") == measured
-    assert len(loaded) == 4 and len(set(loaded)) == 4  # of 6
+    assert len(loaded) == 4
+    assert len(set(loaded)) == 4
     assert not (tmp_path / "out" / "robustness").exists()
 
 
@@ -193,7 +197,8 @@ def test_the_command_leaves_table_curves_and_report(
     assert status == 0
     assert "speakers, seeds 42, 43" in " ".join(printed.split())
     report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert heading in report and condition in report
+    assert heading in report
+    assert condition in report
     assert (tmp_path / "run" / "robustness.png").read_bytes().startswith(b"\x89PNG")
     # The folder is still whole, and its report without the file is without the section.
     assert koser("doctor", "run")[0] == 0

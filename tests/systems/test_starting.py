@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+
 from fixtures.recognizers import mfcc_checkpoint
 from fixtures.speech_systems import LABELS, speech_system
-
 from koser.config import resolve_config
 from koser.errors import CheckpointError, ConfigError
 from koser.models.checkpoint import trained_state

@@ -29,7 +29,7 @@ def robustness(
     ] = None,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder of the result; by default the run's, whose report then shows it."),
+        typer.Option(help="Folder of the result; by default the run, whose report then shows it."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of noise, voices and rooms.")] = 0,
     encoder: Encoder = None,

@@ -20,6 +20,7 @@ from koser.experiment.starting import read_start, refuse_leaks
 from koser.experiment.tuning import Tuning
 from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
+from koser.systems.presets import preset_settings
 from koser.systems.starting import check_start
 
 RUNS = Path("runs")
@@ -61,6 +62,8 @@ class TrainRequest:
         Settings that are chosen in each fold.
     init : Path, optional
         A trained model of the same system to start from.
+    preset : str, optional
+        Settings of fine-tuning by the memory of the GPU; file and overrides go before them.
     """
 
     model: str
@@ -78,6 +81,7 @@ class TrainRequest:
     n_seeds: int = 1
     tuning: Tuning | None = None
     init: Path | None = None
+    preset: str | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -104,6 +108,7 @@ class TrainRequest:
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
+            preset=self.preset,
         )
 
     def read_manifest(self) -> Manifest:
@@ -141,6 +146,7 @@ def resolve_settings(
     encoder: str | None = None,
     whisper: str | None = None,
     text_model: str | None = None,
+    preset: str | None = None,
 ) -> Config:
     """The configuration of a system as a user words it.
 
@@ -155,6 +161,8 @@ def resolve_settings(
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model; goes before the file's. A folder is made
         absolute, so that the configuration means the same from another folder.
+    preset : str, optional
+        What file and overrides go before; see `koser.systems.presets`.
 
     Raises
     ------
@@ -169,7 +177,8 @@ def resolve_settings(
         for flag, name in given.items()
         if name is not None
     ]
-    return resolve_config(config_class, file=file, overrides=[*overrides, *chosen])
+    base = preset_settings(preset, model)
+    return resolve_config(config_class, file=file, overrides=[*overrides, *chosen], base=base)
 
 
 def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) -> str:

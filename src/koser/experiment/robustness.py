@@ -246,8 +246,6 @@ def _joined(degradations: Sequence[Degradation], tables: Sequence[pl.DataFrame])
     """All predictions: ``kind`` and ``level`` of the condition, then what a run keeps."""
     conditions = [(CLEAN, None), *((each.kind, each.level) for each in degradations)]
     return pl.concat(
-        table.select(
-            pl.lit(kind).alias("kind"), pl.lit(level, pl.Float64).alias("level"), pl.all()
-        )
+        table.select(pl.lit(kind).alias("kind"), pl.lit(level, pl.Float64).alias("level"), pl.all())
         for (kind, level), table in zip(conditions, tables, strict=True)
     )

@@ -178,9 +178,7 @@ def _refuse_rows(
             )
 
 
-def _tested_speakers(
-    manifest: Manifest, parts: np.ndarray, known: frozenset[str]
-) -> list[str]:
+def _tested_speakers(manifest: Manifest, parts: np.ndarray, known: frozenset[str]) -> list[str]:
     """Those of the test part, in any fold, whose hash is among `known`."""
     is_tested = (parts == TEST).any(axis=0)
     is_known = np.array([key in known for key in speaker_keys(manifest)])

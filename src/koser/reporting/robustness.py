@@ -145,7 +145,8 @@ def plot_robustness(values: Values, path: Path) -> None:
         f"each utterance by a model that has not learnt from it. Dashed: clean; dotted: chance."
     )
     size = (max(2, len(panels)) * _PANEL_WIDTH, _PANEL_HEIGHT)
-    figure, top = new_figure(size, values["title"], subtitle, values["is_synthetic"])
+    title = f"{values['title']}: 음질과 UAR Robustness"
+    figure, top = new_figure(size, title, subtitle, values["is_synthetic"])
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for place, ((kinds, title), each) in enumerate(zip(panels, axes, strict=True)):
         _draw_panel(each, values, [by_kind[kind] for kind in kinds], is_first=place == 0)
@@ -188,7 +189,7 @@ def _draw_panel(
     if is_first:
         axes.set_ylabel("UAR", color=INK, size=9.5)
     if len(curves) > 1:
-        axes.legend(frameon=False, fontsize=8.5, labelcolor=INK, loc="lower left")
+        axes.legend(fontsize=8.5, labelcolor=INK, loc="lower left", edgecolor="none")
 
 
 def _uar(scores: Mapping[str, Any]) -> tuple[float | None, Sequence[float] | None]:
