@@ -43,7 +43,7 @@ class Preset:
 
 PRESETS = {
     # Adapters start at zero and are few: they want the rate of a head, not of a layer
-    # [Hu et al., "LoRA", ICLR 2022, table 11: 2e-4 to 5e-4].
+    # [Hu et al., "LoRA", ICLR 2022, who take 2e-4 to 5e-4 for RoBERTa].
     "8gb": Preset(
         8e9,
         "adapters of rank 16 in all transformer layers",
@@ -52,7 +52,7 @@ PRESETS = {
             "train": {"learning_rate": 5e-4, "batch_seconds": 30.0, "accumulate": 4},
         },
     ),
-    # 2e-5 for the topmost layer, less below [Howard & Ruder, "ULMFiT", ACL 2018].
+    # 2e-5 for the topmost layer [Devlin et al., "BERT", NAACL 2019], less for those below.
     "24gb": Preset(
         24e9,
         "all transformer layers",
