@@ -54,9 +54,7 @@ N_PARAMETERS = {  # published, in millions; of Whisper half of it and more is th
 
 
 def settings(preset, folder, *overrides):
-    return resolve_settings(
-        "wav2vec2ft", preset=preset, encoder=str(folder), overrides=overrides
-    )
+    return resolve_settings("wav2vec2ft", preset=preset, encoder=str(folder), overrides=overrides)
 
 
 @pytest.mark.parametrize("encoder", ENCODERS)
@@ -74,9 +72,7 @@ def test_every_preset_fits_every_encoder_with_a_margin_in_both_precisions(encode
             assert memory.total <= (1 - MARGIN) * preset.budget, (name, bf16)
             needed[name, bf16] = memory.total
     # A larger GPU is used: its preset would not fit the next smaller one's budget, or trains more.
-    trained = [
-        preset_memory(settings(name, tmp_path), bf16=False).parameters for name in PRESETS
-    ]
+    trained = [preset_memory(settings(name, tmp_path), bf16=False).parameters for name in PRESETS]
     assert trained == sorted(trained)
     assert trained[0] < trained[1]
 

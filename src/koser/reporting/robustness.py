@@ -74,15 +74,11 @@ def robustness_forest(values: Values | None, t: Phrases) -> str:
     """UAR under every condition with its interval, and a line at that of clean sound."""
     if values is None:
         return ""
-    rows = [
-        ForestRow(
-            condition_name(each, t),
-            each["uar"],
-            *(each["ci95"]["uar"] or (None, None)),
-            figures.score(each["uar"]),
-        )
-        for each in values["conditions"]
-    ]
+    rows = []
+    for each in values["conditions"]:
+        low, high = each["ci95"]["uar"] or (None, None)
+        text = figures.score(each["uar"])
+        rows.append(ForestRow(condition_name(each, t), each["uar"], low, high, text))
     return forest(
         t["robustness.heading"],
         "; ".join(f"{row.name} {row.text}" for row in rows),
@@ -164,10 +160,10 @@ def _draw_panel(
     levels = list(dict.fromkeys(each["level"] for curve in curves for each in curve))
     if curves[0][0]["kind"] == "opus":
         levels.sort(reverse=True)  # those of G.711 too
-    for curve, colour in zip(curves, _COLOURS, strict=False):
-        xs = [levels.index(each["level"]) for each in curve]
-        if len(curves) > 1:  # intervals of two curves beside each other
-            xs = [x + 0.08 * (_COLOURS.index(colour) - 0.5) for x in xs]
+    for place, curve in enumerate(curves):
+        # Intervals of several curves beside each other.
+        shift = 0.08 * (place - (len(curves) - 1) / 2)
+        xs = [levels.index(each["level"]) + shift for each in curve]
         ys = [each["uar"] for each in curve]
         bounds = [each["ci95"]["uar"] or (y, y) for each, y in zip(curve, ys, strict=True)]
         errors = [
@@ -175,7 +171,9 @@ def _draw_panel(
             [high - y for y, (_, high) in zip(ys, bounds, strict=True)],
         ]
         name = _NAMES.get(curve[0]["kind"], "")
-        axes.errorbar(xs, ys, errors, fmt="o-", color=colour, markersize=4, lw=1.6, label=name)
+        axes.errorbar(
+            xs, ys, errors, fmt="o-", color=_COLOURS[place], markersize=4, lw=1.6, label=name
+        )
     axes.axhline(values["clean"]["uar"], color=INK, lw=1, ls="--")
     axes.axhline(values["chance_uar"], color=FAINT_INK, lw=1, ls=":")
     axes.set_xticks(range(len(levels)), [f"{level:g}" for level in levels])
