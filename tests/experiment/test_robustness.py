@@ -183,8 +183,8 @@ def test_another_corpus_an_unknown_kind_and_a_run_without_its_models_are_refused
 
 @pytest.mark.parametrize(
     ("language", "heading", "condition"),
-    [("en", "When the sound gets worse", "babble of the train part, 20 dB SNR"),
-     ("ko", "음질이 나빠지면", "학습 집합의 배경 말소리, 20 dB SNR")],
+    [("en", "When the sound gets worse", "babble, 20 dB SNR"),
+     ("ko", "음질이 나빠지면", "배경 말소리, 20 dB SNR")],
 )  # fmt: skip
 def test_the_command_leaves_table_curves_and_report(
     work, koser, tmp_path, language, heading, condition

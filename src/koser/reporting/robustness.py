@@ -83,7 +83,7 @@ def robustness_forest(values: Values | None, t: Phrases) -> str:
         t["robustness.heading"],
         "; ".join(f"{row.name} {row.text}" for row in rows),
         rows,
-        Axis(0, 1, "UAR", as_percent=True),
+        Axis(0, 1, "UAR"),
         reference=values["clean"]["uar"],
     )
 
