@@ -7,6 +7,11 @@ import io
 import numpy as np
 import soundfile
 
+from koser.errors import AudioError
+
+# libsndfile gives Opus 256 kbit/s a channel at compression level 0, 6 at level 1, linearly.
+_OPUS_MOST, _OPUS_LEAST = 256.0, 6.0
+
 
 def encode_flac(waveform: np.ndarray, sampling_rate: int) -> bytes:
     """Encode a waveform as FLAC: 16 bits, about half of a WAV, and every browser plays it.
@@ -23,7 +28,65 @@ def encode_flac(waveform: np.ndarray, sampling_rate: int) -> bytes:
     bytes
         A whole FLAC file.
     """
+    return _encoded(waveform, sampling_rate, "FLAC", "PCM_16")
+
+
+def encode_g711(waveform: np.ndarray, sampling_rate: int, law: str) -> bytes:
+    """Encode a waveform in the 8-bit logarithmic samples of ITU-T G.711, as a WAV file.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+        float32 in [-1, 1]; what lies outside is clipped.
+    sampling_rate : int
+        In Hz; 8000 on a telephone.
+    law : {'ALAW', 'ULAW'}
+        As libsndfile calls them.
+    """
+    return _encoded(waveform, sampling_rate, "WAV", law)
+
+
+def encode_opus(waveform: np.ndarray, sampling_rate: int, kbits: float) -> bytes:
+    """Encode a waveform as Opus (RFC 6716) with a variable rate of about `kbits` kbit/s, in Ogg.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+        float32 in [-1, 1]; what lies outside is clipped.
+    sampling_rate : int
+        In Hz: 8000, 12000, 16000, 24000 or 48000.
+    kbits : float
+        6 to 256.
+
+    Raises
+    ------
+    AudioError
+        If the installed libsndfile cannot.
+    """
+    level = (_OPUS_MOST - kbits) / (_OPUS_MOST - _OPUS_LEAST)
+    return _encoded(waveform, sampling_rate, "OGG", "OPUS", level)
+
+
+def _encoded(
+    waveform: np.ndarray,
+    sampling_rate: int,
+    container: str,
+    subtype: str,
+    compression: float | None = None,
+) -> bytes:
     buffer = io.BytesIO()
-    clipped = np.clip(waveform, -1.0, 1.0)
-    soundfile.write(buffer, clipped, sampling_rate, format="FLAC", subtype="PCM_16")
+    try:
+        soundfile.write(
+            buffer,
+            np.clip(waveform, -1.0, 1.0),
+            sampling_rate,
+            format=container,
+            subtype=subtype,
+            compression_level=compression,
+        )
+    except (soundfile.LibsndfileError, ValueError) as error:
+        raise AudioError(
+            f"The installed libsndfile ({soundfile.__libsndfile_version__}) cannot encode "
+            f"{container} {subtype}: {error}. Install a newer soundfile."
+        ) from error
     return buffer.getvalue()

@@ -72,6 +72,20 @@ def train(
     encoder: Encoder = None,
     whisper: Whisper = None,
     text_model: TextModel = None,
+    init: Annotated[
+        Path | None,
+        typer.Option(
+            help="Start from a trained model of the same system, such as one of another corpus: a "
+            "run folder, a .pth from one, or a pulled folder."
+        ),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="Settings of wav2vec2ft for a GPU: 8gb, 24gb or 80gb. --config and --set go "
+            "before them."
+        ),
+    ] = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -115,6 +129,8 @@ def train(
         text_model=text_model,
         seed=seed,
         n_seeds=seeds,
+        init=init,
+        preset=preset,
     )
     how = RunOptions(
         resume=resume,
@@ -273,6 +289,10 @@ def train_request(
         report = report_options(how.report_language, how.audio_clips)
         check_shareable(request, ranks)
         experiments = resolve_series(request, splits)
+        if ranks.is_first and request.preset is not None:
+            from koser.systems.presets import describe_preset
+
+            typer.echo(describe_preset(request.preset, experiments[0].config))
         if ranks.is_first:
             folders, runs = run_series(experiments, out, how, ranks)
         else:

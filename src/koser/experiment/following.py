@@ -102,6 +102,7 @@ def _follow(experiment: Experiment, *, store_root: Path, ranks: Ranks) -> None:
         origin={},
         true_ids=np.zeros(0, np.int64),
         ranks=ranks,
+        start=experiment.start,
     )
     follow_members(work, members)
 

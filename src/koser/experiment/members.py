@@ -27,6 +27,7 @@ from koser.experiment.cost import Memory, forget_peak, peak_memory
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
+from koser.systems.starting import Start
 from koser.systems.system import Part, System
 from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
@@ -123,6 +124,10 @@ class MemberWork:
     ranks : Ranks
         The processes that share each training; the first of them does what is described here,
         the others take part with `follow`.
+    start : Start, optional
+        The trained model that every training starts from.
+    speaker_keys : tuple[str | None, ...]
+        A hash of each utterance's speaker; a checkpoint keeps those it has learnt from.
     """
 
     model: str
@@ -137,6 +142,8 @@ class MemberWork:
     spare_threads: int = 1
     tuner: Chooser | None = None
     ranks: Ranks = ALONE
+    start: Start | None = None
+    speaker_keys: tuple[str | None, ...] = ()
 
     def __call__(self, member: Member) -> Outcome:
         """Train, predict the test part and keep both; or read what was kept."""
@@ -152,6 +159,7 @@ class MemberWork:
             system, trained = self._train(member, folder)
             val = self._val_part(member, trained.val_probabilities)
         origin = {**self.origin, "fold": member.fold, "seed": member.part.seed}
+        origin["learnt_speakers"] = self._learnt_speakers(member.part)
         checkpoint = system.to_checkpoint({**origin, "calibration": val.describe()})
         replace(checkpoint, temperature=val.temperature.value).write(
             folder / f"best_model_{self.model}.pth"
@@ -184,7 +192,7 @@ class MemberWork:
         if self.tuner is not None:
             config, data = self.tuner.choose(self, member)
         system = system_class(self.model)(self.labels, config)
-        system.ranks = self.ranks
+        system.ranks, system.start = self.ranks, self.start
         part = member.part
         with self.threads(system):
             forget_peak()
@@ -202,6 +210,15 @@ class MemberWork:
             if len(part.val):
                 val_probabilities = system.predict_rows(data, part.val)
         return system, _Trained(fit, probabilities, val_probabilities, seconds)
+
+    def _learnt_speakers(self, part: Part) -> list[str] | None:
+        """Hashes of those that a model has learnt from, its start included; None if unknown."""
+        rows = [*part.train.tolist(), *part.val.tolist()]
+        keys = {self.speaker_keys[row] if self.speaker_keys else None for row in rows}
+        before = [] if self.start is None else self.start.checkpoint.origin.get("learnt_speakers")
+        if before is None or None in keys:
+            return None
+        return sorted(keys.union(before))
 
     def _val_part(self, member: Member, probabilities: np.ndarray) -> ValPart:
         """What the val part says of a training; nothing where there is none."""

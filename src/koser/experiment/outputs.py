@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from koser.experiment.run import Experiment
 
 # Written into a finished run's folder, and again whenever they are asked for.
-_LATER = ("canaries.json", "gap.json")
+_LATER = ("canaries.json", "gap.json", "robustness.json", "robustness.parquet")
 
 
 def write_outputs(
@@ -70,6 +70,7 @@ def write_outputs(
     model_file = folder / f"best_model_{experiment.model}.pth"
     copy_atomically(folder / "parts" / results.chosen.member.name / model_file.name, model_file)
     metrics = metrics_json(results, manifest, split) | dict(beside)
+    metrics["notes"] += [] if experiment.start is None else [experiment.start.note(manifest.labels)]
     metrics["probes"] = baselines_of(folder)
     metrics["cost"] = _cost(results, model_file, extraction_seconds)
     write_json(metrics, folder / "metrics.json")

@@ -16,9 +16,12 @@ from koser.data.splits import SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
+from koser.experiment.starting import read_start, refuse_leaks
 from koser.experiment.tuning import Tuning
 from koser.storage.places import Place
 from koser.systems import SYSTEM_NAMES, system_class
+from koser.systems.presets import preset_settings
+from koser.systems.starting import check_start
 
 RUNS = Path("runs")
 # Options that name a pretrained model: the setting of each, and what it is.
@@ -57,6 +60,10 @@ class TrainRequest:
         The first training seed, and how many are run.
     tuning : Tuning, optional
         Settings that are chosen in each fold.
+    init : Path, optional
+        A trained model of the same system to start from.
+    preset : str, optional
+        Settings of fine-tuning by the memory of the GPU; file and overrides go before them.
     """
 
     model: str
@@ -73,6 +80,8 @@ class TrainRequest:
     seed: int = 42
     n_seeds: int = 1
     tuning: Tuning | None = None
+    init: Path | None = None
+    preset: str | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -99,6 +108,7 @@ class TrainRequest:
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
+            preset=self.preset,
         )
 
     def read_manifest(self) -> Manifest:
@@ -111,13 +121,20 @@ class TrainRequest:
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
 
     def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
+        split = resolve_split(manifest, self.split, self.split_options)
+        start = None
+        if self.init is not None:
+            start = read_start(self.init, self.model)
+            config = check_start(start, self.model, config)
+            refuse_leaks(start, self.init, manifest, split)
         return Experiment(
             model=self.model,
             config=config,
             manifest=manifest,
-            split=resolve_split(manifest, self.split, self.split_options),
+            split=split,
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
             tuning=self.tuning,
+            start=start,
         )
 
 
@@ -129,6 +146,7 @@ def resolve_settings(
     encoder: str | None = None,
     whisper: str | None = None,
     text_model: str | None = None,
+    preset: str | None = None,
 ) -> Config:
     """The configuration of a system as a user words it.
 
@@ -143,6 +161,8 @@ def resolve_settings(
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model; goes before the file's. A folder is made
         absolute, so that the configuration means the same from another folder.
+    preset : str, optional
+        What file and overrides go before; see `koser.systems.presets`.
 
     Raises
     ------
@@ -157,7 +177,8 @@ def resolve_settings(
         for flag, name in given.items()
         if name is not None
     ]
-    return resolve_config(config_class, file=file, overrides=[*overrides, *chosen])
+    base = preset_settings(preset, model)
+    return resolve_config(config_class, file=file, overrides=[*overrides, *chosen], base=base)
 
 
 def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) -> str:

@@ -38,10 +38,12 @@ from koser.experiment.members import (
 )
 from koser.experiment.outputs import write_outputs
 from koser.experiment.results import Results, collect
+from koser.experiment.starting import speaker_keys
 from koser.experiment.tuning import Tuner, Tuning, summarise_tuning
 from koser.features.extraction import Progress
 from koser.reporting.report import ReportOptions
 from koser.systems import system_class
+from koser.systems.starting import Start
 from koser.systems.system import Part, target_distributions
 from koser.training.ranks import ALONE, Ranks
 
@@ -66,6 +68,8 @@ class Experiment:
         One training per fold is run under each.
     tuning : Tuning, optional
         Settings that each training chooses within its own data; none if not given.
+    start : Start, optional
+        The trained model that every training starts from; none if not given.
     """
 
     model: str
@@ -74,6 +78,7 @@ class Experiment:
     split: Split = field(repr=False)
     seeds: tuple[int, ...]
     tuning: Tuning | None = None
+    start: Start | None = field(default=None, repr=False)
 
     @property
     def split_name(self) -> str:
@@ -100,6 +105,7 @@ class Experiment:
             "split": self.split.describe(),
             "seeds": list(self.seeds),
             "tuning": None if self.tuning is None else self.tuning.describe(),
+            "init": None if self.start is None else self.start.about,
         }
 
 
@@ -214,6 +220,8 @@ def run_experiment(
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
             tuner=experiment.tuner(store_root),
             ranks=listeners.ranks,
+            start=experiment.start,
+            speaker_keys=speaker_keys(experiment.manifest),
         )
         outcomes = run_members(work, members, n_workers=n_workers, on_member=listeners.on_member)
         results = collect(experiment.manifest, outcomes, features=system.describe_data(data))
@@ -287,4 +295,5 @@ def _origin(experiment: Experiment) -> dict[str, Any]:
         "label_policy": provenance.label_policy,
         "is_synthetic": provenance.is_synthetic,
         "koser": __version__,
+        "init": None if experiment.start is None else experiment.start.about,
     }

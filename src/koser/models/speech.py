@@ -23,8 +23,9 @@ from koser.models.heads import (
 class TuneOptions(Config):
     """How much of the encoder is trained, and how fast."""
 
-    # The last so many transformer layers; "all": every layer and the front-end before them.
-    layers: int | Literal["all"] = 4
+    # The last so many transformer layers; "transformer": every one of them; "all": the
+    # front-end before them too.
+    layers: int | Literal["transformer", "all"] = 4
     # Learning rate of the topmost layer as a share of the head's, and of each layer as a
     # share of the one above it [Howard & Ruder, "ULMFiT", ACL 2018].
     rate: float = Field(0.1, gt=0, le=1)
@@ -45,12 +46,12 @@ class TuneOptions(Config):
         ConfigError
             If the encoder has fewer layers than are to be trained.
         """
-        if self.layers == "all":
+        if isinstance(self.layers, str):
             return 0
         if not 1 <= self.layers <= n_layers:
             raise ConfigError(
                 f"tune.layers = {self.layers}: the encoder has {n_layers} layers. Give 1 to "
-                f'{n_layers}, or "all".'
+                f'{n_layers}, "transformer" or "all".'
             )
         return n_layers - self.layers
 

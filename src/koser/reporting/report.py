@@ -10,6 +10,7 @@ from typing import Any
 
 from koser.errors import RunError
 from koser.files import write_atomically
+from koser.reporting import robustness
 from koser.reporting.audit_page import audit_context
 from koser.reporting.language import Language, Phrases, load_phrases
 from koser.reporting.pages import render_page
@@ -104,6 +105,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "probes": quality.probe_table(metrics, t),
         **_quality(metrics, t),
         **_audit(run, t),
+        **_robustness(run, t),
         "tuning_table": training.tuning_table(metrics, t),
         "tuning_caption": training.tuning_caption(metrics, t),
         "cost_rows": training.cost_rows(metrics, t),
@@ -142,6 +144,17 @@ def _audit(run: RunFolder, t: Phrases) -> dict[str, Any]:
         context.update({key: value for key, value in found.items() if key.startswith("audit_")})
     context["canaries"] = trust.canary_checks(canaries, t) if canaries else []
     return context
+
+
+def _robustness(run: RunFolder, t: Phrases) -> dict[str, Any]:
+    """What degraded sound costs, where it was tried; what a run lacks is empty."""
+    values = run.optional_json("robustness.json")
+    return {
+        "robustness_table": robustness.robustness_table(values, t),
+        "robustness_forest": robustness.robustness_forest(values, t),
+        "robustness_basis": robustness.robustness_basis(values, t),
+        "robustness_notes": t.notes(values["notes"]) if values else [],
+    }
 
 
 def _interval_basis(metrics: Mapping[str, Any], t: Phrases) -> str:

@@ -166,7 +166,11 @@ class MfccSystem(System):
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
-        self._network.standardizer.fit(table.read(row, None) for row in part.train.tolist())
+        if self.start is None:
+            self._network.standardizer.fit(table.read(row, None) for row in part.train.tolist())
+        else:
+            outputs = {"classifier.weight": 0, "classifier.bias": 0}
+            self.start.put_into(self._network, self.labels, outputs)
         return self._network, table
 
     def open_table(self, data: MfccData) -> Table:

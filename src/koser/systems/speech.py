@@ -162,6 +162,14 @@ def iter_pooled(
             yield batch.rows, pooled.float().cpu().numpy()
 
 
+def head_outputs(classifier: StateClassifier) -> dict[str, int]:
+    """The tensors of a network's ``classifier`` with a slice for each label, and its axis."""
+    if classifier.hidden is None:
+        return {"classifier.maps": 2, "classifier.bias": 0}
+    last = f"classifier.hidden.{len(classifier.hidden) - 1}"
+    return {f"{last}.weight": 0, f"{last}.bias": 0}
+
+
 def log_layer_weights(classifier: StateClassifier) -> None:
     """Say how far each state is trusted: what the head learned of the encoder."""
     weights = ", ".join(f"{weight:.2f}" for weight in classifier.weights.tolist())

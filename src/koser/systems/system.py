@@ -21,6 +21,7 @@ from koser.errors import ConfigError
 from koser.evaluation.metrics import label_ids
 from koser.features.extraction import Progress
 from koser.models.checkpoint import Checkpoint
+from koser.systems.starting import Start
 from koser.training.loop import Fit, OnEpoch
 from koser.training.options import Target
 from koser.training.ranks import ALONE, Ranks
@@ -89,6 +90,8 @@ class System(ABC):
     ----------
     ranks : Ranks
         The processes that train it and predict rows together; each has its own copy of it.
+    start : Start or None
+        The trained model that its training starts from; None for a new network.
     """
 
     name: ClassVar[str]
@@ -96,6 +99,7 @@ class System(ABC):
     # Whether several processes can share a training.
     is_shareable: ClassVar[bool] = True
     ranks: Ranks = ALONE
+    start: Start | None = None
 
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         self.labels = tuple(labels)

@@ -36,6 +36,7 @@ from koser.systems.speech import (
     SpeechConfig,
     SpeechData,
     SpeechSystem,
+    head_outputs,
     iter_pooled,
     log_layer_weights,
     on_this_machine,
@@ -152,10 +153,13 @@ class Wav2Vec2System(SpeechSystem):
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             network = self._make_network(n_states, width)
-        batches = iter_plain_batches(table, part.train, batch_size=options.batch_size)
-        network.classifier.standardizer.fit(
-            pooled for _, pooled in iter_pooled(network, batches, options.precision)
-        )
+        if self.start is None:
+            batches = iter_plain_batches(table, part.train, batch_size=options.batch_size)
+            network.classifier.standardizer.fit(
+                pooled for _, pooled in iter_pooled(network, batches, options.precision)
+            )
+        else:
+            self.start.put_into(network, self.labels, head_outputs(network.classifier))
         network.classifier.set_ridge(self.config.head, len(part.train))
         self._network = network
         self.config = self.config.model_copy(update={"encoder": data.encoder})

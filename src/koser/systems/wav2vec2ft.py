@@ -53,6 +53,7 @@ from koser.systems.speech import (
     SpeechConfig,
     SpeechData,
     SpeechSystem,
+    head_outputs,
     iter_pooled,
     log_layer_weights,
     on_this_machine,
@@ -177,6 +178,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
         with torch.random.fork_rng():
             torch.manual_seed(part.seed)
             network = self._make_network(self._load(data.encoder))
+        if self.start is not None:
+            self.start.put_into(network, self.labels, head_outputs(network.classifier))
         ranks = self.ranks
         device = ranks.use(choose_device(options.device))
         check_memory(network, options, options.batch_seconds, device, ranks)
@@ -189,7 +192,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
             table, part.train, batch_length=limit, seed=part.seed, cells=cells, ranks=ranks
         )
         if ranks.from_first(lambda: not (resume_file.exists() and start_file.exists())):
-            self._probe(network, self._plain_tables(data), part, resume_file, cells)
+            if not self._knows_all_labels:
+                self._probe(network, self._plain_tables(data), part, resume_file, cells)
             if ranks.is_first:
                 save_tensors(trained_state(network), start_file)
         result = fit(
@@ -241,7 +245,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
                     reserve(file)
                 pooled[variant * len(train) + np.searchsorted(train, rows)] = values
             classifier = network.classifier
-            classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))
+            if self.start is None:
+                classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))
             if self.config.probe_epochs == 0:
                 return
             options = HeadTrain(
@@ -257,6 +262,11 @@ class Wav2Vec2FtSystem(SpeechSystem):
             logger.info("the head alone:")
             own_file = Path(temporary) / "last.pth"
             fit(classifier, source, None, options, seed=part.seed, resume_file=own_file)
+
+    @property
+    def _knows_all_labels(self) -> bool:
+        """Whether the head comes trained, so that there is nothing for it to learn alone first."""
+        return self.start is not None and self.start.kept_labels(self.labels) == list(self.labels)
 
     def _iter_pooled(
         self, network: FineTunedEncoder, tables: Sequence[Table], rows: np.ndarray

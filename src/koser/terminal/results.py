@@ -20,6 +20,7 @@ from koser.reporting.comparison_tables import (
 )
 from koser.reporting.language import load_phrases
 from koser.reporting.matrix import basis, cell_notes, matrix_table, protocol_rows
+from koser.reporting.robustness import robustness_basis, robustness_table
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.wording import SYNTHETIC
 from koser.terminal import console
@@ -63,6 +64,23 @@ def print_matrix(matrix: Mapping[str, Any]) -> None:
     for name, text in protocol_rows(matrix, t):
         console.print(f"{name}: {text}", style="dim", markup=False)
     for note in cell_notes(matrix):
+        console.print(f"Note: {note}", markup=False)
+
+
+def print_robustness(values: Mapping[str, Any]) -> None:
+    """Print what degraded sound costs a run, and what the scores rest on.
+
+    Parameters
+    ----------
+    values : Mapping
+        The content of ``robustness.json``.
+    """
+    t = load_phrases("en")
+    if values["is_synthetic"]:
+        console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
+    _print_table(robustness_table(values, t), f"{values['title']}: {t['robustness.heading']}")
+    console.print(robustness_basis(values, t), style="dim", markup=False)
+    for note in values["notes"]:
         console.print(f"Note: {note}", markup=False)
 
 

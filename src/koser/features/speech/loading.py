@@ -7,6 +7,8 @@ import logging
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+import torch
 from pydantic import Field
 
 from koser.config import Config
@@ -111,6 +113,36 @@ def load_encoder(options: EncoderOptions) -> LoadedEncoder:
     silence_libraries()
     source = _source(options)
     return load_local_first(source, lambda local: _load(options, source, local_files_only=local))
+
+
+def load_architecture(options: EncoderOptions) -> SpeechEncoder:
+    """An encoder without its weights, on torch's meta device: what it would need, not what it does.
+
+    Parameters
+    ----------
+    options : EncoderOptions
+        Which one; of its files only ``config.json`` is read.
+
+    Raises
+    ------
+    EncoderError
+        If that cannot be had, or is of no speech encoder that koser knows.
+    """
+    silence_libraries()
+    source = _source(options)
+    return load_local_first(source, lambda local: _outline(source, options, local))
+
+
+def _outline(source: Source, options: EncoderOptions, local: bool) -> SpeechEncoder:
+    from transformers import AutoModel
+
+    config = _read_config(source, {"revision": options.revision, "local_files_only": local})
+    with torch.device("meta"):
+        model: Any = AutoModel.from_config(config)
+        if config.model_type == "whisper":
+            # Their number decides nothing but their own size.
+            return WhisperEncoder(model.encoder, np.zeros((201, config.num_mel_bins)))
+        return _CONVOLUTIONAL[config.model_type](model, normalize=True)
 
 
 def _source(options: EncoderOptions) -> Source:
