@@ -23,7 +23,8 @@ from koser.features.text.corruption import corrupt
 from koser.features.text.embedding import embed_texts, text_keys
 from koser.features.text.encoder import TextExtractor, load_text_encoder
 from koser.systems.multimodal import MultimodalSystem
-from koser.systems.multimodal_data import MultimodalConfig, MultimodalData
+from koser.systems.fused_data import FusedData
+from koser.systems.multimodal import MultimodalConfig
 from koser.systems.system import Part
 from measuring import print_heading, print_table
 from trials import new_trial_parser, prepare, trial_folders
@@ -87,7 +88,7 @@ def parts_of(manifest: Manifest, options: SplitOptions) -> list[Part]:
 
 
 def spoiled(
-    data: MultimodalData, config: MultimodalConfig, rate: float, store: Path
+    data: FusedData, config: MultimodalConfig, rate: float, store: Path
 ) -> MultimodalData:
     """The same utterances with worse transcripts than any variant that training has seen."""
     texts = [
@@ -104,7 +105,7 @@ def spoiled(
 def scores(
     manifest: Manifest,
     config: MultimodalConfig,
-    data: MultimodalData,
+    data: FusedData,
     tested: list[MultimodalData],
     parts: list[Part],
 ) -> list[str]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 # Ends the name of a checkpoint's system where it gives valence and arousal.
 DIMENSIONAL = ":dimensions"
-SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal")
+SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal", "fusion", "ensemble")
 
 
 def system_class(name: str) -> type[System]:
@@ -39,6 +39,14 @@ def system_class(name: str) -> type[System]:
         from koser.systems.multimodal import MultimodalSystem
 
         return MultimodalSystem
+    if name == "fusion":
+        from koser.systems.fusion import FusionSystem
+
+        return FusionSystem
+    if name == "ensemble":
+        from koser.systems.ensemble import EnsembleSystem
+
+        return EnsembleSystem
     if name.endswith(DIMENSIONAL):
         raise ConfigError(
             f"This is a model of valence and arousal ({name}): it gives values, not labels, and is "
