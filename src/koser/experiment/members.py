@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ from koser.experiment.cost import Memory, forget_peak, peak_memory
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
-from koser.systems.system import Part, System
+from koser.systems.system import Inside, Part, System
 from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
 from koser.training.ranks import ALONE, Ranks
@@ -72,6 +72,8 @@ class Outcome:
         What the val part says of how far the model can be believed.
     notes : tuple[str, ...]
         What koser warned of meanwhile; empty where the outcome was read back.
+    inside : Inside
+        What the system's parts say of the test rows.
     """
 
     member: Member
@@ -82,6 +84,7 @@ class Outcome:
     memory: Memory
     val: ValPart
     notes: tuple[str, ...] = ()
+    inside: Inside = field(default_factory=Inside)
 
 
 class Chooser(Protocol):
@@ -164,6 +167,7 @@ class MemberWork:
             peak_memory(),
             val,
             tuple(notes),
+            trained.inside,
         )
         _write_outcome(outcome, done, facts)
         _tidy(folder)
@@ -198,10 +202,11 @@ class MemberWork:
             trained = time.perf_counter()
             probabilities = system.predict_rows(data, part.test)
             seconds = (trained - started, time.perf_counter() - trained)
+            inside = system.inspect_rows(data, part.test)
             val_probabilities = np.zeros((0, len(self.labels)))
             if len(part.val):
                 val_probabilities = system.predict_rows(data, part.val)
-        return system, _Trained(fit, probabilities, val_probabilities, seconds)
+        return system, _Trained(fit, probabilities, val_probabilities, seconds, inside)
 
     def _val_part(self, member: Member, probabilities: np.ndarray) -> ValPart:
         """What the val part says of a training; nothing where there is none."""
@@ -221,6 +226,7 @@ class _Trained:
     probabilities: np.ndarray
     val_probabilities: np.ndarray
     seconds: tuple[float, float]
+    inside: Inside
 
 
 def run_members(
@@ -342,6 +348,10 @@ def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
         "predict_seconds": outcome.predict_seconds,
         "memory": asdict(outcome.memory),
         "val": outcome.val.to_values(),
+        "parts": {
+            name: torch.from_numpy(each) for name, each in outcome.inside.probabilities.items()
+        },
+        "facts": json.dumps(outcome.inside.facts),
     }
     save_tensors(values, path)
 
@@ -366,6 +376,10 @@ def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
             values["predict_seconds"],
             Memory(**values["memory"]),
             ValPart.from_values(values["val"]),
+            inside=Inside(
+                {name: each.numpy() for name, each in values["parts"].items()},
+                json.loads(values["facts"]),
+            ),
         )
     except (KeyError, TypeError) as error:
         raise RunError(

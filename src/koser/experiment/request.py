@@ -111,11 +111,12 @@ class TrainRequest:
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
 
     def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
+        split = resolve_split(manifest, self.split, self.split_options)
         return Experiment(
             model=self.model,
-            config=config,
+            config=system_class(self.model).settle(config, manifest, split),
             manifest=manifest,
-            split=resolve_split(manifest, self.split, self.split_options),
+            split=split,
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
             tuning=self.tuning,
         )

@@ -126,9 +126,7 @@ class ConcatFusion(FusionNetwork):
         Its hidden layers, 256 and 128, and dropout.
     """
 
-    def __init__(
-        self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions
-    ) -> None:
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
         super().__init__(audio, n_text)
         first, second = options.hidden
         self.layers = nn.Sequential(
@@ -172,9 +170,7 @@ class GatedFusion(FusionNetwork):
         Its width and dropout.
     """
 
-    def __init__(
-        self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions
-    ) -> None:
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
         super().__init__(audio, n_text)
         self.dropout = nn.Dropout(options.dropout)
         self.audio_map = nn.Linear(audio.n_outputs, options.width)
@@ -208,9 +204,7 @@ class CrossAttentionFusion(FusionNetwork):
         Its width, heads and dropout.
     """
 
-    def __init__(
-        self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions
-    ) -> None:
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
         super().__init__(audio, n_text)
         self.audio_map = nn.Linear(audio.n_outputs, options.width)
         self.text_map = nn.Linear(n_text, options.width)
@@ -306,11 +300,11 @@ def make_fusion(
         "gated": GatedFusion,
         "cross_attention": CrossAttentionFusion,
     }
-    audio = (
-        Modality(*audio_shape)
-        if len(audio_shape) == 1
-        else EncodedModality(*audio_shape, n_outputs=options.width)
-    )
+    if len(audio_shape) == 1:
+        audio = Modality(*audio_shape)
+    else:
+        n_states, width = audio_shape
+        audio = EncodedModality(n_states, width, options.width)
     network: FusionNetwork = kinds[options.kind](audio, n_text, n_labels, options)
     return network
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -294,7 +294,8 @@ class FusedSystem(System):
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> FusedSystem:
         """The trained system that `to_checkpoint` made."""
-        config = on_this_machine(build_config(cls.config_class, checkpoint.config))
+        made = build_config(cls.config_class, checkpoint.config)
+        config = on_this_machine(cast(FusedConfig, made))
         if config.whisper.device == "cuda":
             anywhere = config.whisper.model_copy(update={"device": "auto"})
             config = config.model_copy(update={"whisper": anywhere})

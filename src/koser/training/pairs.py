@@ -133,9 +133,7 @@ class PairTable:
         return self.text_store.read(key) if key else None
 
 
-def take_states(
-    stored: np.ndarray, states: Sequence[int], *, has_sequences: bool
-) -> np.ndarray:
+def take_states(stored: np.ndarray, states: Sequence[int], *, has_sequences: bool) -> np.ndarray:
     """What a fusion takes of an encoder's stored states, one state after the other.
 
     Parameters
