@@ -26,6 +26,7 @@ from koser.cli.options import (
     Encoder,
     Folds,
     Language,
+    Members,
     Overrides,
     Quiet,
     ScriptFolds,
@@ -72,6 +73,7 @@ def train(
     encoder: Encoder = None,
     whisper: Whisper = None,
     text_model: TextModel = None,
+    members: Members = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -113,6 +115,7 @@ def train(
         encoder=encoder,
         whisper=whisper,
         text_model=text_model,
+        members=members,
         seed=seed,
         n_seeds=seeds,
     )
@@ -139,6 +142,7 @@ def extract(
     encoder: Encoder = None,
     whisper: Whisper = None,
     text_model: TextModel = None,
+    members: Members = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     workers: Workers = None,
@@ -165,6 +169,7 @@ def extract(
         encoder=encoder,
         whisper=whisper,
         text_model=text_model,
+        members=members,
     )
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     with (

@@ -53,6 +53,8 @@ class TrainRequest:
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model (or a size of Whisper), for a system that has
         one of the kind.
+    members : str, optional
+        Names of an ensemble's systems, with commas between them.
     seed, n_seeds : int
         The first training seed, and how many are run.
     tuning : Tuning, optional
@@ -70,6 +72,7 @@ class TrainRequest:
     encoder: str | None = None
     whisper: str | None = None
     text_model: str | None = None
+    members: str | None = None
     seed: int = 42
     n_seeds: int = 1
     tuning: Tuning | None = None
@@ -99,6 +102,7 @@ class TrainRequest:
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
+            members=self.members,
         )
 
     def read_manifest(self) -> Manifest:
@@ -130,6 +134,7 @@ def resolve_settings(
     encoder: str | None = None,
     whisper: str | None = None,
     text_model: str | None = None,
+    members: str | None = None,
 ) -> Config:
     """The configuration of a system as a user words it.
 
@@ -144,6 +149,8 @@ def resolve_settings(
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model; goes before the file's. A folder is made
         absolute, so that the configuration means the same from another folder.
+    members : str, optional
+        Names of an ensemble's systems, with commas between them.
 
     Raises
     ------
@@ -158,6 +165,8 @@ def resolve_settings(
         for flag, name in given.items()
         if name is not None
     ]
+    if members is not None:
+        chosen.append(_members_override(model, members, overrides))
     return resolve_config(config_class, file=file, overrides=[*overrides, *chosen])
 
 
@@ -176,6 +185,18 @@ def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) 
     found = str(folder.resolve()) if folder.is_dir() else name
     # In quotes, because a name may look like a number.
     return f"{key}={json.dumps(found, ensure_ascii=False)}"
+
+
+def _members_override(model: str, members: str, overrides: Sequence[str]) -> str:
+    """The setting that ``--members`` means."""
+    if not _has_key(model, "members"):
+        raise ConfigError(
+            f"System '{model}' has no members, so --members {members} would change nothing. Leave "
+            f"it out, or train --model ensemble."
+        )
+    if any(override.partition("=")[0].strip() == "members" for override in overrides):
+        raise ConfigError(f"--members {members} and --set members=… name them twice. Give one.")
+    return f"members={json.dumps([name.strip() for name in members.split(',')])}"
 
 
 def _has_key(model: str, key: str) -> bool:

@@ -103,6 +103,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "probes": quality.probe_table(metrics, t),
         **_quality(metrics, t),
         **_audit(run, t),
+        "stacking_table": training.stacking_table(metrics, t),
         "tuning_table": training.tuning_table(metrics, t),
         "tuning_caption": training.tuning_caption(metrics, t),
         "cost_rows": training.cost_rows(metrics, t),

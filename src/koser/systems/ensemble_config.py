@@ -76,6 +76,18 @@ class EnsembleConfig(Config):
                 build_config(system_class(name).config_class, settings)
         return systems
 
+    @field_validator(*SHARED)
+    @classmethod
+    def _is_used(cls, options: Config, info: ValidationInfo) -> Config:
+        members = info.data.get("members", ())
+        having = [system_class(each).config_class.model_fields for each in members]
+        if members and options != type(options)() and not any(info.field_name in e for e in having):
+            raise ValueError(
+                f"no member has a section '{info.field_name}', so it would change nothing. "
+                f"Members: {', '.join(members)}"
+            )
+        return options
+
     def of_member(self, name: str) -> Any:  # an instance of the member's `config_class`
         """The whole configuration of a member: what is shared, then its own."""
         kind = system_class(name).config_class
