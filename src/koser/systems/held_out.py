@@ -7,7 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch
 from koser.errors import RunError
 from koser.evaluation.metrics import recalls_from_confusion
 from koser.evaluation.pooling import Pool, fit_pool
+from koser.evaluation.temperature import choose_temperature
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems.system import Part, System
@@ -43,13 +44,21 @@ class HeldOut:
     targets: np.ndarray
 
     def fit_pool(self) -> Pool:
-        """The pool that makes the targets likeliest."""
-        pool = fit_pool(self.targets, self._stacked())
+        """The pool that makes the targets likeliest.
+
+        Its temperature is 1 where there is too little to fit one on: with hardly an error among
+        the answers, the likeliest pool is one that is sure of everything.
+        """
+        pool = replace(fit_pool(self.targets, self._stacked()), temperature=1.0)
+        fitted = choose_temperature(
+            self.targets.argmax(axis=1), pool.combine(self._stacked()), shares=self.targets
+        )
         weights = ", ".join(
             f"{name} {weight:.3f}" for name, weight in zip(self.answers, pool.weights, strict=True)
         )
-        logger.info("weights: %s; temperature %.3f", weights, pool.temperature)
-        return pool
+        reason = " (there is too little to fit one on)" if fitted.reason else ""
+        logger.info("weights %s; temperature %.3f%s", weights, fitted.value, reason)
+        return replace(pool, temperature=fitted.value)
 
     def score(self, pool: Pool) -> Scores:
         """How a pool does on them; one that was fitted on them does a little too well."""
