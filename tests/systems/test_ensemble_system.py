@@ -13,6 +13,8 @@ from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions, make_split
 from koser.errors import ConfigError, RunError, SplitError
+from koser.experiment.request import TrainRequest
+from koser.experiment.series import resolve_series
 from koser.models.checkpoint import Checkpoint
 from koser.systems.ensemble import EnsembleSystem
 from koser.systems.ensemble_config import EnsembleConfig
@@ -271,6 +273,19 @@ def test_a_split_settles_what_inner_folds_keep_apart(manifest, configure):
         split = make_split(manifest, protocol, SplitOptions(val_fraction=0))
         settled = EnsembleSystem.settle(configure(), manifest, split)
         assert settled.inner.protocol == expected
+
+
+def test_each_of_several_splits_settles_its_own(manifest, tmp_path):
+    with_texts(manifest).write(tmp_path / "m.parquet")
+    request = TrainRequest(
+        model="ensemble",
+        split="speaker",
+        manifest=tmp_path / "m.parquet",
+        split_options=SplitOptions(val_fraction=0),
+        overrides=QUICK,
+    )
+    series = resolve_series(request, ["speaker", "speaker+script"])
+    assert [each.config.inner.protocol for each in series] == ["kfold", "speaker+script"]
 
 
 def test_too_few_speakers_are_refused_before_the_work(manifest, configure):

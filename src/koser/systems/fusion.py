@@ -24,11 +24,15 @@ from koser.features.speech.extractors import (
     StatisticsExtractor,
 )
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
+from koser.models.fusion import EncodedModality
 from koser.models.heads import HeadOptions
 from koser.systems.fused import FusedSystem
-from koser.systems.fused_data import FusedConfig, StoredSound
+from koser.systems.fused_data import FusedConfig, FusedData, StoredSound
+from koser.systems.speech import log_layer_weights
+from koser.systems.system import Part
 from koser.systems.variants import all_speeds, extract_variants
 from koser.training.devices import choose_device
+from koser.training.loop import Fit, OnEpoch
 from koser.training.pairs import take_states
 
 
@@ -51,6 +55,16 @@ class FusionSystem(FusedSystem):
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         super().__init__(labels, config)
         self._loaded: LoadedEncoder | None = None
+
+    def fit(
+        self, data: FusedData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
+    ) -> Fit:
+        """Train the fusion, and say what it learned of the encoder's layers."""
+        result = super().fit(data, part, resume_file=resume_file, on_epoch=on_epoch)
+        audio = self._trained().audio
+        if isinstance(audio, EncodedModality):
+            log_layer_weights(audio.states)
+        return result
 
     @classmethod
     def _extract_sound(
