@@ -158,18 +158,17 @@ def extract(
     from koser.data.stored import StoredManifest
     from koser.engines.choosing import opened_engine
     from koser.experiment.extraction import extract_features
-    from koser.experiment.request import resolve_settings
+    from koser.experiment.request import resolve_settings, with_members
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_extraction, progress_bars
 
     settings = resolve_settings(
         features,
         file=config,
-        overrides=set_ or (),
+        overrides=with_members(features, members, set_ or ()),
         encoder=encoder,
         whisper=whisper,
         text_model=text_model,
-        members=members,
     )
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     with (

@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
 from koser.experiment.calibrating import ValPart
 from koser.experiment.cost import Memory, forget_peak, peak_memory
+from koser.experiment.logs import log_to, warnings_collected
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
@@ -283,52 +284,6 @@ def _with_spare_threads(work: MemberWork, processes: int) -> MemberWork:
 
 def _itself(work: MemberWork) -> MemberWork:
     return work
-
-
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Also write what koser logs (INFO and above) to `path`, appending."""
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    package = logging.getLogger("koser")
-    level = package.level
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
-        handler.close()
-
-
-@contextmanager
-def warnings_collected() -> Iterator[list[str]]:
-    """A list that what koser warns of within the block is added to, each message once."""
-    handler = _Collector(logging.WARNING)
-    package = logging.getLogger("koser")
-    package.addHandler(handler)
-    try:
-        yield handler.messages
-    finally:
-        package.removeHandler(handler)
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        # A log that cannot be written ends the run, in one line: results would follow it.
-        raise
-
-
-class _Collector(logging.Handler):
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if message not in self.messages:
-            self.messages.append(message)
 
 
 def _tidy(folder: Path) -> None:

@@ -98,11 +98,10 @@ class TrainRequest:
         return resolve_settings(
             self.model,
             file=self.config_file,
-            overrides=self.overrides,
+            overrides=with_members(self.model, self.members, self.overrides),
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
-            members=self.members,
         )
 
     def read_manifest(self) -> Manifest:
@@ -134,7 +133,6 @@ def resolve_settings(
     encoder: str | None = None,
     whisper: str | None = None,
     text_model: str | None = None,
-    members: str | None = None,
 ) -> Config:
     """The configuration of a system as a user words it.
 
@@ -149,8 +147,6 @@ def resolve_settings(
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model; goes before the file's. A folder is made
         absolute, so that the configuration means the same from another folder.
-    members : str, optional
-        Names of an ensemble's systems, with commas between them.
 
     Raises
     ------
@@ -165,8 +161,6 @@ def resolve_settings(
         for flag, name in given.items()
         if name is not None
     ]
-    if members is not None:
-        chosen.append(_members_override(model, members, overrides))
     return resolve_config(config_class, file=file, overrides=[*overrides, *chosen])
 
 
@@ -187,8 +181,16 @@ def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) 
     return f"{key}={json.dumps(found, ensure_ascii=False)}"
 
 
-def _members_override(model: str, members: str, overrides: Sequence[str]) -> str:
-    """The setting that ``--members`` means."""
+def with_members(model: str, members: str | None, overrides: Sequence[str]) -> list[str]:
+    """Settings of a system, and what ``--members`` means beside them, if it is given.
+
+    Raises
+    ------
+    ConfigError
+        If the system has no members, or they are named twice.
+    """
+    if members is None:
+        return list(overrides)
     if not _has_key(model, "members"):
         raise ConfigError(
             f"System '{model}' has no members, so --members {members} would change nothing. Leave "
@@ -196,7 +198,8 @@ def _members_override(model: str, members: str, overrides: Sequence[str]) -> str
         )
     if any(override.partition("=")[0].strip() == "members" for override in overrides):
         raise ConfigError(f"--members {members} and --set members=… name them twice. Give one.")
-    return f"members={json.dumps([name.strip() for name in members.split(',')])}"
+    names = [name.strip() for name in members.split(",")]
+    return [*overrides, f"members={json.dumps(names)}"]
 
 
 def _has_key(model: str, key: str) -> bool:

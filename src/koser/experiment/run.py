@@ -28,12 +28,12 @@ from koser.evaluation.metrics import label_ids
 from koser.experiment.ablations import run_ablations
 from koser.experiment.audit import audit_run
 from koser.experiment.folder import claimed
+from koser.experiment.logs import log_to
 from koser.experiment.members import (
     Member,
     MemberWork,
     OnMember,
     OnMemberEpoch,
-    log_to,
     run_members,
 )
 from koser.experiment.outputs import write_outputs
