@@ -22,8 +22,8 @@ from koser.evaluation.scoring import evaluate
 from koser.features.text.corruption import corrupt
 from koser.features.text.embedding import embed_texts, text_keys
 from koser.features.text.encoder import TextExtractor, load_text_encoder
-from koser.systems.multimodal import MultimodalSystem
-from koser.systems.multimodal_data import MultimodalConfig, MultimodalData
+from koser.systems.fused_data import FusedData
+from koser.systems.multimodal import MultimodalConfig, MultimodalSystem
 from koser.systems.system import Part
 from measuring import print_heading, print_table
 from trials import new_trial_parser, prepare, trial_folders
@@ -86,9 +86,7 @@ def parts_of(manifest: Manifest, options: SplitOptions) -> list[Part]:
     ]
 
 
-def spoiled(
-    data: MultimodalData, config: MultimodalConfig, rate: float, store: Path
-) -> MultimodalData:
+def spoiled(data: FusedData, config: MultimodalConfig, rate: float, store: Path) -> FusedData:
     """The same utterances with worse transcripts than any variant that training has seen."""
     texts = [
         None if text is None else corrupt(text, rate, variant=99).strip() or None
@@ -104,8 +102,8 @@ def spoiled(
 def scores(
     manifest: Manifest,
     config: MultimodalConfig,
-    data: MultimodalData,
-    tested: list[MultimodalData],
+    data: FusedData,
+    tested: list[FusedData],
     parts: list[Part],
 ) -> list[str]:
     """UAR with its interval on each of the tested texts."""

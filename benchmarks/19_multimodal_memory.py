@@ -17,8 +17,7 @@ from koser.config import resolve_config
 from koser.data.corpora import prepare
 from koser.data.manifest import Manifest
 from koser.errors import one_line_errors
-from koser.systems.multimodal import MultimodalSystem
-from koser.systems.multimodal_data import MultimodalConfig
+from koser.systems.multimodal import MultimodalConfig, MultimodalSystem
 from measuring import in_fresh_process, memory_mb, new_parser, print_heading
 
 

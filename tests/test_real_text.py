@@ -142,3 +142,40 @@ def test_the_multimodal_system_is_trained_and_recognises_real_speech(few, tmp_pa
     assert len(texts) == 24
     (prediction,) = json.loads(koser(tmp_path, "predict", "run", path, "--format", "json"))
     assert sum(prediction["probabilities"].values()) == pytest.approx(1)
+
+
+def test_an_encoder_fused_with_words_and_stacked_recognises_real_speech(few, tmp_path):
+    common = (
+        "--manifest", few, "--split", "speaker", "--val-fraction", "0",
+        "--encoder", model_folder("whisper-base-hf"),
+        "--whisper", model_folder("whisper-base-ct2"),
+        "--text-model", model_folder("multilingual-e5-small"), "--set", "text.pooling=mean",
+    )  # fmt: skip
+    few_epochs = ("train.epochs=20", "speeds=[]")
+    koser(
+        tmp_path, "train", "--model", "fusion", *common, "--out", "fusion",
+        *(part for each in few_epochs for part in ("--set", each)),
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "fusion" / "metrics.json").read_text(encoding="utf-8"))
+    assert metrics["features"]["transcripts"] == {"ok": 24}
+    assert metrics["features"]["kind"] == "whisper"
+    # Sentences are known here, and each belongs to one emotion: it is the leak that works.
+    assert metrics["uar"] > 0.9
+    koser(
+        tmp_path, "train", "--model", "ensemble", "--members", "wav2vec2,fusion", *common,
+        "--out", "ensemble", "--set", "inner.n_folds=2",
+        *(
+            part
+            for name in ("wav2vec2", "fusion")
+            for each in few_epochs
+            for part in ("--set", f"systems.{name}.{each}")
+        ),
+    )  # fmt: skip
+    metrics = json.loads((tmp_path / "ensemble" / "metrics.json").read_text(encoding="utf-8"))
+    (stacking,) = metrics["stacking"]
+    assert stacking["weights"]["fusion"] > 0.5, "it is the one that knows the sentences"
+    assert metrics["uar"] > 0.9
+    path = Manifest.read(few).table["path"][0]
+    for run in ("fusion", "ensemble"):
+        (prediction,) = json.loads(koser(tmp_path, "predict", run, path, "--format", "json"))
+        assert sum(prediction["probabilities"].values()) == pytest.approx(1)

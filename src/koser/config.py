@@ -73,12 +73,12 @@ def resolve_config(
     """
     values: dict[str, Any] = json.loads(json.dumps(dict(base or {})))
     if file is not None:
-        _merge(values, _read_toml(file))
+        merge_into(values, _read_toml(file))
     for override in overrides:
         key, separator, text = override.partition("=")
         if not separator or not key.strip():
             raise ConfigError(f"'--set {override}' is no KEY=VALUE. Write: --set train.epochs=20")
-        _merge(values, _nest(key.strip(), _parse_value(text.strip())))
+        merge_into(values, _nest(key.strip(), _parse_value(text.strip())))
     return build_config(model, values)
 
 
@@ -127,10 +127,11 @@ def _nest(key: str, value: Any) -> dict[str, Any]:
     return nested
 
 
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+def merge_into(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Put nested `values` over those of `into`, in place."""
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
+            merge_into(into[key], value)
         else:
             into[key] = value
 

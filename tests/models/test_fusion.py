@@ -15,7 +15,7 @@ RNG = np.random.default_rng(0)
 def network(kind, *, seed=0, **options):
     torch.manual_seed(seed)
     chosen = FusionOptions(kind=kind, width=8, n_heads=2, **options)
-    made = make_fusion(chosen, n_audio=N_AUDIO, n_text=N_TEXT, n_labels=N_LABELS)
+    made = make_fusion(chosen, audio_shape=(N_AUDIO,), n_text=N_TEXT, n_labels=N_LABELS)
     with torch.no_grad():
         for modality in (made.audio, made.text):
             modality.standardizer.mean.normal_()
@@ -39,7 +39,7 @@ def logits(made, kind, pairs):
 
 
 def test_the_documents_network_is_exactly_what_it_says():
-    made = make_fusion(FusionOptions(), n_audio=40, n_text=768, n_labels=7)
+    made = make_fusion(FusionOptions(), audio_shape=(40,), n_text=768, n_labels=7)
     sizes = [
         (layer.in_features, layer.out_features) if isinstance(layer, nn.Linear) else type(layer)
         for layer in made.layers

@@ -54,6 +54,10 @@ TextModel = Annotated[
     str | None,
     typer.Option(help="BERT-like model, for a system that reads transcripts: hub id or folder."),
 ]
+Members = Annotated[
+    str | None,
+    typer.Option(help="Systems of an ensemble, as in wav2vec2,fusion,mfcc."),
+]
 Store = Annotated[
     Path | None, typer.Option(help="Folder of the feature stores; else $KOSER_CACHE.")
 ]

@@ -26,6 +26,7 @@ from koser.cli.options import (
     Encoder,
     Folds,
     Language,
+    Members,
     Overrides,
     Quiet,
     ScriptFolds,
@@ -86,6 +87,7 @@ def train(
             "before them."
         ),
     ] = None,
+    members: Members = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     seed: Annotated[int, typer.Option(help="First training seed.")] = 42,
@@ -127,6 +129,7 @@ def train(
         encoder=encoder,
         whisper=whisper,
         text_model=text_model,
+        members=members,
         seed=seed,
         n_seeds=seeds,
         init=init,
@@ -155,6 +158,7 @@ def extract(
     encoder: Encoder = None,
     whisper: Whisper = None,
     text_model: TextModel = None,
+    members: Members = None,
     config: ConfigFile = None,
     set_: Overrides = None,
     workers: Workers = None,
@@ -170,14 +174,14 @@ def extract(
     from koser.data.stored import StoredManifest
     from koser.engines.choosing import opened_engine
     from koser.experiment.extraction import extract_features
-    from koser.experiment.request import resolve_settings
+    from koser.experiment.request import resolve_settings, with_members
     from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_extraction, progress_bars
 
     settings = resolve_settings(
         features,
         file=config,
-        overrides=set_ or (),
+        overrides=with_members(features, members, set_ or ()),
         encoder=encoder,
         whisper=whisper,
         text_model=text_model,

@@ -59,6 +59,13 @@ def run_ablations(
         without = replace(work, config=config, data=data, folder=folder, on_epoch=None)
         outcomes = run_members(without, members, n_workers=n_workers)
         found[name] = _describe(results, collect(manifest, outcomes), manifest)
+    # What a system's parts said is there already.
+    for name in results.outcomes[0].inside.probabilities:
+        answers = [
+            replace(outcome, probabilities=outcome.inside.probabilities[name])
+            for outcome in results.outcomes
+        ]
+        found[name] = _describe(results, collect(manifest, answers), manifest)
     return {"ablations": found} if found else {}
 
 

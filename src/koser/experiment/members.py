@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,11 +24,12 @@ from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
 from koser.experiment.calibrating import ValPart
 from koser.experiment.cost import Memory, forget_peak, peak_memory
+from koser.experiment.logs import log_to, warnings_collected
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
 from koser.systems.starting import Start
-from koser.systems.system import Part, System
+from koser.systems.system import Inside, Part, System
 from koser.training.devices import choose_device
 from koser.training.loop import Epoch, Fit
 from koser.training.ranks import ALONE, Ranks
@@ -73,6 +74,8 @@ class Outcome:
         What the val part says of how far the model can be believed.
     notes : tuple[str, ...]
         What koser warned of meanwhile; empty where the outcome was read back.
+    inside : Inside
+        What the system's parts say of the test rows.
     """
 
     member: Member
@@ -83,6 +86,7 @@ class Outcome:
     memory: Memory
     val: ValPart
     notes: tuple[str, ...] = ()
+    inside: Inside = field(default_factory=Inside)
 
 
 class Chooser(Protocol):
@@ -172,6 +176,7 @@ class MemberWork:
             peak_memory(),
             val,
             tuple(notes),
+            trained.inside,
         )
         _write_outcome(outcome, done, facts)
         _tidy(folder)
@@ -206,10 +211,11 @@ class MemberWork:
             trained = time.perf_counter()
             probabilities = system.predict_rows(data, part.test)
             seconds = (trained - started, time.perf_counter() - trained)
+            inside = system.inspect_rows(data, part.test)
             val_probabilities = np.zeros((0, len(self.labels)))
             if len(part.val):
                 val_probabilities = system.predict_rows(data, part.val)
-        return system, _Trained(fit, probabilities, val_probabilities, seconds)
+        return system, _Trained(fit, probabilities, val_probabilities, seconds, inside)
 
     def _learnt_speakers(self, part: Part) -> list[str] | None:
         """Hashes of those that a model has learnt from, its start included; None if unknown."""
@@ -238,6 +244,7 @@ class _Trained:
     probabilities: np.ndarray
     val_probabilities: np.ndarray
     seconds: tuple[float, float]
+    inside: Inside
 
 
 def run_members(
@@ -296,52 +303,6 @@ def _itself(work: MemberWork) -> MemberWork:
     return work
 
 
-@contextmanager
-def log_to(path: Path) -> Iterator[None]:
-    """Also write what koser logs (INFO and above) to `path`, appending."""
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    package = logging.getLogger("koser")
-    level = package.level
-    package.addHandler(handler)
-    package.setLevel(logging.INFO)
-    try:
-        yield
-    finally:
-        package.removeHandler(handler)
-        package.setLevel(level)
-        handler.close()
-
-
-@contextmanager
-def warnings_collected() -> Iterator[list[str]]:
-    """A list that what koser warns of within the block is added to, each message once."""
-    handler = _Collector(logging.WARNING)
-    package = logging.getLogger("koser")
-    package.addHandler(handler)
-    try:
-        yield handler.messages
-    finally:
-        package.removeHandler(handler)
-
-
-class _LogFile(logging.FileHandler):
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
-        # A log that cannot be written ends the run, in one line: results would follow it.
-        raise
-
-
-class _Collector(logging.Handler):
-    def __init__(self, level: int) -> None:
-        super().__init__(level)
-        self.messages: list[str] = []
-
-    def emit(self, record: logging.LogRecord) -> None:
-        message = record.getMessage()
-        if message not in self.messages:
-            self.messages.append(message)
-
-
 def _tidy(folder: Path) -> None:
     """Remove what a finished training was resumed with: several times its model, and of no use."""
     for file in folder.glob("last*"):
@@ -359,6 +320,10 @@ def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
         "predict_seconds": outcome.predict_seconds,
         "memory": asdict(outcome.memory),
         "val": outcome.val.to_values(),
+        "parts": {
+            name: torch.from_numpy(each) for name, each in outcome.inside.probabilities.items()
+        },
+        "facts": json.dumps(outcome.inside.facts),
     }
     save_tensors(values, path)
 
@@ -383,6 +348,10 @@ def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
             values["predict_seconds"],
             Memory(**values["memory"]),
             ValPart.from_values(values["val"]),
+            inside=Inside(
+                {name: each.numpy() for name, each in values["parts"].items()},
+                json.loads(values["facts"]),
+            ),
         )
     except (KeyError, TypeError) as error:
         raise RunError(

@@ -56,6 +56,8 @@ class TrainRequest:
     encoder, whisper, text_model : str, optional
         Hub id or folder of a pretrained model (or a size of Whisper), for a system that has
         one of the kind.
+    members : str, optional
+        Names of an ensemble's systems, with commas between them.
     seed, n_seeds : int
         The first training seed, and how many are run.
     tuning : Tuning, optional
@@ -77,6 +79,7 @@ class TrainRequest:
     encoder: str | None = None
     whisper: str | None = None
     text_model: str | None = None
+    members: str | None = None
     seed: int = 42
     n_seeds: int = 1
     tuning: Tuning | None = None
@@ -104,7 +107,7 @@ class TrainRequest:
         return resolve_settings(
             self.model,
             file=self.config_file,
-            overrides=self.overrides,
+            overrides=with_members(self.model, self.members, self.overrides),
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
@@ -129,7 +132,7 @@ class TrainRequest:
             refuse_leaks(start, self.init, manifest, split)
         return Experiment(
             model=self.model,
-            config=config,
+            config=system_class(self.model).settle(config, manifest, split),
             manifest=manifest,
             split=split,
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
@@ -196,6 +199,27 @@ def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) 
     found = str(folder.resolve()) if folder.is_dir() else name
     # In quotes, because a name may look like a number.
     return f"{key}={json.dumps(found, ensure_ascii=False)}"
+
+
+def with_members(model: str, members: str | None, overrides: Sequence[str]) -> list[str]:
+    """Settings of a system, and what ``--members`` means beside them, if it is given.
+
+    Raises
+    ------
+    ConfigError
+        If the system has no members, or they are named twice.
+    """
+    if members is None:
+        return list(overrides)
+    if not _has_key(model, "members"):
+        raise ConfigError(
+            f"System '{model}' has no members, so --members {members} would change nothing. Leave "
+            f"it out, or train --model ensemble."
+        )
+    if any(override.partition("=")[0].strip() == "members" for override in overrides):
+        raise ConfigError(f"--members {members} and --set members=… name them twice. Give one.")
+    names = [name.strip() for name in members.split(",")]
+    return [*overrides, f"members={json.dumps(names)}"]
 
 
 def _has_key(model: str, key: str) -> bool:

@@ -28,12 +28,12 @@ from koser.evaluation.metrics import label_ids
 from koser.experiment.ablations import run_ablations
 from koser.experiment.audit import audit_run
 from koser.experiment.folder import claimed
+from koser.experiment.logs import log_to
 from koser.experiment.members import (
     Member,
     MemberWork,
     OnMember,
     OnMemberEpoch,
-    log_to,
     run_members,
 )
 from koser.experiment.outputs import write_outputs
@@ -261,7 +261,18 @@ def _beside(
     if isinstance(work.tuner, Tuner):
         # An untuned system without a part would say nothing of a tuned one's part.
         return {"tuning": summarise_tuning(work.tuner, work.config, work.folder, members)}
-    return run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
+    ablations = run_ablations(work, members, results, experiment.manifest, n_workers=n_workers)
+    return {**ablations, **_stacking(results)}
+
+
+def _stacking(results: Results) -> dict[str, Any]:
+    """How each training pooled its members; nothing of a system that has none."""
+    found = [
+        {"fold": each.member.fold, "seed": each.member.part.seed, **each.inside.facts}
+        for each in results.outcomes
+        if each.inside.facts
+    ]
+    return {"stacking": found} if found else {}
 
 
 def members_of(experiment: Experiment) -> list[Member]:

@@ -16,7 +16,7 @@ from koser.features.text.transcription import Transcription
 from koser.storage.places import Place, is_url, name_of
 from koser.storage.writing import check_target as refuse_target
 from koser.storage.writing import writing
-from koser.systems.multimodal_data import transcribe_manifest, transcriptions_json
+from koser.systems.fused_data import transcribe_manifest, transcriptions_json
 
 _COLUMNS = ("id", "text", "status", "avg_logprob", "no_speech_prob", "context", "error")
 

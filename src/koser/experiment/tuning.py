@@ -25,9 +25,9 @@ import numpy as np
 from pydantic import Field
 
 from koser.config import Config
-from koser.data.assignment import TEST, TRAIN, VAL
 from koser.data.manifest import Manifest
-from koser.data.splits import Split, SplitOptions, make_split
+from koser.data.nesting import inner_protocol, split_again
+from koser.data.splits import Split, SplitOptions
 from koser.errors import ConfigError, RunError, SplitError
 from koser.evaluation.calibration import log_losses
 from koser.evaluation.metrics import recalls_from_confusion
@@ -95,7 +95,7 @@ class Tuner:
     @property
     def inner_protocol(self) -> str:
         """How a training's own utterances are split again."""
-        return "speaker+script" if self.outer.protocol == "speaker+script" else "kfold"
+        return inner_protocol(self.outer.protocol)
 
     def choose(self, work: MemberWork, member: Member) -> tuple[Any, Any]:
         """Search within the train and val part of a member.
@@ -138,24 +138,23 @@ class Tuner:
 
     def _inner_parts(self, member: Member) -> list[Part]:
         rows = np.sort(np.concatenate([member.part.train, member.part.val]))
-        own = Manifest(self.manifest.table[rows.tolist()], self.manifest.provenance)
         options = self.tuning.options
         how = {"seed": self.outer.seed, "val_fraction": self.outer.options.val_fraction}
         if self.inner_protocol == "speaker+script":
             how["n_script_folds"] = options.n_script_folds or options.n_folds
         try:
-            inner = make_split(
-                own, self.inner_protocol, SplitOptions(n_folds=options.n_folds, **how)
+            inner = split_again(
+                self.manifest,
+                rows,
+                self.inner_protocol,
+                SplitOptions(n_folds=options.n_folds, **how),
             )
         except SplitError as error:
             raise SplitError(
                 f"Fold {member.fold} cannot be tuned: its {len(rows)} utterances cannot be split "
                 f"again into {options.n_folds} inner folds. {error}"
             ) from error
-        return [
-            Part(rows[part == TRAIN], rows[part == VAL], rows[part == TEST], member.part.seed)
-            for part in inner.parts(own)
-        ]
+        return [Part(*fold, member.part.seed) for fold in inner]
 
 
 @dataclass(eq=False)

@@ -15,9 +15,10 @@ from torch.nn import functional
 
 from koser.config import Config
 from koser.features.speech.encoder import frame_mask
-from koser.models.heads import StateStandardizer
+from koser.models.heads import StateMapping, StateStandardizer
 
-# Frames of sound that cross-attention takes as one: of 16 ms each, 64 ms.
+# Frames of sound that cross-attention takes as one: of 16 ms each (MFCC) 64 ms, of 20 ms (most
+# encoders) 80 ms.
 FRAME_STRIDE = 4
 
 
@@ -30,7 +31,8 @@ class FusionOptions(Config):
     # unaligned multimodal language sequences", ACL 2019].
     kind: Literal["concat", "gated", "cross_attention"] = "concat"
     hidden: tuple[int, int] = (256, 128)  # of "concat"; the document's
-    width: int = Field(128, gt=0)  # of "gated" and "cross_attention"
+    # Of "gated" and "cross_attention", and of what an encoder's states become.
+    width: int = Field(128, gt=0)
     n_heads: int = Field(4, gt=0)  # of "cross_attention"; must divide its width
     dropout: float = Field(0.3, ge=0, lt=1)
 
@@ -51,19 +53,47 @@ class Modality(nn.Module):
     Parameters
     ----------
     n_values : int
-        Values of a vector.
+        Values of a vector, a frame or a token.
+    n_outputs : int, optional
+        What becomes of them; as many if not given.
     """
 
-    def __init__(self, n_values: int) -> None:
+    def __init__(self, n_values: int, n_outputs: int | None = None) -> None:
         super().__init__()
+        self.n_outputs = n_values if n_outputs is None else n_outputs
         self.standardizer = StateStandardizer(n_values)
-        self.missing = nn.Parameter(torch.zeros(n_values))
+        self.missing = nn.Parameter(torch.zeros(self.n_outputs))
         nn.init.normal_(self.missing, std=0.1)
 
     def forward(self, values: torch.Tensor, is_present: torch.Tensor) -> torch.Tensor:
         """Fill in [shape=(batch, ..., n_values)] where `is_present` [shape=(batch,)] is not."""
         known = is_present.reshape(-1, *[1] * (values.dim() - 1))
-        return torch.where(known, self.standardizer(values), self.missing)
+        return torch.where(known, self.reduce(self.standardizer(values)), self.missing)
+
+    def reduce(self, values: torch.Tensor) -> torch.Tensor:
+        """What the fusion takes of standardised values: all."""
+        return values
+
+
+class EncodedModality(Modality):
+    """The states of a speech encoder, reduced to one vector with learned weights.
+
+    Parameters
+    ----------
+    n_states, width : int
+        States, and values of each; they come one state after the other.
+    n_outputs : int
+        Values of the vector.
+    """
+
+    def __init__(self, n_states: int, width: int, n_outputs: int) -> None:
+        super().__init__(n_states * width, n_outputs)
+        self.states = StateMapping(n_states, width, n_outputs)
+        self.states.spread()
+
+    def reduce(self, values: torch.Tensor) -> torch.Tensor:
+        """One vector of all states [shape=(..., n_outputs)]."""
+        return self.states.combine(values)
 
 
 class FusionNetwork(nn.Module):
@@ -71,13 +101,15 @@ class FusionNetwork(nn.Module):
 
     Parameters
     ----------
-    n_audio, n_text : int
-        Values of a vector, a frame or a token of either.
+    audio : Modality
+        What is done to a vector or a frame of sound.
+    n_text : int
+        Values of a vector or a token of text.
     """
 
-    def __init__(self, n_audio: int, n_text: int) -> None:
+    def __init__(self, audio: Modality, n_text: int) -> None:
         super().__init__()
-        self.audio = Modality(n_audio)
+        self.audio = audio
         self.text = Modality(n_text)
 
 
@@ -86,17 +118,19 @@ class ConcatFusion(FusionNetwork):
 
     Parameters
     ----------
-    n_audio, n_text, n_labels : int
-        Sizes; of the document 40, 768 and 7.
+    audio : Modality
+        Of the document with 40 values.
+    n_text, n_labels : int
+        Sizes; of the document 768 and 7.
     options : FusionOptions
         Its hidden layers, 256 and 128, and dropout.
     """
 
-    def __init__(self, n_audio: int, n_text: int, n_labels: int, options: FusionOptions) -> None:
-        super().__init__(n_audio, n_text)
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
+        super().__init__(audio, n_text)
         first, second = options.hidden
         self.layers = nn.Sequential(
-            nn.Linear(n_audio + n_text, first),
+            nn.Linear(audio.n_outputs + n_text, first),
             nn.GELU(),
             nn.Dropout(options.dropout),
             nn.Linear(first, second),
@@ -128,18 +162,20 @@ class GatedFusion(FusionNetwork):
 
     Parameters
     ----------
-    n_audio, n_text, n_labels : int
+    audio : Modality
+        What is done to sound.
+    n_text, n_labels : int
         Sizes.
     options : FusionOptions
         Its width and dropout.
     """
 
-    def __init__(self, n_audio: int, n_text: int, n_labels: int, options: FusionOptions) -> None:
-        super().__init__(n_audio, n_text)
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
+        super().__init__(audio, n_text)
         self.dropout = nn.Dropout(options.dropout)
-        self.audio_map = nn.Linear(n_audio, options.width)
+        self.audio_map = nn.Linear(audio.n_outputs, options.width)
         self.text_map = nn.Linear(n_text, options.width)
-        self.gate = nn.Linear(n_audio + n_text, options.width)
+        self.gate = nn.Linear(audio.n_outputs + n_text, options.width)
         self.output = nn.Linear(options.width, n_labels)
 
     def forward(
@@ -160,15 +196,17 @@ class CrossAttentionFusion(FusionNetwork):
 
     Parameters
     ----------
-    n_audio, n_text, n_labels : int
-        Values of a frame and of a token, and classes.
+    audio : Modality
+        What is done to a frame.
+    n_text, n_labels : int
+        Values of a token, and classes.
     options : FusionOptions
         Its width, heads and dropout.
     """
 
-    def __init__(self, n_audio: int, n_text: int, n_labels: int, options: FusionOptions) -> None:
-        super().__init__(n_audio, n_text)
-        self.audio_map = nn.Linear(n_audio, options.width)
+    def __init__(self, audio: Modality, n_text: int, n_labels: int, options: FusionOptions) -> None:
+        super().__init__(audio, n_text)
+        self.audio_map = nn.Linear(audio.n_outputs, options.width)
         self.text_map = nn.Linear(n_text, options.width)
         self.to_text = _CrossAttention(options)
         self.to_audio = _CrossAttention(options)
@@ -191,7 +229,7 @@ class CrossAttentionFusion(FusionNetwork):
 
         Parameters
         ----------
-        frames : torch.Tensor [shape=(batch, n_audio, max_frames)]
+        frames : torch.Tensor [shape=(batch, n_values, max_frames)]
             Sound over time; zero after an utterance's end.
         n_frames : torch.Tensor [shape=(batch,)]
             Real frames of each, at least one; what is missing has one that counts for nothing.
@@ -243,15 +281,31 @@ class _CrossAttention(nn.Module):
 
 
 def make_fusion(
-    options: FusionOptions, *, n_audio: int, n_text: int, n_labels: int
+    options: FusionOptions, *, audio_shape: tuple[int, ...], n_text: int, n_labels: int
 ) -> FusionNetwork:
-    """The network of the kind that `options` name."""
+    """The network of the kind that `options` name.
+
+    Parameters
+    ----------
+    options : FusionOptions
+        Which, and its sizes.
+    audio_shape : tuple[int, ...]
+        ``(n_values,)`` of a vector or a frame of sound; ``(n_states, width)`` where it comes
+        from an encoder, whose states become a vector of ``options.width`` values.
+    n_text, n_labels : int
+        Values of a vector or a token of text, and classes.
+    """
     kinds = {
         "concat": ConcatFusion,
         "gated": GatedFusion,
         "cross_attention": CrossAttentionFusion,
     }
-    network: FusionNetwork = kinds[options.kind](n_audio, n_text, n_labels, options)
+    if len(audio_shape) == 1:
+        audio = Modality(*audio_shape)
+    else:
+        n_states, width = audio_shape
+        audio = EncodedModality(n_states, width, options.width)
+    network: FusionNetwork = kinds[options.kind](audio, n_text, n_labels, options)
     return network
 
 

@@ -53,12 +53,48 @@ class HeadOptions(Config):
         return (self.layers,)
 
 
-class StateClassifier(nn.Module):
-    """Pooled states to logits: a linear map of each, summed with learned weights.
+class StateMapping(nn.Module):
+    """A linear map of each state, summed with learned weights.
 
     Each state has a map of its own, because the layers of an encoder do not share a
-    space; the weights, which add up to 1, say how far each is to be trusted. Without a
-    hidden layer this is a linear classifier of all states together whose penalty is
+    space; the weights, which add up to 1, say how far each is to be trusted.
+
+    Parameters
+    ----------
+    n_states, n_values : int
+        States, and standardised values of each.
+    n_outputs : int
+        Values of the sum.
+    """
+
+    def __init__(self, n_states: int, n_values: int, n_outputs: int) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.zeros(n_states))
+        self.maps = nn.Parameter(torch.zeros(n_states, n_values, n_outputs))
+        self.bias = nn.Parameter(torch.zeros(n_outputs))
+
+    @property
+    def weights(self) -> torch.Tensor:
+        """Weight of each state [shape=(n_states,)]."""
+        return self.scores.softmax(0)
+
+    def spread(self) -> None:
+        """Start at random, as is needed where something learnt comes after it."""
+        n_states, n_values, _ = self.maps.shape
+        nn.init.normal_(self.maps, std=(n_states * n_values) ** -0.5)
+
+    def combine(self, values: torch.Tensor) -> torch.Tensor:
+        """Sums [shape=(..., n_outputs)] of values [shape=(..., n_states * n_values)]."""
+        # The root makes a weight the share of the variance that a state's map may have.
+        gains = (len(self.scores) * self.weights).sqrt()
+        maps = (self.maps * gains[:, None, None]).flatten(0, 1)
+        return values @ maps + self.bias
+
+
+class StateClassifier(StateMapping):
+    """Pooled states to logits: a `StateMapping`, perhaps with a hidden layer after it.
+
+    Without a hidden layer this is a linear classifier of all states together whose penalty is
     learned per state, and its training is a convex problem for given weights.
 
     Parameters
@@ -72,32 +108,20 @@ class StateClassifier(nn.Module):
     """
 
     def __init__(self, n_states: int, n_values: int, n_labels: int, options: HeadOptions) -> None:
-        super().__init__()
-        n_outputs = options.hidden or n_labels
+        super().__init__(n_states, n_values, options.hidden or n_labels)
         self.standardizer = StateStandardizer(n_states, n_values)
-        self.scores = nn.Parameter(torch.zeros(n_states))
-        self.maps = nn.Parameter(torch.zeros(n_states, n_values, n_outputs))
-        self.bias = nn.Parameter(torch.zeros(n_outputs))
         self.hidden: nn.Sequential | None = None
         self.ridge = 0.0  # per utterance of the train part; see `set_ridge`
         if options.hidden:
-            nn.init.normal_(self.maps, std=(n_states * n_values) ** -0.5)
+            self.spread()
             self.hidden = nn.Sequential(
                 nn.GELU(), nn.Dropout(options.dropout), nn.Linear(options.hidden, n_labels)
             )
         self.dropout = nn.Dropout(options.dropout if options.hidden else 0.0)
 
-    @property
-    def weights(self) -> torch.Tensor:
-        """Weight of each state [shape=(n_states,)]."""
-        return self.scores.softmax(0)
-
     def forward(self, pooled: torch.Tensor) -> torch.Tensor:
         """Logits [shape=(batch, n_labels)] of [shape=(batch, n_states, n_values)]."""
-        # The root makes a weight the share of the variance that a state's map may have.
-        gains = (len(self.scores) * self.weights).sqrt()
-        maps = (self.maps * gains[:, None, None]).flatten(0, 1)
-        outputs = self.dropout(self.standardizer(pooled)).flatten(1) @ maps + self.bias
+        outputs = self.combine(self.dropout(self.standardizer(pooled)).flatten(1))
         logits: torch.Tensor = outputs if self.hidden is None else self.hidden(outputs)
         return logits
 

@@ -106,6 +106,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         **_quality(metrics, t),
         **_audit(run, t),
         **_robustness(run, t),
+        "stacking_table": training.stacking_table(metrics, t),
         "tuning_table": training.tuning_table(metrics, t),
         "tuning_caption": training.tuning_caption(metrics, t),
         "cost_rows": training.cost_rows(metrics, t),

@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 # Ends the name of a checkpoint's system where it gives valence and arousal.
 DIMENSIONAL = ":dimensions"
-SYSTEM_NAMES = ("mfcc", "wav2vec2", "wav2vec2ft", "multimodal", "prosody")
+SYSTEM_NAMES = (
+    "mfcc",
+    "wav2vec2",
+    "wav2vec2ft",
+    "multimodal",
+    "prosody",
+    "fusion",
+    "ensemble",
+)
 
 
 def system_class(name: str) -> type[System]:
@@ -43,6 +51,14 @@ def system_class(name: str) -> type[System]:
         from koser.systems.prosody import ProsodySystem
 
         return ProsodySystem
+    if name == "fusion":
+        from koser.systems.fusion import FusionSystem
+
+        return FusionSystem
+    if name == "ensemble":
+        from koser.systems.ensemble import EnsembleSystem
+
+        return EnsembleSystem
     if name.endswith(DIMENSIONAL):
         raise ConfigError(
             f"This is a model of valence and arousal ({name}): it gives values, not labels, and is "

@@ -15,7 +15,7 @@ from koser.audio.reading import Clip
 from koser.config import Config
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, trained_state
-from koser.models.heads import StateClassifier
+from koser.models.heads import StateClassifier, StateMapping
 from koser.systems.system import ParameterCount, System
 from koser.systems.variants import StoredVariants
 from koser.training.batches import Batch
@@ -170,9 +170,9 @@ def head_outputs(classifier: StateClassifier) -> dict[str, int]:
     return {f"{last}.weight": 0, f"{last}.bias": 0}
 
 
-def log_layer_weights(classifier: StateClassifier) -> None:
-    """Say how far each state is trusted: what the head learned of the encoder."""
-    weights = ", ".join(f"{weight:.2f}" for weight in classifier.weights.tolist())
+def log_layer_weights(mapping: StateMapping) -> None:
+    """Say how far each state is trusted: what was learned of the encoder."""
+    weights = ", ".join(f"{weight:.2f}" for weight in mapping.weights.tolist())
     logger.info("learned weights of the states it takes: %s", weights)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -15,6 +15,7 @@ import torch
 from koser.config import Config
 from koser.data.manifest import Manifest
 from koser.data.raters import rater_shares
+from koser.data.splits import Split
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import ConfigError
@@ -76,6 +77,22 @@ class ParameterCount:
         return cls(sum(learned.values()), sum(every.values()), beside)
 
 
+@dataclass(frozen=True)
+class Inside:
+    """What a trained system tells of its parts.
+
+    Attributes
+    ----------
+    probabilities : dict[str, np.ndarray]
+        By part: what it says by itself, as `System.predict_rows` does.
+    facts : dict
+        How the parts come together, as JSON values.
+    """
+
+    probabilities: dict[str, np.ndarray] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
 class System(ABC):
     """A trained or trainable map from sound to probabilities of labels.
 
@@ -118,6 +135,22 @@ class System(ABC):
     @abstractmethod
     def count_parameters(self) -> ParameterCount:
         """How large the trained system is."""
+
+    @classmethod
+    def settle(
+        cls,
+        config: Any,  # an instance of `config_class`
+        manifest: Manifest,
+        split: Split,
+    ) -> Any:
+        """The configuration with what the data and their split decide of it.
+
+        Raises
+        ------
+        ConfigError
+            If they cannot serve the system.
+        """
+        return config  # nothing, for most
 
     @classmethod
     @abstractmethod
@@ -193,6 +226,10 @@ class System(ABC):
     @abstractmethod
     def predict_rows(self, data: Any, rows: np.ndarray) -> np.ndarray:
         """Probabilities of utterances whose features `data` has [shape=(n_rows, n_labels)]."""
+
+    def inspect_rows(self, data: Any, rows: np.ndarray) -> Inside:
+        """What the parts of a system that has just been trained say of rows."""
+        return Inside()  # nothing, for most
 
     @abstractmethod
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:

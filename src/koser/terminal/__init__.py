@@ -32,6 +32,7 @@ from koser.reporting.wording import (
     human_rows,
     protocol_line,
     score_with_interval,
+    stacking_line,
     tuning_line,
     vote_line,
     vote_rows,
@@ -237,7 +238,7 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
         console.print(
             f"UAR over {len(metrics['seeds'])} seeds: {over['mean']:.3f} ± {over['sd']:.3f}"
         )
-    lines = (tuning_line, without_voice_line, corpus_line, vote_line)
+    lines = (tuning_line, stacking_line, without_voice_line, corpus_line, vote_line)
     for line in (each(metrics) for each in lines):
         if line:
             console.print(f"{line}.", markup=False)

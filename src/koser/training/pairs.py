@@ -68,6 +68,8 @@ class PairTable:
         What is not withheld.
     withheld : WithheldOptions
         What training withholds beside that.
+    audio_states : tuple[int, ...]
+        Where the stores of sound hold an encoder's states: those that are taken.
     """
 
     in_windows: ClassVar[bool] = False
@@ -80,12 +82,13 @@ class PairTable:
     has_sequences: bool
     modalities: Modalities
     withheld: WithheldOptions
+    audio_states: tuple[int, ...] = ()
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Frames of utterances in the plain variant; 1 for every one where there are none."""
         if not self.has_sequences:
             return np.ones(len(rows), np.int64)
-        frames: np.ndarray = self.audio_stores[0].shapes(self.audio_keys[0, rows])[:, 1]
+        frames: np.ndarray = self.audio_stores[0].shapes(self.audio_keys[0, rows])[:, -1]
         return frames
 
     def read(self, row: int, rng: np.random.Generator | None = None) -> Pair:
@@ -117,14 +120,42 @@ class PairTable:
         for array in (self.audio_keys[:, rows], self.text_keys[:, rows], self.targets[rows]):
             digest.update(np.ascontiguousarray(array).tobytes())
         settings = f"{self.has_sequences} {self.modalities} {self.withheld.model_dump_json()}"
+        if self.audio_states:
+            settings += f" {self.audio_states}"
         return f"{digest.hexdigest()} {settings}"
 
     def _read_audio(self, speed: int, row: int) -> np.ndarray:
-        return self.audio_stores[speed].read(bytes(self.audio_keys[speed, row]))
+        stored = self.audio_stores[speed].read(bytes(self.audio_keys[speed, row]))
+        return take_states(stored, self.audio_states, has_sequences=self.has_sequences)
 
     def _read_text(self, variant: int, row: int) -> np.ndarray | None:
         key = bytes(self.text_keys[variant, row])
         return self.text_store.read(key) if key else None
+
+
+def take_states(stored: np.ndarray, states: Sequence[int], *, has_sequences: bool) -> np.ndarray:
+    """What a fusion takes of an encoder's stored states, one state after the other.
+
+    Parameters
+    ----------
+    stored : np.ndarray [shape=(n_states, 2, width) or (n_states, width, n_frames)]
+        Means and deviations of all states, or frames of the states that are taken.
+    states : Sequence[int]
+        Which states are taken; none where `stored` is no encoder's: it stays as it is.
+    has_sequences : bool
+        Whether frames are stored.
+
+    Returns
+    -------
+    np.ndarray [shape=(n_values,) or (n_values, n_frames)]
+        Means, or frames; n_values is the number of states times the width.
+    """
+    if not states:
+        return stored
+    if has_sequences:
+        return stored.reshape(-1, stored.shape[-1])
+    means: np.ndarray = stored[list(states), 0].reshape(-1)
+    return means
 
 
 def collate_pairs(

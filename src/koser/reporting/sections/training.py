@@ -117,6 +117,24 @@ def tuning_caption(metrics: Mapping[str, Any], t: Phrases) -> str:
     )
 
 
+def stacking_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
+    """An ensemble's weights in each training, and what they rest on; None for other systems."""
+    stacking = metrics.get("stacking", ())
+    rows = [
+        [
+            str(each["fold"]),
+            str(each["seed"]),
+            ", ".join(f"{name} {weight:.3f}" for name, weight in each["weights"].items()),
+            f"{each['temperature']:.3f}",
+            f"{len(each['inner_folds'])} × {each['inner_protocol']}",
+            ", ".join(f"{name} {found['nll']:.3f}" for name, found in each["held_out"].items()),
+        ]
+        for each in stacking
+    ]
+    heads = ("fold", "seed", "weights", "temperature", "inner", "held_out")
+    return make_table([t[f"stacking.{head}"] for head in heads], rows, n_text=3)
+
+
 def _short(value: Any) -> str:
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 

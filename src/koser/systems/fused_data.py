@@ -1,16 +1,17 @@
-"""What the multimodal system trains on: transcripts, their vectors, and sound.
+"""What systems of sound and text train on: sound, transcripts, and their vectors.
 
-One large model is in memory at a time: Whisper hears everything and is freed, then the
-text model reads everything and is freed, then networks are trained.
+One large model is in memory at a time: an encoder, if there is one, hears everything and is
+freed, then Whisper, then the text model reads everything and is freed, then networks are trained.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,7 +24,6 @@ from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.evaluation.transcripts import character_error_rate
 from koser.features.extraction import Progress, clips_of
-from koser.features.mfcc import MfccExtractor, MfccMeanExtractor, MfccOptions
 from koser.features.residence import use_and_free
 from koser.features.text.corruption import corrupt
 from koser.features.text.embedding import StoredTexts, embed_texts, text_keys
@@ -42,7 +42,7 @@ from koser.features.text.transcription import (
 from koser.features.text.whisper import WhisperOptions
 from koser.models.fusion import FusionOptions
 from koser.systems.system import target_distributions
-from koser.systems.variants import StoredVariants, all_speeds, extract_variants
+from koser.systems.variants import StoredVariants
 from koser.training.corpora import Origins
 from koser.training.devices import choose_device
 from koser.training.options import TrainedConfig, TrainOptions
@@ -60,7 +60,7 @@ class ErrorOptions(Config):
     variants: int = Field(2, ge=0)  # texts with errors, beside the one without
 
 
-class MultimodalTrain(TrainOptions):
+class FusedTrain(TrainOptions):
     """How the fusion learns."""
 
     epochs: int = Field(100, gt=0)
@@ -71,12 +71,11 @@ class MultimodalTrain(TrainOptions):
     batch_size: int = Field(32, gt=0)  # utterances
 
 
-class MultimodalConfig(TrainedConfig):
-    """All settings of the system."""
+class FusedConfig(TrainedConfig):
+    """All settings but those of sound, which each system adds."""
 
     whisper: WhisperOptions = WhisperOptions()
     text: TextOptions = TextOptions()
-    mfcc: MfccOptions = MfccOptions()
     fusion: FusionOptions = FusionOptions()
     # What reaches the network; the others are ablations, trained beside every result.
     modalities: Modalities = "both"
@@ -86,17 +85,42 @@ class MultimodalConfig(TrainedConfig):
     errors: ErrorOptions = ErrorOptions()
     # Speeds at which the train part is heard beside 1.0.
     speeds: tuple[float, ...] = (0.9, 1.1)
-    train: MultimodalTrain = MultimodalTrain()
+    train: FusedTrain = FusedTrain()
 
 
 @dataclass(frozen=True)
-class MultimodalData:
+class StoredSound:
+    """Where a manifest's sound lies, and what it is.
+
+    Attributes
+    ----------
+    variants : StoredVariants
+        One variant per speed, 1.0 first.
+    shape : tuple[int, ...]
+        Of what a fusion takes: ``(n_values,)``, or ``(n_states, width)`` of an encoder.
+    states : tuple[int, ...]
+        The states that are taken of an encoder; none without one.
+    models : dict[str, Config]
+        Settings that name a pretrained model, with its fingerprint.
+    facts : dict
+        What a report should say.
+    """
+
+    variants: StoredVariants
+    shape: tuple[int, ...]
+    states: tuple[int, ...] = ()
+    models: dict[str, Config] = field(default_factory=dict)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class FusedData:
     """Where a manifest's sound and texts lie.
 
     Attributes
     ----------
-    audio : StoredVariants
-        MFCCs, one variant per speed, 1.0 first.
+    sound : StoredSound
+        What is heard.
     texts : StoredTexts
         The texts' vectors or tokens.
     transcript_keys : np.ndarray [shape=(n_variants, n_utterances), dtype=S16]
@@ -105,10 +129,11 @@ class MultimodalData:
         The same of the corpus's own text; no rows where the manifest has none.
     targets : np.ndarray [shape=(n_utterances, n_labels)]
         float32 target distributions.
-    sizes : tuple[int, int]
-        Values of the sound and of the text.
-    whisper, text : WhisperOptions, TextOptions
-        With the fingerprints and the language that were used.
+    n_text : int
+        Values of a vector or a token of text.
+    models : dict[str, Config]
+        The settings of every pretrained model, with the fingerprints and the language that
+        were used.
     facts : dict
         What a report should say.
     transcriptions : tuple[str | None, ...]
@@ -117,44 +142,51 @@ class MultimodalData:
         Which corpus each utterance is of.
     """
 
-    audio: StoredVariants
+    sound: StoredSound
     texts: StoredTexts
     transcript_keys: np.ndarray
     manifest_keys: np.ndarray
     targets: np.ndarray
-    sizes: tuple[int, int]
-    whisper: WhisperOptions
-    text: TextOptions
+    n_text: int
+    models: dict[str, Config]
     facts: dict[str, Any]
     transcriptions: tuple[str | None, ...]
     origins: Origins
 
-    def table(self, config: MultimodalConfig) -> PairTable:
+    def table(self, config: FusedConfig) -> PairTable:
         """Open the stores, for what `config` lets through."""
         is_own = config.text_source == "manifest"
         return PairTable(
-            audio_stores=self.audio.open(),
-            audio_keys=self.audio.keys,
+            audio_stores=self.sound.variants.open(),
+            audio_keys=self.sound.variants.keys,
             text_store=self.texts.open(),
             text_keys=self.manifest_keys if is_own else self.transcript_keys,
             targets=self.targets,
-            sizes=self.sizes,
+            sizes=(math.prod(self.sound.shape), self.n_text),
             has_sequences=config.fusion.has_sequences,
             modalities=config.modalities,
             withheld=config.withheld,
+            audio_states=self.sound.states,
         )
 
 
-def extract_multimodal(
+def extract_fused(
     manifest: Manifest,
-    config: MultimodalConfig,
+    config: FusedConfig,
+    sound: StoredSound,
     *,
     train_rows: np.ndarray,
     store_root: Path,
     engine: Engine,
     progress: Progress | None,
-) -> MultimodalData:
-    """Transcribe, then embed, then extract; the parameters are those of `System.extract`."""
+) -> FusedData:
+    """Transcribe and embed; the other parameters are those of `System.extract`.
+
+    Parameters
+    ----------
+    sound : StoredSound
+        What was extracted of the manifest's sound.
+    """
     transcription = transcribe_manifest(
         manifest, config.whisper, store_root=store_root, engine=engine, progress=progress
     )
@@ -172,34 +204,23 @@ def extract_multimodal(
     stored, text_options, width = use_and_free(
         f"text model {config.text.name}", lambda: load_text_encoder(config.text), embed
     )
-    audio = extract_variants(
-        manifest,
-        [mfcc_extractor(config, speed) for speed in all_speeds(config.speeds)],
-        train_rows=train_rows,
-        store_root=store_root,
-        engine=engine,
-        progress=progress,
-    )
     keys = [np.stack([text_keys(texts) for texts in source]) for source in variants]
-    return MultimodalData(
-        audio=audio,
+    return FusedData(
+        sound=sound,
         texts=stored,
         transcript_keys=keys[0],
         manifest_keys=keys[1] if any(own) else np.zeros((0, len(manifest)), keys[0].dtype),
         targets=target_distributions(manifest, config.train.target),
-        sizes=(config.mfcc.n_mfcc, width),
-        whisper=_pinned(config.whisper, transcription, manifest),
-        text=text_options,
-        facts=_facts(config, transcription, text_options, own),
+        n_text=width,
+        models={
+            **sound.models,
+            "whisper": _pinned(config.whisper, transcription, manifest),
+            "text": text_options,
+        },
+        facts={**sound.facts, **_facts(config, transcription, text_options, own)},
         transcriptions=tuple(transcription.texts),
         origins=Origins.of(manifest),
     )
-
-
-def mfcc_extractor(config: MultimodalConfig, speed: float = 1.0) -> MfccExtractor:
-    """The front-end for sound: frames where the fusion takes them, else the document's mean."""
-    kind = MfccExtractor if config.fusion.has_sequences else MfccMeanExtractor
-    return kind(config.mfcc, speed=speed)
 
 
 def transcribe_manifest(
@@ -258,7 +279,7 @@ def _pinned(
 
 
 def _facts(
-    config: MultimodalConfig,
+    config: FusedConfig,
     transcription: Transcription,
     text: TextOptions,
     own: Sequence[str | None],

@@ -1,0 +1,106 @@
+"""Encoder, encoder + words, and a stack of systems on emotiontts, Whisper-base and e5-small (REAL).
+
+Speaker and sentence left out, 10 x 5 folds. Nothing was chosen on these folds: every fusion is
+shown, each with its default settings, and the ensemble's members were named beforehand.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator
+from pathlib import Path
+
+from encoders import real_text_model, real_whisper_base, real_whisper_ct2
+from inputs import add_corpus_option, real_corpus
+from koser.data.splits import SplitOptions
+from koser.errors import one_line_errors
+from koser.experiment.request import TrainRequest
+from koser.reporting.ablations import ablation_rows
+from koser.reporting.comparison import compare_runs
+from koser.reporting.comparison_page import SUFFIXES, write_comparison
+from koser.terminal.results import print_comparison
+from measuring import print_heading, print_table, print_verdict
+from trials import Trial, new_trial_parser, prepare, run_trial, trial_folders
+
+SYSTEMS = ("wav2vec2", "fusion", "ensemble")
+KINDS = ("concat", "gated", "cross_attention")
+BASELINE = "wav2vec2"
+MEMBERS = ("wav2vec2", "fusion")
+TARGET = 0.90
+QUICK_EPOCHS = 2
+
+
+def main() -> None:
+    parser = new_trial_parser(__doc__, n_seeds=1)
+    add_corpus_option(parser, "emotiontts")
+    parser.add_argument("--encoder", help="hub id or folder; Whisper-base if not given")
+    parser.add_argument("--whisper", help="folder or size; Whisper-base if not given")
+    parser.add_argument("--text-model", help="hub id or folder; multilingual-e5-small if not given")
+    parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
+    parser.add_argument("--fusions", nargs="+", default=list(KINDS), choices=KINDS)
+    arguments = parser.parse_args()
+    root = real_corpus(arguments, "emotiontts")
+    print_heading(__doc__, is_quick=arguments.quick)
+    trials: dict[str, Trial] = {}
+    with trial_folders(arguments) as folders:
+        manifest = prepare("emotiontts", root, folders)
+        for name, request in _requests(arguments, manifest):
+            trials[name] = run_trial(name, request, folders)
+            metrics = trials[name].run.metrics
+            if rows := ablation_rows(metrics):
+                print_table([(name, "UAR", "accuracy", f"{name} is higher by"), *rows])
+        if len(trials) > 1:
+            paths = [folders.runs / name for name in trials]
+            comparison = compare_runs(
+                paths, baseline=folders.runs / (BASELINE if BASELINE in trials else paths[0].name)
+            )
+            print_comparison(comparison)
+            for suffix in SUFFIXES:
+                write_comparison(comparison, folders.runs / f"comparison{suffix}", language="en")
+    for name, trial in trials.items():
+        print_verdict(
+            f"{name}: UAR {trial.uar:.3f}", f">= {TARGET:.2f}", is_met=trial.uar >= TARGET
+        )
+
+
+def _requests(arguments: argparse.Namespace, manifest: Path) -> Iterator[tuple[str, TrainRequest]]:
+    """Every training that was asked for, by name."""
+    for system in arguments.systems:
+        kinds = arguments.fusions if system == "fusion" else [""]
+        for kind in kinds:
+            chosen = [f"fusion.kind={kind}"] if kind else []
+            yield (
+                f"{system}-{kind}" if kind else system,
+                _request(system, chosen, arguments, manifest),
+            )
+
+
+def _request(
+    system: str, chosen: list[str], arguments: argparse.Namespace, manifest: Path
+) -> TrainRequest:
+    reads = system != BASELINE
+    n_folds, n_script_folds = (2, 2) if arguments.quick else (10, 5)
+    if reads:
+        chosen = [*chosen, *real_text_model(arguments.text_model)]
+    if system == "ensemble":
+        chosen.append(f"members={list(MEMBERS)}")
+    if arguments.quick:
+        trained = [f"systems.{name}." for name in MEMBERS] if system == "ensemble" else [""]
+        chosen += [f"{each}train.epochs={QUICK_EPOCHS}" for each in trained]
+    return TrainRequest(
+        model=system,
+        split="speaker+script",
+        manifest=manifest,
+        split_options=SplitOptions(
+            n_folds=n_folds, n_script_folds=n_script_folds, val_fraction=0.0
+        ),
+        encoder=real_whisper_base(arguments.encoder),
+        whisper=real_whisper_ct2(arguments.whisper) if reads else None,
+        overrides=(*chosen, *arguments.set),
+        n_seeds=arguments.seeds,
+    )
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()
