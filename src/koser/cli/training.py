@@ -81,6 +81,14 @@ def train(
     val_fraction: ValFraction = 0.1,
     folds: Folds = None,
     script_folds: ScriptFolds = None,
+    enrol: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Adapt to each person by so many unlabelled utterances; 10 of each tested one are "
+            "then not scored, whatever their number. A protocol of its own.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run (newest, or --out).")
     ] = False,
@@ -115,6 +123,7 @@ def train(
         text_model=text_model,
         seed=seed,
         n_seeds=seeds,
+        enrol=enrol,
     )
     how = RunOptions(
         resume=resume,

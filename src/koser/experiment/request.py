@@ -11,8 +11,9 @@ from pathlib import Path
 from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
 from koser.data.combining import combine
+from koser.data.enrolment import EnrolmentOptions, hold_out_enrolment, is_enrolled
 from koser.data.manifest import Manifest
-from koser.data.splits import SplitOptions, resolve_split
+from koser.data.splits import Split, SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
@@ -57,6 +58,8 @@ class TrainRequest:
         The first training seed, and how many are run.
     tuning : Tuning, optional
         Settings that are chosen in each fold.
+    enrol : int, optional
+        Utterances of each tested person that are heard first: see `koser.data.enrolment`.
     """
 
     model: str
@@ -73,6 +76,7 @@ class TrainRequest:
     seed: int = 42
     n_seeds: int = 1
     tuning: Tuning | None = None
+    enrol: int | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -92,10 +96,11 @@ class TrainRequest:
     def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
+        enrolled = [] if self.enrol is None else [_enrol_override(self.model, self.enrol)]
         return resolve_settings(
             self.model,
             file=self.config_file,
-            overrides=self.overrides,
+            overrides=[*self.overrides, *enrolled],
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
@@ -115,10 +120,28 @@ class TrainRequest:
             model=self.model,
             config=config,
             manifest=manifest,
-            split=resolve_split(manifest, self.split, self.split_options),
+            split=self._split(config, manifest),
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
             tuning=self.tuning,
         )
+
+    def _split(self, config: Config, manifest: Manifest) -> Split:
+        """Who plays which part, less what is heard of the tested persons first."""
+        split = resolve_split(manifest, self.split, self.split_options)
+        options = getattr(config, "enrolment", EnrolmentOptions())
+        if options.k is not None:
+            if self.tuning is not None:
+                raise ConfigError(
+                    "koser tune chooses settings without enrolment. Leave enrolment.k out, and "
+                    "give what was chosen to koser train --enrol."
+                )
+            return hold_out_enrolment(split, manifest, options)
+        if is_enrolled(split.protocol):
+            raise ConfigError(
+                f"The split is of the protocol '{split.protocol}'. Give the split that it was "
+                f"made from, with --enrol K."
+            )
+        return split
 
 
 def resolve_settings(
@@ -175,6 +198,17 @@ def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) 
     found = str(folder.resolve()) if folder.is_dir() else name
     # In quotes, because a name may look like a number.
     return f"{key}={json.dumps(found, ensure_ascii=False)}"
+
+
+def _enrol_override(model: str, k: int) -> str:
+    """The setting that ``--enrol`` means."""
+    if not _has_key(model, "enrolment.k"):
+        having = [each for each in SYSTEM_NAMES if _has_key(each, "enrolment.k")]
+        raise ConfigError(
+            f"System '{model}' does not adapt to speakers, so --enrol {k} would change nothing. "
+            f"Systems that do: {', '.join(having)}."
+        )
+    return f"enrolment.k={k}"
 
 
 def _has_key(model: str, key: str) -> bool:
