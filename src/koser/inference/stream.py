@@ -83,6 +83,11 @@ class EmotionStream:
         """Seconds fed so far."""
         return self._n_fed / self._resampler.from_rate
 
+    @property
+    def enrolled_from(self) -> float | None:
+        """Seconds from which the speaker's voice was known; None if it is not yet."""
+        return self._tracker.enrolled_from
+
     def feed(self, samples: np.ndarray) -> list[StreamResult]:
         """Take the next samples; return what is new.
 
