@@ -1,4 +1,4 @@
-"""Hearing a voice before recognising what it says: from files, or from a recording's first speech."""
+"""Hearing a voice before recognising what it says: in files, or where a recording begins."""
 
 from __future__ import annotations
 

@@ -110,20 +110,13 @@ class Recognizer:
         )
 
     def enrol(self, sounds: Sequence[str | Path | np.ndarray]) -> Recognizer:
-        """A recognizer of the same model that has heard a person speak.
+        """A recognizer of the same model that has heard a person speak; see `hear_voice`.
 
         Parameters
         ----------
         sounds : Sequence
             One utterance each: files, or waveforms [shape=(n_samples,)], float32, 16 kHz mono.
             They add to what was heard before; no sound is kept.
-
-        Raises
-        ------
-        ConfigError
-            If the model does not adapt to a voice.
-        AudioError
-            If a file cannot be read.
         """
         return self.configured(voice=hear_voice(self._model, sounds, self.voice))
 

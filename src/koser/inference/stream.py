@@ -79,6 +79,11 @@ class EmotionStream:
         self._is_finished = False
 
     @property
+    def sampling_rate(self) -> int:
+        """Hz, of what is fed."""
+        return self._resampler.from_rate
+
+    @property
     def duration(self) -> float:
         """Seconds fed so far."""
         return self._n_fed / self._resampler.from_rate

@@ -73,9 +73,7 @@ class EmotionTracker:
 
     def __init__(self, recognizer: Recognizer, options: TimelineOptions) -> None:
         self._recognizer = recognizer
-        self._first = (
-            FirstSpeech(recognizer, options.enrol_first) if options.enrol_first else None
-        )
+        self._first = FirstSpeech(recognizer, options.enrol_first) if options.enrol_first else None
         self._sizes = _Sizes.of(options)
         self._speech = SpeechRegions(options.activity)
         self._regions: deque[_Region] = deque()  # all but the last are closed

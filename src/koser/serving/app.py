@@ -18,6 +18,7 @@ from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp
 
 from koser import __version__
+from koser.serving.enrolments import add_enrolments
 from koser.serving.gate import Gate, Keys
 from koser.serving.operation import add_operation, add_page
 from koser.serving.problems import (
@@ -66,6 +67,7 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
     )
     _handle_errors(app, service)
     add_recognition(app, service)
+    add_enrolments(app, service)
     add_operation(app, service)
     add_page(app)
     _describe(app, needs_key=keys is not None)

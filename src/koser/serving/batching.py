@@ -18,6 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from koser.audio.reading import SAMPLING_RATE
+from koser.features.voices import Voice
+from koser.inference.models import EnrollingModel
 from koser.serving.metrics import Metrics
 from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
@@ -33,6 +35,8 @@ class _Clip:
     waveform: np.ndarray
     # A request waits in the event loop, a timeline in a thread of its own.
     future: asyncio.Future[np.ndarray] | Future[np.ndarray]
+    voice: Voice | None = None
+    is_enrolment: bool = False  # what is wanted is not its probabilities, but its summary
 
 
 class ModelThread:
@@ -46,10 +50,19 @@ class ModelThread:
         How many clips may wait, and how many are computed together.
     metrics : Metrics
         Where batches are counted.
+    enrolling : EnrollingModel, optional
+        The model, if it adapts to voices.
     """
 
-    def __init__(self, predict: PredictBatch, config: ServeConfig, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        predict: PredictBatch,
+        config: ServeConfig,
+        metrics: Metrics,
+        enrolling: EnrollingModel | None = None,
+    ) -> None:
         self._predict = predict
+        self._enrolling = enrolling
         self._config = config
         self._metrics = metrics
         self._clips: deque[_Clip] = deque()
@@ -68,7 +81,9 @@ class ModelThread:
             self._changed.notify()
         self._thread.join()
 
-    async def predict(self, waveform: np.ndarray, timeout: float) -> np.ndarray:
+    async def predict(
+        self, waveform: np.ndarray, timeout: float, voice: Voice | None = None
+    ) -> np.ndarray:
         """Probabilities of one clip [shape=(n_labels,)].
 
         Parameters
@@ -77,12 +92,28 @@ class ModelThread:
             16 kHz mono float32.
         timeout : float
             Seconds to wait.
+        voice : Voice, optional
+            Of whoever speaks.
 
         Raises
         ------
         ProblemError
             If too many wait already, or it takes too long.
         """
+        return await self._ask(waveform, timeout, voice=voice)
+
+    async def summarise(self, waveform: np.ndarray, timeout: float) -> np.ndarray:
+        """What a voice is enrolled by, of one clip; as `predict`."""
+        return await self._ask(waveform, timeout, is_enrolment=True)
+
+    async def _ask(
+        self,
+        waveform: np.ndarray,
+        timeout: float,
+        *,
+        voice: Voice | None = None,
+        is_enrolment: bool = False,
+    ) -> np.ndarray:
         if len(self._clips) >= self._config.max_waiting:
             raise ProblemError(
                 "busy",
@@ -90,7 +121,7 @@ class ModelThread:
                 {"Retry-After": str(self._config.retry_after)},
             )
         future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self._add([_Clip(waveform, future)])
+        self._add([_Clip(waveform, future, voice, is_enrolment)])
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -99,15 +130,26 @@ class ModelThread:
                 "model-timeout", f"The model did not answer within {timeout:g} s."
             ) from error
 
-    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+    def predict_waveforms(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None
+    ) -> np.ndarray:
         """Probabilities of several clips [shape=(n_clips, n_labels)], called from other threads.
 
         Timelines and streams ask this way. They hold few clips at a time and are few
         themselves, so they wait without being refused.
         """
+        voices = [None] * len(waveforms) if voices is None else voices
         futures: list[Future[np.ndarray]] = [Future() for _ in waveforms]
-        self._add([_Clip(*pair) for pair in zip(waveforms, futures, strict=True)])
+        self._add([_Clip(*each) for each in zip(waveforms, futures, voices, strict=True)])
         return np.stack([future.result() for future in futures])
+
+    def summarise_waveforms(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What a voice is enrolled by, of several clips; as `predict_waveforms`."""
+        futures: list[Future[np.ndarray]] = [Future() for _ in waveforms]
+        self._add(
+            [_Clip(*each, is_enrolment=True) for each in zip(waveforms, futures, strict=True)]
+        )
+        return [future.result() for future in futures]
 
     def _add(self, clips: Sequence[_Clip]) -> None:
         with self._changed:
@@ -141,7 +183,9 @@ class ModelThread:
             n_samples = len(clip.waveform)
             high, low = max(longest, n_samples), min(shortest or n_samples, n_samples)
             is_alike = high <= _LENGTH_RATIO * low and (len(batch) + 1) * high <= limit
-            if batch and not is_alike:
+            # What enrols is computed by itself: a voice should not depend on its company.
+            is_alone = batch and (clip.is_enrolment or batch[0].is_enrolment)
+            if is_alone or (batch and not is_alike):
                 kept.append(clip)
                 continue
             batch.append(clip)
@@ -152,7 +196,7 @@ class ModelThread:
     def _compute(self, batch: Sequence[_Clip]) -> None:
         outcome: Sequence[np.ndarray] | Exception
         try:
-            outcome = list(self._predict([clip.waveform for clip in batch]))
+            outcome = self._outcomes(batch)
         except Exception as error:
             # Nothing may end this thread: whoever waits gets the error, and it is logged there.
             outcome = error
@@ -164,6 +208,15 @@ class ModelThread:
         _settle(here)
         if there:
             self._settle_in_loop(there)
+
+    def _outcomes(self, batch: Sequence[_Clip]) -> Sequence[np.ndarray]:
+        waveforms = [clip.waveform for clip in batch]
+        voices = [clip.voice for clip in batch]
+        if self._enrolling is not None and batch[0].is_enrolment:
+            return self._enrolling.summarise(waveforms)
+        if self._enrolling is not None and any(voice is not None for voice in voices):
+            return list(self._enrolling.predict_enrolled(waveforms, voices))
+        return list(self._predict(waveforms))
 
     def _settle_in_loop(self, settled: Sequence[tuple[_Clip, np.ndarray | Exception]]) -> None:
         # All of a batch at once: each call wakes the event loop.

@@ -12,7 +12,8 @@ from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
-from koser.inference.models import ProbabilityModel
+from koser.features.voices import SpeakerPrior, Voice
+from koser.inference.models import EnrollingModel, ProbabilityModel
 from koser.inference.recognizer import Recognizer
 from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
@@ -22,6 +23,7 @@ from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 from koser.serving.spool import Buffered, Spool
 from koser.serving.uploads import expected_bytes, receive
+from koser.serving.voices import HeldVoices
 
 
 class SharedModel:
@@ -48,6 +50,24 @@ class SharedModel:
         return self._thread.predict_waveforms(waveforms)
 
 
+class SharedEnrollingModel(SharedModel):
+    """A model that adapts to voices, as `SharedModel`."""
+
+    def __init__(self, model: ProbabilityModel, thread: ModelThread, prior: SpeakerPrior) -> None:
+        super().__init__(model, thread)
+        self.prior = prior
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `SpeakerPrior.hear` takes of waveforms, one for each."""
+        return self._thread.summarise_waveforms(waveforms)
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, each waveform of its voice [shape=(n_waveforms, n_labels)]."""
+        return self._thread.predict_waveforms(waveforms, voices)
+
+
 class Service:
     """What serves one model.
 
@@ -62,9 +82,16 @@ class Service:
     def __init__(self, model: ProbabilityModel, config: ServeConfig) -> None:
         self.config = config
         self.metrics = Metrics()
-        self.model = ModelThread(model.predict_waveforms, config, self.metrics)
+        enrolling = model if isinstance(model, EnrollingModel) else None
+        self.model = ModelThread(model.predict_waveforms, config, self.metrics, enrolling)
         # Asked from other threads, it takes part in the batches of all requests.
-        self.recognizer = Recognizer(SharedModel(model, self.model), threshold=config.threshold)
+        self.shared = (
+            SharedModel(model, self.model)
+            if enrolling is None
+            else SharedEnrollingModel(model, self.model, enrolling.prior)
+        )
+        self.recognizer = Recognizer(self.shared, threshold=config.threshold)
+        self.voices = HeldVoices(self.shared, config, self.metrics)
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
         # Timelines and streams: each waits for the model, for most of its time.
@@ -117,16 +144,27 @@ class Service:
             request.state.log.update(bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3))
             yield spool
 
-    def configured(self, threshold: float | None, labels: list[str] | None) -> Recognizer:
-        """The model with a request's own threshold and labels.
+    def configured(
+        self,
+        threshold: float | None,
+        labels: list[str] | None,
+        enrolment: str | None = None,
+        enrol_first: float = 0.0,
+    ) -> Recognizer:
+        """The model with a request's own threshold and labels, for a voice that is held.
 
         Raises
         ------
         ProblemError
-            If the model has no such label.
+            If the model has no such label or no enrolment, or the voice is not held.
         """
         try:
-            return self.recognizer.configured(threshold=threshold, labels=labels or None)
+            if enrolment is not None or enrol_first:
+                self.recognizer.require_enrolling()
+            voice = None if enrolment is None else self.voices.use(enrolment)
+            return self.recognizer.configured(
+                threshold=threshold, labels=labels or None, voice=voice
+            )
         except KoserError as error:
             raise ProblemError("invalid-request", str(error)) from error
 
@@ -140,6 +178,7 @@ class Service:
             max_predict_seconds=self.config.max_predict_seconds,
             max_timeline_seconds=self.config.max_timeline_seconds,
             max_upload_bytes=self.config.max_upload_bytes,
+            can_enrol=isinstance(self.shared, SharedEnrollingModel),
         )
 
     @contextmanager
