@@ -149,19 +149,16 @@ def test_a_split_is_changed_once():
     once = hold_out_enrolment(split_of(made), made, options())
     with pytest.raises(SplitError, match="enrolment already"):
         hold_out_enrolment(once, made, options())
+
+
+def test_a_val_part_of_nothing_but_what_is_heard_is_refused():
+    made = corpus()
+    plain = split_of(made)
+    is_drawn = pl.Series(Enrolment.draw(made, options()).is_drawn)
+    lost = (pl.col("part") == "val") & ~is_drawn
+    part = pl.when(lost).then(pl.lit("left_out")).otherwise("part").alias("part")
     with pytest.raises(SplitError, match="val part is empty"):
-        all_drawn = replace(
-            split_of(made),
-            table=split_of(made).table.with_columns(
-                pl.when(
-                    (pl.col("part") == "val") & ~pl.Series(Enrolment.draw(made, options()).is_drawn)
-                )
-                .then(pl.lit("left_out"))
-                .otherwise("part")
-                .alias("part")
-            ),
-        )
-        hold_out_enrolment(all_drawn, made, options())
+        hold_out_enrolment(replace(plain, table=plain.table.with_columns(part)), made, options())
 
 
 def test_no_more_can_be_heard_than_is_held_out():

@@ -1,8 +1,12 @@
 """A voice heard before: the same probabilities from files, batches, timelines and streams."""
 
+import json
+from functools import partial
+
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from fixtures.recognizers import LoudnessModel, mfcc_checkpoint, speech
 from koser.audio.reading import Clip
@@ -24,8 +28,6 @@ def enrolling_checkpoint():
     made = mfcc_checkpoint()
     rng = np.random.default_rng(0)
     prior = SpeakerPrior(rng.normal(size=(40, 1)), np.ones((40, 1)), np.ones((40, 1)))
-    import torch
-
     state = {name: torch.from_numpy(array) for name, array in prior.to_state().items()}
     config = {**made.config, "enrolment": {"k": 3}}
     return Checkpoint(**{**vars(made), "config": config, "state": {**made.state, **state}})
@@ -85,13 +87,13 @@ def test_threshold_and_labels_leave_the_voice(recognizer, files):
 
 def test_models_without_enrolment_refuse_it_in_one_line(files, tmp_path):
     mfcc_checkpoint().write(tmp_path / "plain.pth")
+    options = TimelineOptions(enrol_first=5)
     for model in (LoudnessModel(), load_model(tmp_path / "plain.pth")):
         plain = Recognizer(model)
-        options = TimelineOptions(enrol_first=5)
         for attempt in (
-            lambda plain=plain: plain.enrol(files[0]),
-            lambda plain=plain: make_timeline(plain, files[0][0], options),
-            lambda plain=plain: EmotionStream(plain, options),
+            partial(plain.enrol, files[0]),
+            partial(make_timeline, plain, files[0][0], options),
+            partial(EmotionStream, plain, options),
         ):
             with pytest.raises(ConfigError, match="does not adapt to a speaker") as refusal:
                 attempt()
@@ -200,8 +202,6 @@ def test_the_command_adapts_to_the_files_it_is_given(koser, model_file, recogniz
 
 
 def build_json(text):
-    import json
-
     return [json.loads(line) for line in text.splitlines()] if text[0] == "{" else json.loads(text)
 
 

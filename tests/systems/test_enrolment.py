@@ -179,5 +179,5 @@ def test_what_cannot_be_enrolled_is_refused(corpus, encoder, tmp_path):
     )
     with pytest.raises(SplitError, match="Enrolment needs to know who speaks"):
         fitted("mfcc", nobody, encoder, tmp_path / "c", *ENROLLED)
-    with pytest.raises(ConfigError, match="enrolment.k is for labels"):
+    with pytest.raises(ConfigError, match=r"enrolment\.k is for labels"):
         DimensionalSystem("mfcc", system.config)

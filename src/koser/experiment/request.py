@@ -120,13 +120,19 @@ class TrainRequest:
             model=self.model,
             config=config,
             manifest=manifest,
-            split=self._split(config, manifest),
+            split=self.split_of(config, manifest),
             seeds=tuple(range(self.seed, self.seed + self.n_seeds)),
             tuning=self.tuning,
         )
 
-    def _split(self, config: Config, manifest: Manifest) -> Split:
-        """Who plays which part, less what is heard of the tested persons first."""
+    def split_of(self, config: Config, manifest: Manifest) -> Split:
+        """Who plays which part, less what may be heard of the tested persons first.
+
+        Raises
+        ------
+        KoserError
+            As `resolve`.
+        """
         split = resolve_split(manifest, self.split, self.split_options)
         options = getattr(config, "enrolment", EnrolmentOptions())
         if options.k is not None:

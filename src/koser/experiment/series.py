@@ -15,7 +15,6 @@ from typing import Any
 
 import polars as pl
 
-from koser.data.splits import resolve_split
 from koser.errors import ConfigError, RunError
 from koser.evaluation.gap import Gap, Side, evaluate_gap
 from koser.experiment.folder import differences, is_finished
@@ -97,7 +96,7 @@ def resolve_series(request: TrainRequest, splits: Sequence[str]) -> tuple[Experi
             raise ConfigError(f"--split {split} is given twice. Give every split once.")
     first = replace(request, split=splits[0]).resolve()
     others = [
-        replace(first, split=resolve_split(first.manifest, split, request.split_options))
+        replace(first, split=replace(request, split=split).split_of(first.config, first.manifest))
         for split in splits[1:]
     ]
     experiments = (first, *others)
