@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import polars as pl
 import pytest
+import torch
 
 from fixtures.encoders import save_encoder
 from fixtures.manifests import manifest
@@ -17,6 +18,7 @@ from koser.errors import ConfigError, SplitError
 from koser.evaluation.metrics import unweighted_average_recall
 from koser.features.speech.loading import EncoderOptions
 from koser.features.store import FeatureStore
+from koser.features.voices import SpeakerPrior
 from koser.models.checkpoint import Checkpoint
 from koser.systems import system_class
 from koser.systems.dimensions import DimensionalSystem
@@ -77,10 +79,22 @@ def test_without_utterances_nothing_changes_bit_for_bit(kind, corpus, encoder, t
     assert plain.prior is none.prior is None
 
 
+def exaggerate(system):
+    """Let voices differ as utterances do, and a network that has hardly learnt be sure of itself."""
+    prior = system._enroller.prior
+    loud = SpeakerPrior(prior.mean, prior.within, prior.within)
+    system._enroller = replace(system._enroller, prior=loud)
+    with torch.no_grad():
+        for name, parameter in system.network.named_parameters():
+            if name.endswith(("classifier.weight", "maps")):
+                parameter.mul_(100)
+
+
 @pytest.mark.parametrize("kind", QUICK)
 def test_an_enrolled_voice_is_recognised_as_in_the_test(kind, corpus, encoder, tmp_path):
     """From the store, and from sound in any company, as loaded from the checkpoint."""
     system, data = fitted(kind, corpus, encoder, tmp_path / "a", *ENROLLED)
+    exaggerate(system)
     system.to_checkpoint({}).write(tmp_path / "model.pth")
     loaded = type(system).from_checkpoint(Checkpoint.read(tmp_path / "model.pth"))
     part, waveforms = part_of(corpus), [load(path) for path in corpus.table["path"]]
@@ -90,12 +104,12 @@ def test_an_enrolled_voice_is_recognised_as_in_the_test(kind, corpus, encoder, t
     stored = system.predict_rows(data, part.test)
     tested = [waveforms[row] for row in part.test]
     np.testing.assert_allclose(
-        loaded.predict_enrolled(tested, [voice] * len(tested)), stored, atol=1e-4
+        loaded.predict_enrolled(tested, [voice] * len(tested)), stored, atol=1e-3
     )
     mixed = loaded.predict_enrolled([tested[0], *tested], [None, *[voice] * len(tested)])
-    np.testing.assert_allclose(mixed[1:], stored, atol=1e-4)
-    np.testing.assert_allclose(mixed[0], loaded.predict_waveforms(tested[:1])[0], atol=1e-4)
-    assert np.abs(mixed[0] - mixed[1]).max() > 1e-3
+    np.testing.assert_allclose(mixed[1:], stored, atol=1e-3)
+    np.testing.assert_allclose(mixed[0], loaded.predict_waveforms(tested[:1])[0], atol=1e-3)
+    assert np.abs(mixed[0] - mixed[1]).max() > 0.03
 
 
 def test_no_label_of_a_tested_person_is_looked_at(corpus, encoder, tmp_path):
@@ -134,7 +148,7 @@ def planted(folder, *, k, shift):
             writer.append(bytes(key), statistics[row].astype(np.float16))
     config = resolve_config(
         Wav2Vec2System.config_class,
-        overrides=[f"enrolment.k={k}", "head.ridge=30", "train.epochs=40"],
+        overrides=[f"enrolment.k={k}", "head.ridge=30", "train.epochs=25"],
     )
     description = {"extractor": "invented", "shift": shift}
     data = SpeechData(
@@ -157,7 +171,7 @@ def planted(folder, *, k, shift):
 
 def test_enrolment_recovers_what_speakers_differences_hide(tmp_path):
     """SYNTHETIC features: large differences of speakers, in all directions that labels have."""
-    hidden = [planted(tmp_path / f"{k}", k=k, shift=4.0) for k in (0, 1, 10)]
+    hidden = [planted(tmp_path / f"{k}", k=k, shift=7.0) for k in (0, 1, 10)]
     assert hidden[0] < 0.7
     assert hidden[1] > hidden[0]
     assert hidden[2] > 0.9
@@ -178,6 +192,8 @@ def test_what_cannot_be_enrolled_is_refused(corpus, encoder, tmp_path):
         replace(corpus.provenance, grouping=None),
     )
     with pytest.raises(SplitError, match="Enrolment needs to know who speaks"):
-        fitted("mfcc", nobody, encoder, tmp_path / "c", *ENROLLED)
+        system.extract(
+            nobody, system.config, train_rows=np.arange(6), store_root=tmp_path / "store"
+        )
     with pytest.raises(ConfigError, match=r"enrolment\.k is for labels"):
         DimensionalSystem("mfcc", system.config)
