@@ -95,8 +95,9 @@ def test_the_same_utterances_are_scored_for_every_k_and_no_two_protocols_have_on
         assert is_enrolled(split.protocol)
         split.check(made)
     assert len({split.hash for split in splits} | {plain.hash}) == 7
-    assert "3 utterances of each tested person are heard first" in splits[3].notes[-1]
-    assert "No utterance of a tested person is heard first" in splits[0].notes[-1]
+    of_each = "Of each tested person 5 utterances, drawn with seed 42, are never scored; "
+    assert splits[0].notes[-1] == f"{of_each}none of them is heard."
+    assert splits[3].notes[-1].startswith(f"{of_each}the first 3 of them are heard, without")
 
 
 def test_val_is_tested_as_test_is():
@@ -118,8 +119,9 @@ def test_folds_without_anything_to_score_are_left_out_and_said():
     assert len(parts(split, "test")) == n_scored == split.n_folds
     assert set(split.table["fold"]) == set(range(n_scored))
     assert (
-        split.notes[-1] == f"{plain.n_folds - n_scored} of {plain.n_folds} folds test nothing "
-        "beside them, and are left out."
+        split.notes[-1]
+        == f"{plain.n_folds - n_scored} of {plain.n_folds} folds test nothing else, "
+        "and are left out."
     )
     split.check(made)
 

@@ -70,8 +70,14 @@ def test_runs_of_every_k_score_the_same_and_stand_apart(run, request_for, tmp_pa
 @pytest.mark.parametrize(
     ("language", "said"),
     [
-        ("en", ("after so many unlabelled utterances", "are heard first, without labels")),
-        ("ko", ("먼저 들려 준 뒤", "레이블 없이 먼저 듣고")),
+        (
+            "en",
+            (
+                "after so many unlabelled utterances",
+                "the first 2 of them are heard, without labels",
+            ),
+        ),
+        ("ko", ("먼저 들려 준 뒤", "그중 앞의 2개를 레이블 없이 먼저 듣고")),
     ],
 )
 def test_the_report_says_what_was_heard(run, tmp_path, language, said):
@@ -110,6 +116,8 @@ def test_every_split_of_a_series_is_held_out_alike(request_for):
 def test_what_has_no_enrolment_says_so(request_for, tmp_path):
     with pytest.raises(ConfigError, match=r"'wav2vec2ft' does not adapt .* mfcc, wav2vec2"):
         request_for(model="wav2vec2ft", overrides=(), enrol=2).resolve()
+    with pytest.raises(ConfigError, match=r"enrolment\.k=1 name the utterances twice"):
+        request_for(overrides=("enrolment.k=1",), enrol=2).resolve()
     with pytest.raises(ConfigError, match="koser tune chooses settings without enrolment"):
         request_for(enrol=2, tuning=Tuning.__new__(Tuning)).resolve()
     split = request_for(enrol=2).resolve().split

@@ -168,7 +168,7 @@ def test_too_little_speech_enrols_nobody(recognizer):
     assert curve(timeline) == curve(make_timeline(recognizer, [sound]))
 
 
-def test_enrol_names_files_folders_or_the_first_speech(files):
+def test_enrol_names_files_folders_or_the_first_speech(files, tmp_path):
     paths = [str(path) for path in files[0]]
     folder = str(files[0][0].parent)
     assert EnrolSource.parse(paths, is_timeline=False).paths == tuple(paths)
@@ -178,6 +178,8 @@ def test_enrol_names_files_folders_or_the_first_speech(files):
     for given, is_timeline in ((["first:20"], False), (["first:20", paths[0]], True)):
         with pytest.raises(ConfigError, match="is for --timeline"):
             EnrolSource.parse(given, is_timeline=is_timeline)
+    with pytest.raises(ConfigError, match="no sound is in this folder"):
+        EnrolSource.parse([str(tmp_path)], is_timeline=False)
     for wrong in ("first:", "first:-1", "first:inf", "first:nan"):
         with pytest.raises(ConfigError, match="as in first:20"):
             EnrolSource.parse([wrong], is_timeline=True)

@@ -80,14 +80,14 @@ def test_without_utterances_nothing_changes_bit_for_bit(kind, corpus, encoder, t
 
 
 def exaggerate(system):
-    """Let voices differ as utterances do, and a network that has hardly learnt be sure of itself."""
+    """Let voices differ as utterances do, and a network that has hardly learnt be sure."""
     prior = system._enroller.prior
     loud = SpeakerPrior(prior.mean, prior.within, prior.within)
     system._enroller = replace(system._enroller, prior=loud)
     with torch.no_grad():
         for name, parameter in system.network.named_parameters():
             if name.endswith(("classifier.weight", "maps")):
-                parameter.mul_(100)
+                parameter.mul_(30)
 
 
 @pytest.mark.parametrize("kind", QUICK)
@@ -109,7 +109,7 @@ def test_an_enrolled_voice_is_recognised_as_in_the_test(kind, corpus, encoder, t
     mixed = loaded.predict_enrolled([tested[0], *tested], [None, *[voice] * len(tested)])
     np.testing.assert_allclose(mixed[1:], stored, atol=1e-3)
     np.testing.assert_allclose(mixed[0], loaded.predict_waveforms(tested[:1])[0], atol=1e-3)
-    assert np.abs(mixed[0] - mixed[1]).max() > 0.03
+    assert np.abs(loaded.predict_waveforms(tested) - stored).max() > 0.02
 
 
 def test_no_label_of_a_tested_person_is_looked_at(corpus, encoder, tmp_path):

@@ -77,9 +77,9 @@ class Enrolment:
         ranks = [_rank(options.seed, name) for name in manifest.table["id"]]
         order = np.array(sorted(range(len(ranks)), key=ranks.__getitem__), np.int64)
         drawn = np.full((int(speakers.max()) + 1, options.pool), -1)
-        for speaker, of_speaker in enumerate(drawn):
-            rows = order[speakers[order] == speaker][: options.pool]
-            of_speaker[: len(rows)] = rows
+        for of_speaker, rows in zip(drawn, rows_by_speaker(speakers, order), strict=True):
+            n = min(len(rows), options.pool)
+            of_speaker[:n] = rows[:n]
         return cls(speakers, drawn)
 
     @property
@@ -93,6 +93,21 @@ class Enrolment:
         """The first `k` rows that are drawn of a speaker; fewer where there are no more."""
         rows: IntArray = self.drawn[speaker, :k]
         return rows[rows >= 0]
+
+
+def rows_by_speaker(speakers: IntArray, rows: IntArray) -> list[IntArray]:
+    """`rows` of each speaker, in the order they are given.
+
+    Parameters
+    ----------
+    speakers : np.ndarray [shape=(n_utterances,)]
+        Of all rows, as numbers from 0.
+    rows : np.ndarray
+        Some of them.
+    """
+    of_rows = speakers[rows]
+    ends = np.cumsum(np.bincount(of_rows, minlength=int(speakers.max()) + 1))
+    return np.split(rows[np.argsort(of_rows, kind="stable")], ends[:-1])
 
 
 def enrolled_protocol(protocol: str, k: int) -> str:
@@ -180,19 +195,17 @@ def _table(parts: IntArray, ids: pl.Series) -> pl.DataFrame:
 
 def _notes(options: EnrolmentOptions, is_tested: BoolArray) -> Sequence[str]:
     heard = (
-        f"{options.k} utterances of each tested person are heard first, without labels, and adapt "
-        f"the features"
+        f"the first {options.k} of them are heard, without labels, and adapt the features"
         if options.k
-        else "No utterance of a tested person is heard first"
+        else "none of them is heard"
     )
     notes = [
-        f"{heard}; {options.pool} of each person, drawn with seed {options.seed}, are held out of "
-        f"all scores, however many are heard."
+        f"Of each tested person {options.pool} utterances, drawn with seed {options.seed}, are "
+        f"never scored; {heard}."
     ]
     if not is_tested.all():
         notes.append(
-            f"{(~is_tested).sum()} of {len(is_tested)} folds test nothing beside them, and are "
-            f"left out."
+            f"{(~is_tested).sum()} of {len(is_tested)} folds test nothing else, and are left out."
         )
     return notes
 

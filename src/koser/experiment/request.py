@@ -96,7 +96,7 @@ class TrainRequest:
     def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
-        enrolled = [] if self.enrol is None else [_enrol_override(self.model, self.enrol)]
+        enrolled = [] if self.enrol is None else [self._enrol_override(self.enrol)]
         return resolve_settings(
             self.model,
             file=self.config_file,
@@ -105,6 +105,22 @@ class TrainRequest:
             whisper=self.whisper,
             text_model=self.text_model,
         )
+
+    def _enrol_override(self, k: int) -> str:
+        """The setting that ``--enrol`` means."""
+        key = "enrolment.k"
+        if not _has_key(self.model, key):
+            having = [each for each in SYSTEM_NAMES if _has_key(each, key)]
+            raise ConfigError(
+                f"System '{self.model}' does not adapt to speakers, so --enrol {k} would change "
+                f"nothing. Systems that do: {', '.join(having)}."
+            )
+        for override in self.overrides:
+            if override.partition("=")[0].strip() == key:
+                raise ConfigError(
+                    f"--enrol {k} and --set {override} name the utterances twice. Give one."
+                )
+        return f"{key}={k}"
 
     def read_manifest(self) -> Manifest:
         """The utterances; raises as `resolve`."""
@@ -204,17 +220,6 @@ def _model_override(model: str, flag: str, name: str, overrides: Sequence[str]) 
     found = str(folder.resolve()) if folder.is_dir() else name
     # In quotes, because a name may look like a number.
     return f"{key}={json.dumps(found, ensure_ascii=False)}"
-
-
-def _enrol_override(model: str, k: int) -> str:
-    """The setting that ``--enrol`` means."""
-    if not _has_key(model, "enrolment.k"):
-        having = [each for each in SYSTEM_NAMES if _has_key(each, "enrolment.k")]
-        raise ConfigError(
-            f"System '{model}' does not adapt to speakers, so --enrol {k} would change nothing. "
-            f"Systems that do: {', '.join(having)}."
-        )
-    return f"enrolment.k={k}"
 
 
 def _has_key(model: str, key: str) -> bool:

@@ -74,13 +74,11 @@ class EnrolSource:
         Raises
         ------
         ConfigError
-            If they are neither, or both.
+            If they are neither, or both, or a folder holds no sound.
         """
         firsts = [each for each in given if each.startswith(_FIRST)]
         if not firsts:
-            folders = [each for each in given if Path(each).is_dir()]
-            files = [each for each in given if each not in folders]
-            return cls((*files, *(str(file) for each in folders for file in audio_in(each))))
+            return cls(tuple(path for each in given for path in _files_of(each)))
         if len(given) > 1 or not is_timeline:
             raise ConfigError(
                 f"--enrol {firsts[0]} takes the person's voice from the recording itself, and is "
@@ -93,6 +91,15 @@ class EnrolSource:
         if not 0 < seconds < float("inf"):
             raise ConfigError(f"--enrol {firsts[0]}: give seconds of speech, as in first:20")
         return cls(first=seconds)
+
+
+def _files_of(given: str) -> list[str]:
+    if not Path(given).is_dir():
+        return [given]
+    found = audio_in(given)
+    if not found:
+        raise ConfigError(f"--enrol {given}: no sound is in this folder. Give a person's files.")
+    return found
 
 
 class FirstSpeech:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import torch
 
-from koser.data.enrolment import Enrolment
+from koser.data.enrolment import Enrolment, rows_by_speaker
 from koser.features.voices import SpeakerPrior, Voice, adapt, summarise
 from koser.training.batches import Table
 
@@ -51,11 +51,7 @@ class EnrolledTable:
         self._enrolment = enrolment
         self._k = k
         self._has_frames = has_frames
-        of_train = enrolment.speakers[train_rows]
-        self._known = {
-            speaker: np.sort(train_rows[of_train == speaker])
-            for speaker in np.unique(of_train).tolist()
-        }
+        self._known = rows_by_speaker(enrolment.speakers, np.sort(train_rows))
         self._voices: dict[int, Voice] = {}  # of those who are tested, as they come
 
     @property
