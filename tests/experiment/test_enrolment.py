@@ -77,7 +77,7 @@ def test_runs_of_every_k_score_the_same_and_stand_apart(run, request_for, tmp_pa
                 "the first 2 of them are heard, without labels",
             ),
         ),
-        ("ko", ("먼저 들려 준 뒤", "그중 앞의 2개를 레이블 없이 먼저 듣고")),
+        ("ko", ("먼저 들려 준 뒤", "그중 앞의 2개를 라벨 없이 먼저 듣고")),
     ],
 )
 def test_the_report_says_what_was_heard(run, tmp_path, language, said):
