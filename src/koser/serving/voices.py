@@ -52,6 +52,7 @@ class HeldVoices:
         self._metrics = metrics
         self._clock = clock
         self._held: OrderedDict[str, _Held] = OrderedDict()  # the longest unused first
+        self._n_bytes = 0
 
     def check_room(self) -> None:
         """Refuse one more.
@@ -101,13 +102,14 @@ class HeldVoices:
             self.check_more(identity)
             known = self._find(identity)
         prior = self._known_prior()
-        self._held[identity] = _Held(
+        made = _Held(
             prior.hear([summary], None if known is None else known.voice),
             seconds + (0.0 if known is None else known.seconds),
             self._clock(),
         )
-        self._held.move_to_end(identity)
-        self._count()
+        self._held.pop(identity, None)
+        self._held[identity] = made
+        self._count(made.voice.n_bytes - (0 if known is None else known.voice.n_bytes))
         return identity
 
     def use(self, identity: str) -> Voice:
@@ -131,9 +133,9 @@ class HeldVoices:
         ProblemError
             If it is not held.
         """
-        self._find(identity)
+        found = self._find(identity)
         del self._held[identity]
-        self._count()
+        self._count(-found.voice.n_bytes)
 
     def describe(self, identity: str) -> EnrolmentAnswer:
         """What a client is told of a voice that is held."""
@@ -165,9 +167,10 @@ class HeldVoices:
     def _forget_expired(self) -> None:
         oldest = self._clock() - self._config.enrolment_seconds
         while self._held and next(iter(self._held.values())).last_used < oldest:
-            self._held.popitem(last=False)
-        self._count()
+            _, expired = self._held.popitem(last=False)
+            self._count(-expired.voice.n_bytes)
 
-    def _count(self) -> None:
+    def _count(self, n_bytes: int) -> None:
+        self._n_bytes += n_bytes
         self._metrics.enrolments.set(len(self._held))
-        self._metrics.enrolment_bytes.set(sum(each.voice.n_bytes for each in self._held.values()))
+        self._metrics.enrolment_bytes.set(self._n_bytes)
