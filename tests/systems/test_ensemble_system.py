@@ -256,6 +256,7 @@ def test_members_that_read_hear_a_recording_once(
         (["systems.fusion.train.epochs=1"], "'fusion' is no member. Members: mfcc, wav2vec2"),
         (["systems.mfcc.train.epoch=1"], "unknown key 'train.epoch'"),
         (["systems.mfcc.train.epochs=0"], "train.epochs = 0"),
+        (["systems.mfcc.enrolment.k=3"], "'mfcc' cannot be enrolled as a member"),
         (["inner.n_folds=1"], "inner.n_folds = 1"),
         (["whisper.name=x"], "no member has a section 'whisper'"),
     ],

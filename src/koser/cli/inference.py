@@ -112,6 +112,14 @@ def predict(
         Path | None,
         typer.Option(help="With --timeline: who speaks when, an RTTM file of a diarization tool."),
     ] = None,
+    enrol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Speech of the one person that is heard, a file or a folder, to adapt to; given "
+            "several times, all of it. With --timeline also first:20, its first 20 s of speech. "
+            "For models of koser train --enrol."
+        ),
+    ] = None,
     shard_rows: Annotated[
         int | None, typer.Option(help="With a folder as --out: utterances in a shard.")
     ] = None,
@@ -124,13 +132,14 @@ def predict(
     quiet: Quiet = False,
 ) -> None:
     """Recognise emotions in files or folders, with all probabilities."""
+    from koser.inference.enrolment import EnrolSource
     from koser.inference.output import find_clips
     from koser.inference.recognizer import load_recognizer
 
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     chosen = None if labels is None else tuple(_names(labels))
     if manifest is not None and not timeline and out is not None and _takes_shards(out):
-        if paths or format not in (Format.table, Format.parquet):
+        if paths or enrol or format not in (Format.table, Format.parquet):
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
         from koser.inference.bulk import ModelSource
 
@@ -154,6 +163,7 @@ def predict(
         raise ConfigError("--timeline takes recordings, not a manifest. Give files or folders.")
     if not timeline and (set or picture is not None or speakers is not None):
         raise ConfigError("--set, --picture and --speakers are of timelines. Add --timeline.")
+    voice = EnrolSource.parse(enrol or [], is_timeline=timeline)
     clips = find_clips(paths or [], manifest)
     if timeline:
         _check_timelines(clips, format.value, out, picture)
@@ -165,8 +175,11 @@ def predict(
         threshold=threshold,
         labels=chosen,
     )
+    if voice.paths:
+        recognizer = recognizer.enrol(voice.paths)
     if timeline:
-        made = list(_iter_timelines(recognizer, clips, set or [], speakers))
+        first = [f"enrol_first={voice.first}"] if voice.first else []
+        made = list(_iter_timelines(recognizer, clips, [*(set or []), *first], speakers))
         _write_timelines(made, format.value, out, picture)
         failed = len(clips) - len(made)
     else:

@@ -97,6 +97,14 @@ def train(
     val_fraction: ValFraction = 0.1,
     folds: Folds = None,
     script_folds: ScriptFolds = None,
+    enrol: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            help="Adapt to each person by so many unlabelled utterances; 10 of each tested one are "
+            "then not scored, whatever their number. A protocol of its own.",
+        ),
+    ] = None,
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on with an interrupted run (newest, or --out).")
     ] = False,
@@ -134,6 +142,7 @@ def train(
         n_seeds=seeds,
         init=init,
         preset=preset,
+        enrol=enrol,
     )
     how = RunOptions(
         resume=resume,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ import numpy as np
 from koser.audio.reading import load_clip
 from koser.config import Config
 from koser.data.assignment import TEST, TRAIN, VAL, codes, crossed_share
+from koser.data.enrolment import Enrolment, EnrolmentOptions
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.engines.local import LocalEngine, iter_map
@@ -95,7 +96,7 @@ def run_canaries(
     KoserError
         As training does.
     """
-    sample, parts = _sample(manifest, split, seed)
+    sample, parts = _sample(manifest, split, seed, pipeline.config)
     permuted, is_within = permute_labels(sample, seed)
     with tempfile.TemporaryDirectory(prefix="koser-canaries-") as folder:
         root = Path(folder)
@@ -107,7 +108,7 @@ def run_canaries(
         found.append(
             _at_chance("noise", elsewhere, noise, parts[:, order], root, seed, is_within=False)
         )
-        found.append(_invariance(pipeline, sample, parts, trained, root))
+        found.append(_invariance(_unenrolled(pipeline), sample, parts, trained, root))
     return tuple(found)
 
 
@@ -170,8 +171,13 @@ def write_canaries(canaries: tuple[Canary, ...], folder: Path) -> dict[str, Any]
     return values
 
 
-def _sample(manifest: Manifest, split: Split, seed: int) -> tuple[Manifest, np.ndarray]:
-    """The utterances that canaries use, and their parts in a few folds [n_folds, n_rows]."""
+def _sample(
+    manifest: Manifest, split: Split, seed: int, config: Config
+) -> tuple[Manifest, np.ndarray]:
+    """The utterances that canaries use, and their parts in a few folds [n_folds, n_rows].
+
+    Those that speakers are enrolled with have no part, -1.
+    """
     parts = split.parts(manifest)
     n_tested = min(MAX_ROWS[TEST], max(1, int((parts == TEST).sum() / len(parts))))
     n_folds = min(len(parts), MAX_FOLDS, -(-ENOUGH_TESTED // n_tested))
@@ -185,9 +191,21 @@ def _sample(manifest: Manifest, split: Split, seed: int) -> tuple[Manifest, np.n
             if len(rows) > limit:
                 rows = rng.choice(rows, limit, replace=False)
             chosen[number, rows] = part
-    kept = np.flatnonzero((chosen >= 0).any(axis=0))
+    is_kept = (chosen >= 0).any(axis=0)
+    enrolment = getattr(config, "enrolment", EnrolmentOptions())
+    if enrolment.k:
+        is_kept |= Enrolment.draw(manifest, enrolment).is_drawn
+    kept = np.flatnonzero(is_kept)
     table = manifest.table[kept.tolist()]
     return Manifest(table, manifest.provenance), chosen[:, kept]
+
+
+def _unenrolled(pipeline: Pipeline) -> Pipeline:
+    """The pipeline without enrolment: an utterance alone has no speaker of whom more is known."""
+    if not hasattr(pipeline.config, "enrolment"):
+        return pipeline
+    config = pipeline.config.model_copy(update={"enrolment": EnrolmentOptions()})
+    return replace(pipeline, config=config)
 
 
 def _at_chance(

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -66,7 +67,7 @@ class Ask:
     degradations: tuple[Degradation, ...]
     seed: int
     folder: Path
-    places: dict[str, str]
+    places: dict[str, Any]  # strings, by the parameters of `load_recognizer`
     n_threads: int = 1
 
     def __call__(self, member: Member) -> np.ndarray:

@@ -220,11 +220,12 @@ class MemberWork:
     def _learnt_speakers(self, part: Part) -> list[str] | None:
         """Hashes of those that a model has learnt from, its start included; None if unknown."""
         rows = [*part.train.tolist(), *part.val.tolist()]
-        keys = {self.speaker_keys[row] if self.speaker_keys else None for row in rows}
+        keys = [self.speaker_keys[row] if self.speaker_keys else None for row in rows]
+        known = {key for key in keys if key is not None}
         before = [] if self.start is None else self.start.checkpoint.origin.get("learnt_speakers")
         if before is None or None in keys:
             return None
-        return sorted(keys.union(before))
+        return sorted(known.union(before))
 
     def _val_part(self, member: Member, probabilities: np.ndarray) -> ValPart:
         """What the val part says of a training; nothing where there is none."""

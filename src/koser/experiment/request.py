@@ -11,8 +11,9 @@ from pathlib import Path
 from koser.config import Config, known_keys, resolve_config
 from koser.data.arrangement import load_arranged
 from koser.data.combining import combine
+from koser.data.enrolment import EnrolmentOptions, hold_out_enrolment, is_enrolled
 from koser.data.manifest import Manifest
-from koser.data.splits import SplitOptions, resolve_split
+from koser.data.splits import Split, SplitOptions, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
@@ -66,6 +67,8 @@ class TrainRequest:
         A trained model of the same system to start from.
     preset : str, optional
         Settings of fine-tuning by the memory of the GPU; file and overrides go before them.
+    enrol : int, optional
+        Utterances of each tested person that are heard first: see `koser.data.enrolment`.
     """
 
     model: str
@@ -85,6 +88,7 @@ class TrainRequest:
     tuning: Tuning | None = None
     init: Path | None = None
     preset: str | None = None
+    enrol: int | None = None
 
     def resolve(self) -> Experiment:
         """Read, split and configure.
@@ -104,15 +108,32 @@ class TrainRequest:
     def _settings(self) -> Config:
         if self.n_seeds < 1:
             raise ConfigError(f"--seeds {self.n_seeds}: at least one training is needed.")
+        enrolled = [] if self.enrol is None else [self._enrol_override(self.enrol)]
         return resolve_settings(
             self.model,
             file=self.config_file,
-            overrides=with_members(self.model, self.members, self.overrides),
+            overrides=[*with_members(self.model, self.members, self.overrides), *enrolled],
             encoder=self.encoder,
             whisper=self.whisper,
             text_model=self.text_model,
             preset=self.preset,
         )
+
+    def _enrol_override(self, k: int) -> str:
+        """The setting that ``--enrol`` means."""
+        key = "enrolment.k"
+        if not _has_key(self.model, key):
+            having = [each for each in SYSTEM_NAMES if _has_key(each, key)]
+            raise ConfigError(
+                f"System '{self.model}' does not adapt to speakers, so --enrol {k} would change "
+                f"nothing. Systems that do: {', '.join(having)}."
+            )
+        for override in self.overrides:
+            if override.partition("=")[0].strip() == key:
+                raise ConfigError(
+                    f"--enrol {k} and --set {override} name the utterances twice. Give one."
+                )
+        return f"{key}={k}"
 
     def read_manifest(self) -> Manifest:
         """The utterances; raises as `resolve`."""
@@ -124,7 +145,7 @@ class TrainRequest:
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
 
     def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
-        split = resolve_split(manifest, self.split, self.split_options)
+        split = self.split_of(config, manifest)
         start = None
         if self.init is not None:
             start = read_start(self.init, self.model)
@@ -139,6 +160,30 @@ class TrainRequest:
             tuning=self.tuning,
             start=start,
         )
+
+    def split_of(self, config: Config, manifest: Manifest) -> Split:
+        """Who plays which part, less what may be heard of the tested persons first.
+
+        Raises
+        ------
+        KoserError
+            As `resolve`.
+        """
+        split = resolve_split(manifest, self.split, self.split_options)
+        options = getattr(config, "enrolment", EnrolmentOptions())
+        if options.k is not None:
+            if self.tuning is not None:
+                raise ConfigError(
+                    "koser tune chooses settings without enrolment. Leave enrolment.k out, and "
+                    "give what was chosen to koser train --enrol."
+                )
+            return hold_out_enrolment(split, manifest, options)
+        if is_enrolled(split.protocol):
+            raise ConfigError(
+                f"The split is of the protocol '{split.protocol}'. Give the split that it was "
+                f"made from, with --enrol K."
+            )
+        return split
 
 
 def resolve_settings(

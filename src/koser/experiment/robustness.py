@@ -184,7 +184,13 @@ def _values(
     clusters = clusters_of(manifest, tables[0])
     kind = manifest.provenance.grouping
     answers = [
-        Answers(name, *(table[key].to_numpy() for key in ("id", "label", "predicted")), clusters)
+        Answers(
+            name,
+            table["id"].to_numpy(),
+            table["label"].to_numpy(),
+            table["predicted"].to_numpy(),
+            clusters,
+        )
         for name, table in zip(names, tables, strict=True)
     ]
     comparisons = compare_all(answers, labels=run.labels, cluster_kind=kind, baseline=0)

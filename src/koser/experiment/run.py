@@ -83,7 +83,8 @@ class Experiment:
     @property
     def split_name(self) -> str:
         """The protocol, as it can stand in a file's name."""
-        return re.sub(r"[^\w+.-]+", "-", self.split.protocol)  # fixed:ravdess
+        # fixed:ravdess, speaker enrolled(3)
+        return re.sub(r"[^\w+.-]+", "-", self.split.protocol).strip("-")
 
     @property
     def name(self) -> str:

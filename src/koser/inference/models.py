@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
-from koser.errors import CheckpointError
+from koser.errors import CheckpointError, ConfigError
 
 if TYPE_CHECKING:
-    from koser.systems.system import ReadingSystem, System
+    from koser.features.voices import SpeakerPrior, Voice
+    from koser.systems.system import EnrollingSystem, ReadingSystem, System
 
 # torch and transformers are imported by none but those who load a checkpoint: an ONNX model
 # starts in a fraction of the time.
@@ -58,6 +59,42 @@ class ReadingModel(ProbabilityModel, Protocol):
     ) -> np.ndarray:
         """Calibrated probabilities, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
         ...
+
+
+@runtime_checkable
+class EnrollingModel(ProbabilityModel, Protocol):
+    """A model that adapts to a voice of which something was heard."""
+
+    @property
+    def prior(self) -> SpeakerPrior:
+        """What it knows of speakers before it hears one."""
+        ...
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `SpeakerPrior.hear` takes of waveforms (16 kHz mono), one for each."""
+        ...
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, each waveform of its voice [shape=(n_waveforms, n_labels)]."""
+        ...
+
+
+def require_enrolling(model: ProbabilityModel) -> EnrollingModel:
+    """The model, if it adapts to voices.
+
+    Raises
+    ------
+    ConfigError
+        If it does not.
+    """
+    if isinstance(model, EnrollingModel):
+        return model
+    raise ConfigError(
+        "This model does not adapt to a speaker: it was trained without enrolment, or exported. "
+        "Recognise without it, or train one that does: koser train --model wav2vec2 --enrol 5"
+    )
 
 
 class TorchModel:
@@ -129,6 +166,33 @@ class ReadingTorchModel(TorchModel):
         return self._calibrated(self._reader.predict_spoken(waveforms, texts))
 
 
+class EnrollingTorchModel(TorchModel):
+    """A trained system that adapts to voices, as `TorchModel`."""
+
+    def __init__(
+        self,
+        system: System,
+        enroller: EnrollingSystem,
+        prior: SpeakerPrior,
+        origin: Mapping[str, object],
+        *,
+        temperature: float = 1.0,
+    ) -> None:
+        super().__init__(system, origin, temperature=temperature)
+        self._enroller = enroller
+        self.prior = prior
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `SpeakerPrior.hear` takes of waveforms, one for each."""
+        return self._enroller.summarise(waveforms)
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, each waveform of its voice [shape=(n_waveforms, n_labels)]."""
+        return self._calibrated(self._enroller.predict_enrolled(waveforms, voices))
+
+
 def load_model(
     model: Path,
     *,
@@ -150,7 +214,7 @@ def load_model(
         return OnnxModel(model)
     from koser.models.checkpoint import Checkpoint, find_checkpoint
     from koser.systems import system_class
-    from koser.systems.system import ReadingSystem
+    from koser.systems.system import EnrollingSystem, ReadingSystem
 
     checkpoint = Checkpoint.read(find_checkpoint(model))
     for part, name in moved.items():
@@ -159,5 +223,9 @@ def load_model(
     if isinstance(system, ReadingSystem):
         return ReadingTorchModel(
             system, system, checkpoint.origin, temperature=checkpoint.temperature
+        )
+    if isinstance(system, EnrollingSystem) and system.prior is not None:
+        return EnrollingTorchModel(
+            system, system, system.prior, checkpoint.origin, temperature=checkpoint.temperature
         )
     return TorchModel(system, checkpoint.origin, temperature=checkpoint.temperature)

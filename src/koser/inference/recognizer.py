@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,8 +20,17 @@ from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError, LabelError
 from koser.features.arrivals import Arrival, iter_arrivals
 from koser.features.batching import batches_by_length
-from koser.inference.models import ProbabilityModel, ReadingModel, load_model
+from koser.inference.enrolment import hear_voice
+from koser.inference.models import (
+    ProbabilityModel,
+    ReadingModel,
+    load_model,
+    require_enrolling,
+)
 from koser.inference.prediction import Failure, Prediction
+
+if TYPE_CHECKING:
+    from koser.features.voices import Voice
 
 # Files read before they are recognised together: enough to fill the network, few enough
 # to hold. A batch is bounded in seconds too, so that one long file does not pad fifteen.
@@ -40,11 +50,14 @@ class Recognizer:
     labels : Sequence[str], optional
         The labels to choose from, a subset of the model's in any order; their probabilities
         are brought to a sum of 1, and a prediction says what they had before. All by default.
+    voice : Voice, optional
+        Of whoever speaks all that is recognised, if something was heard of that person before.
 
     Raises
     ------
     ConfigError
-        If `threshold` is not in [0, 1], or fewer than two labels are left.
+        If `threshold` is not in [0, 1], fewer than two labels are left, or the model has no
+        enrolment.
     LabelError
         If the model does not know one of `labels`.
     """
@@ -57,11 +70,12 @@ class Recognizer:
         *,
         threshold: float = 0.0,
         labels: Sequence[str] | None = None,
+        voice: Voice | None = None,
     ) -> None:
         if not 0.0 <= threshold <= 1.0:
             raise ConfigError(f"threshold = {threshold}: a probability lies between 0 and 1.")
-        self._model = model
-        self.threshold = threshold
+        self._model = model if voice is None else require_enrolling(model)
+        self.threshold, self.voice = threshold, voice
         self._columns = _columns(model.labels, labels)
         self.labels = tuple(model.labels[column] for column in self._columns)
 
@@ -81,14 +95,34 @@ class Recognizer:
         return self._model.is_on_gpu
 
     def configured(
-        self, *, threshold: float | None = None, labels: Sequence[str] | None = None
+        self,
+        *,
+        threshold: float | None = None,
+        labels: Sequence[str] | None = None,
+        voice: Voice | None = None,
     ) -> Recognizer:
-        """The same loaded model with another threshold, other labels, or both."""
+        """The same loaded model with another threshold, other labels, for another voice."""
         return Recognizer(
             self._model,
             threshold=self.threshold if threshold is None else threshold,
             labels=self.labels if labels is None else labels,
+            voice=voice or self.voice,
         )
+
+    def enrol(self, sounds: Sequence[str | Path | np.ndarray]) -> Recognizer:
+        """A recognizer of the same model that has heard a person speak; see `hear_voice`.
+
+        Parameters
+        ----------
+        sounds : Sequence
+            One utterance each: files, or waveforms [shape=(n_samples,)], float32, 16 kHz mono.
+            They add to what was heard before; no sound is kept.
+        """
+        return self.configured(voice=hear_voice(self._model, sounds, self.voice))
+
+    def require_enrolling(self) -> None:
+        """Raise a `ConfigError` unless its model adapts to a voice."""
+        require_enrolling(self._model)
 
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms, those of similar length computed together.
@@ -278,7 +312,7 @@ class Recognizer:
         whole = np.zeros((len(waveforms), len(self._model.labels)))
         lengths = [len(waveform) for waveform in waveforms]
         for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
-            whole[rows] = self._model.predict_waveforms([waveforms[row] for row in rows.tolist()])
+            whole[rows] = self._compute([waveforms[row] for row in rows.tolist()])
         return self._restrict(whole)
 
     def _spoken_shares(
@@ -287,6 +321,12 @@ class Recognizer:
         if not isinstance(self._model, ReadingModel):
             return self._shares(waveforms)
         return self._restrict(self._model.predict_spoken(waveforms, texts))
+
+    def _compute(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        if self.voice is None:
+            return self._model.predict_waveforms(waveforms)
+        model = require_enrolling(self._model)
+        return model.predict_enrolled(waveforms, [self.voice] * len(waveforms))
 
     def _restrict(self, whole: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         if len(self._columns) == whole.shape[1]:

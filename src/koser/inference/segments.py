@@ -23,6 +23,9 @@ class TimelineOptions(Config):
     max_segment: float = Field(30.0, gt=0)
     # How often a stream says what it hears before that is final; 0 for never.
     partial_every: float = Field(0.5, ge=0)
+    # Seconds of speech at the beginning that a model with speaker enrolment hears of whoever
+    # speaks, to recognise what follows by; 0 for none. What was said before stays.
+    enrol_first: float = Field(0.0, ge=0)
     activity: ActivityOptions = ActivityOptions()
 
     @model_validator(mode="after")

@@ -79,9 +79,19 @@ class EmotionStream:
         self._is_finished = False
 
     @property
+    def sampling_rate(self) -> int:
+        """Hz, of what is fed."""
+        return self._resampler.from_rate
+
+    @property
     def duration(self) -> float:
         """Seconds fed so far."""
         return self._n_fed / self._resampler.from_rate
+
+    @property
+    def enrolled_from(self) -> float | None:
+        """Seconds from which the speaker's voice was known; None if it is not yet."""
+        return self._tracker.enrolled_from
 
     def feed(self, samples: np.ndarray) -> list[StreamResult]:
         """Take the next samples; return what is new.

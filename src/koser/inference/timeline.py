@@ -35,6 +35,8 @@ class Timeline:
         The recognizer's labels, in the order of all probabilities.
     path : str or None
         The file, where it was one.
+    enrolled_from : float or None
+        Seconds from which the speaker's voice was known; None where it never was.
     """
 
     segments: tuple[Segment, ...]
@@ -43,10 +45,11 @@ class Timeline:
     duration: float
     labels: tuple[str, ...]
     path: str | None = None
+    enrolled_from: float | None = None
 
     def to_dict(self) -> dict[str, object]:
         """JSON values, as the command line and the server write them."""
-        return {
+        values: dict[str, object] = {
             "path": self.path,
             "duration": self.duration,
             "labels": list(self.labels),
@@ -54,6 +57,9 @@ class Timeline:
             "segments": [segment.to_dict() for segment in self.segments],
             "cells": [cell.to_dict() for cell in self.cells],
         }
+        if self.enrolled_from is not None:
+            values["enrolled_from"] = self.enrolled_from
+        return values
 
 
 def make_timeline(
@@ -107,4 +113,5 @@ def make_timeline(
         duration=tracker.n_samples / SAMPLING_RATE,
         labels=recognizer.labels,
         path=str(source) if is_file else None,
+        enrolled_from=tracker.enrolled_from,
     )

@@ -24,6 +24,7 @@ import numpy as np
 
 from koser.audio.activity import Extent, SpeechRegions
 from koser.audio.reading import SAMPLING_RATE
+from koser.inference.enrolment import FirstSpeech
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import Segment, TimelineOptions
 
@@ -63,10 +64,16 @@ class EmotionTracker:
         The model.
     options : TimelineOptions
         How the sound is cut up.
+
+    Raises
+    ------
+    ConfigError
+        If the first speech is to be enrolled by, and the model does not adapt to voices.
     """
 
     def __init__(self, recognizer: Recognizer, options: TimelineOptions) -> None:
         self._recognizer = recognizer
+        self._first = FirstSpeech(recognizer, options.enrol_first) if options.enrol_first else None
         self._sizes = _Sizes.of(options)
         self._speech = SpeechRegions(options.activity)
         self._regions: deque[_Region] = deque()  # all but the last are closed
@@ -77,6 +84,13 @@ class EmotionTracker:
     def n_samples(self) -> int:
         """Samples fed so far."""
         return self._sound.end
+
+    @property
+    def enrolled_from(self) -> float | None:
+        """Seconds from which the voice was known: 0 if before the start, None if it is not yet."""
+        if self._first is not None:
+            return self._first.enrolled_from
+        return None if self._recognizer.voice is None else 0.0
 
     def feed(self, samples: np.ndarray) -> Found:
         """Take the next samples (float32, 16 kHz mono); return what they make final."""
@@ -97,7 +111,8 @@ class EmotionTracker:
             return None
         region = self._regions[-1]
         start, end = max(region.start, region.end - self._sizes.window), region.end
-        probabilities = self._recognizer.predict_waveforms([self._sound.cut(start, end)])[0]
+        recognizer = self._recognizer if self._first is None else self._first.recognizer
+        probabilities = recognizer.predict_waveforms([self._sound.cut(start, end)])[0]
         return _segment(self._recognizer, start, end, probabilities)
 
     def _follow(self, extents: Sequence[Extent]) -> Found:
@@ -107,9 +122,7 @@ class EmotionTracker:
             self._regions[-1].extend(extent)
         windows = [(region, window) for region in self._regions for window in region.take_windows()]
         if windows:
-            rows = self._recognizer.predict_waveforms(
-                [self._sound.cut(window.start, window.end) for _, window in windows]
-            )
+            rows = self._recognise([window for _, window in windows])
             for (region, window), row in zip(windows, rows, strict=True):
                 region.put(window, row)
         found = Found()
@@ -126,6 +139,13 @@ class EmotionTracker:
         needed = [region.earliest for region in self._regions]
         self._sound.forget(min([self._speech.earliest, *needed]))
         return found
+
+    def _recognise(self, windows: Sequence[_Window]) -> np.ndarray:
+        extents = [(window.start, window.end) for window in windows]
+        waveforms = [self._sound.cut(*extent) for extent in extents]
+        if self._first is None:
+            return self._recognizer.predict_waveforms(waveforms)
+        return self._first.predict(extents, waveforms)
 
 
 @dataclass(frozen=True)

@@ -79,6 +79,19 @@ class TimelineAnswer(BaseModel):
     peaks: list[float] | None = Field(
         description="Outline of the waveform, if it was asked for.", default=None
     )
+    enrolled_from: float | None = Field(
+        description="Seconds from which the person's voice was known; null if it never was.",
+        default=None,
+    )
+
+
+class EnrolmentAnswer(BaseModel):
+    """What is held of a person's voice."""
+
+    id: str = Field(description="For the parameter `enrolment` of what recognises.")
+    n_utterances: int = Field(description="Sounds that were heard.", ge=1)
+    seconds: float = Field(description="Their length in all.", gt=0)
+    expires_in: float = Field(description="Seconds; from the last use on.", ge=0)
 
 
 class ModelAnswer(BaseModel):
@@ -92,6 +105,7 @@ class ModelAnswer(BaseModel):
     max_timeline_seconds: float = Field(description="Longest sound of a timeline.")
     max_explain_seconds: float = Field(description="Longest part that is explained.")
     max_upload_bytes: int = Field(description="Largest upload.")
+    can_enrol: bool = Field(description="Whether it adapts to a person: /v1/enrolments.")
 
 
 class StateAnswer(BaseModel):

@@ -18,6 +18,7 @@ from starlette.requests import ClientDisconnect, HTTPConnection
 from starlette.types import ASGIApp
 
 from koser import __version__
+from koser.serving.enrolments import add_enrolments
 from koser.serving.explanations import add_explanation
 from koser.serving.gate import CLIENT_LEFT, Gate, Keys
 from koser.serving.operation import add_operation, add_page
@@ -68,6 +69,7 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
     _handle_errors(app, service)
     add_recognition(app, service)
     add_explanation(app, service)
+    add_enrolments(app, service)
     add_operation(app, service)
     add_page(app)
     _describe(app, needs_key=keys is not None)

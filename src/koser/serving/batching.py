@@ -38,6 +38,7 @@ class _Clip:
     # A request waits in the event loop, a timeline in a thread of its own.
     future: asyncio.Future[Any] | Future[Any]
     call: AskBatch | None = None  # None for the probabilities of the waveform
+    is_alone: bool = False  # for what should not depend on its company in a batch
 
     @property
     def n_samples(self) -> int:
@@ -92,14 +93,33 @@ class ModelThread:
         ProblemError
             If too many wait already, or it takes too long.
         """
+        probabilities: np.ndarray = await self.answer(None, waveform, timeout=timeout)
+        return probabilities
+
+    async def answer(
+        self, call: AskBatch | None, *inputs: Any, timeout: float, is_alone: bool = False
+    ) -> Any:
+        """What the model answers to one clip; see `predict` and, for `call`, `ask`.
+
+        Parameters
+        ----------
+        call : Callable or None
+            A method of the model; None for the probabilities.
+        inputs : Any
+            What it takes of one clip; the first one is a waveform.
+        timeout : float
+            Seconds to wait.
+        is_alone : bool
+            Whether the clip has a batch to itself.
+        """
         if len(self._clips) >= self._config.max_waiting:
             raise ProblemError(
                 "busy",
                 f"{self._config.max_waiting} clips wait for the model. Try again later.",
                 {"Retry-After": str(self._config.retry_after)},
             )
-        future: asyncio.Future[np.ndarray] = asyncio.get_running_loop().create_future()
-        self._add([_Clip((waveform,), future)])
+        future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._add([_Clip(inputs, future, call, is_alone)])
         try:
             async with asyncio.timeout(timeout):
                 return await future
@@ -114,24 +134,28 @@ class ModelThread:
         Timelines and streams ask this way. They hold few clips at a time and are few
         themselves, so they wait without being refused.
         """
-        return np.stack(self._ask_for(None, waveforms))
+        return np.stack(self.ask(None, waveforms))
 
-    def ask(self, call: AskBatch, *columns: Sequence[Any]) -> list[Any]:
-        """Ask the model something else than probabilities of waveforms, from other threads.
+    def ask(
+        self, call: AskBatch | None, *columns: Sequence[Any], is_alone: bool = False
+    ) -> list[Any]:
+        """Ask the model something, from other threads.
 
         Parameters
         ----------
-        call : Callable
-            A method of the model. Clips that wait for the same one are computed together.
+        call : Callable or None
+            A method of the model; None for the probabilities. Clips that wait for the same
+            one are computed together.
         columns : Sequence
             What it takes, each of one length; the first one are waveforms.
+        is_alone : bool
+            Whether each clip has a batch to itself.
         """
-        return self._ask_for(call, *columns)
-
-    def _ask_for(self, call: AskBatch | None, *columns: Sequence[Any]) -> list[Any]:
         rows = list(zip(*columns, strict=True))
         futures: list[Future[Any]] = [Future() for _ in rows]
-        self._add([_Clip(row, future, call) for row, future in zip(rows, futures, strict=True)])
+        self._add(
+            [_Clip(row, future, call, is_alone) for row, future in zip(rows, futures, strict=True)]
+        )
         return [future.result() for future in futures]
 
     def _add(self, clips: Sequence[_Clip]) -> None:
@@ -166,7 +190,8 @@ class ModelThread:
             n_samples = clip.n_samples
             high, low = max(longest, n_samples), min(shortest or n_samples, n_samples)
             is_alike = high <= _LENGTH_RATIO * low and (len(batch) + 1) * high <= limit
-            if batch and not (is_alike and clip.call == batch[0].call):
+            is_alone = clip.is_alone or (bool(batch) and batch[0].is_alone)
+            if batch and (is_alone or not is_alike or clip.call != batch[0].call):
                 kept.append(clip)
                 continue
             batch.append(clip)

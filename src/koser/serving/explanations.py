@@ -14,11 +14,11 @@ from koser.errors import AudioError
 from koser.inference.explanation import MAX_SECONDS, Explanation, explain
 from koser.serving.answers import ExplanationAnswer
 from koser.serving.problems import ProblemError, documented
-from koser.serving.recognition import UPLOAD_PROBLEMS, Labels, Peaks, Threshold
+from koser.serving.recognition import EnrolmentId, Labels, Peaks, Threshold
 from koser.serving.service import Service
 from koser.serving.spool import Spool
 from koser.serving.timelines import measure_peaks
-from koser.serving.uploads import UPLOAD_BODY
+from koser.serving.uploads import UPLOAD_BODY, UPLOAD_PROBLEMS
 from koser.serving.waiting import computed
 
 # An explanation is a hundred recognitions and more. The model gets them in pieces so small that
@@ -41,7 +41,7 @@ def add_explanation(app: FastAPI, service: Service) -> None:
         tags=["recognition"],
         summary="What the label of a sound, or of a part of it, rests on",
         response_model=ExplanationAnswer,
-        responses=documented(*UPLOAD_PROBLEMS, "not-ready"),
+        responses=documented(*UPLOAD_PROBLEMS, "not-ready", "enrolment-not-found"),
         openapi_extra=UPLOAD_BODY,
     )
     async def explain_upload(
@@ -51,8 +51,9 @@ def add_explanation(app: FastAPI, service: Service) -> None:
         threshold: Threshold = None,
         labels: Labels = None,
         peaks: Peaks = 0,
+        enrolment: EnrolmentId = None,
     ) -> Response:
-        recognizer, config = service.configured(threshold, labels), service.config
+        recognizer, config = service.configured(threshold, labels, enrolment), service.config
         with service.explanation_slot():
             async with service.received(request, config.max_timeline_seconds) as spool:
                 first, last = _bounds(spool, start, end)

@@ -50,6 +50,12 @@ class Metrics:
         self.buffered_bytes = Gauge(
             "koser_buffered_bytes", "Uploads held at the moment.", registry=registry
         )
+        self.enrolments = Gauge(
+            "koser_enrolments", "Enrolments held at the moment.", registry=registry
+        )
+        self.enrolment_bytes = Gauge(
+            "koser_enrolment_bytes", "Memory of the enrolments held.", registry=registry
+        )
         self.streams = Gauge("koser_streams", "Streams open at the moment.", registry=registry)
 
     def render(self) -> bytes:

@@ -45,6 +45,9 @@ KINDS: Mapping[str, Kind] = {
         403, "Foreign origin", "A page of another site may not open a stream on this server."
     ),
     "not-found": Kind(404, "No such path", "See /openapi.json for what there is."),
+    "enrolment-not-found": Kind(
+        404, "No such enrolment", "It expired, was deleted, or never was; enrol again."
+    ),
     "method-not-allowed": Kind(405, "Method not allowed", "The header Allow says which one is."),
     "upload-timeout": Kind(
         408, "Upload too slow", "The body did not arrive in time; send it faster or in pieces."

@@ -9,27 +9,18 @@ from fastapi import FastAPI, Query, Request, WebSocket
 from fastapi.responses import JSONResponse, Response
 
 from koser.audio.reading import SAMPLING_RATE
+from koser.inference.segments import TimelineOptions
+from koser.inference.stream import EmotionStream
 from koser.inference.writers import render_timeline
 from koser.serving.answers import ModelAnswer, PredictionAnswer, TimelineAnswer
 from koser.serving.problems import documented
 from koser.serving.service import Service
 from koser.serving.stream import StreamSession
 from koser.serving.timelines import MAX_PEAKS, MEDIA_TYPES, compute_timeline, measure_peaks
-from koser.serving.uploads import UPLOAD_BODY
+from koser.serving.uploads import UPLOAD_BODY, UPLOAD_PROBLEMS
 
-UPLOAD_PROBLEMS = (
-    "bad-request",
-    "unauthorized",
-    "upload-timeout",
-    "upload-too-large",
-    "audio-too-long",
-    "unsupported-media-type",
-    "audio-unreadable",
-    "invalid-request",
-    "busy",
-    "model-timeout",
-)
-_TIMELINE_RESPONSES = documented(*UPLOAD_PROBLEMS, "not-ready") | {
+_PREDICT_PROBLEMS = (*UPLOAD_PROBLEMS, "enrolment-not-found")
+_TIMELINE_RESPONSES = documented(*_PREDICT_PROBLEMS, "not-ready") | {
     200: {
         "content": {
             kind.partition(";")[0]: {"schema": {"type": "string"}}
@@ -50,6 +41,19 @@ Labels = Annotated[
 Peaks = Annotated[
     int,
     Query(ge=0, le=MAX_PEAKS, description="Points of the waveform's outline, in JSON; 0 for none."),
+]
+EnrolmentId = Annotated[
+    str | None,
+    Query(description="Of POST /v1/enrolments: whoever speaks. Others are not to be heard."),
+]
+EnrolFirst = Annotated[
+    float,
+    Query(
+        ge=0,
+        le=3600,
+        description="Seconds of speech at the beginning by which the rest is adapted to whoever "
+        "speaks; 0 for none.",
+    ),
 ]
 
 
@@ -76,16 +80,19 @@ def _add_predict(app: FastAPI, service: Service) -> None:
         tags=["recognition"],
         summary="Probabilities of every label for one sound",
         response_model=PredictionAnswer,
-        responses=documented(*UPLOAD_PROBLEMS),
+        responses=documented(*_PREDICT_PROBLEMS),
         openapi_extra=UPLOAD_BODY,
     )
     async def predict(
-        request: Request, threshold: Threshold = None, labels: Labels = None
+        request: Request,
+        threshold: Threshold = None,
+        labels: Labels = None,
+        enrolment: EnrolmentId = None,
     ) -> Response:
-        recognizer = service.configured(threshold, labels)
+        recognizer = service.configured(threshold, labels, enrolment)
         async with service.received(request, service.config.max_predict_seconds) as spool:
             waveform, duration = spool.read_waveform(), spool.duration
-        probabilities = await service.model.predict(waveform, service.config.predict_timeout)
+        probabilities = await service.predict(waveform, recognizer.voice)
         service.metrics.audio_seconds.labels("/v1/predict").inc(duration)
         values = recognizer.interpret(probabilities, duration).to_dict()
         return JSONResponse({name: values[name] for name in PredictionAnswer.model_fields})
@@ -109,14 +116,18 @@ def _add_timeline(app: FastAPI, service: Service) -> None:
             Query(description="How the timeline is written."),
         ] = "json",
         peaks: Peaks = 0,
+        enrolment: EnrolmentId = None,
+        enrol_first: EnrolFirst = 0.0,
     ) -> Response:
-        recognizer, config = service.configured(threshold, labels), service.config
+        recognizer = service.configured(threshold, labels, enrolment, enrol_first)
+        config = service.config
         with service.timeline_slot():
             async with service.received(request, config.max_timeline_seconds) as spool:
                 made = await compute_timeline(
                     request,
                     spool,
                     recognizer,
+                    TimelineOptions(enrol_first=enrol_first),
                     pool=service.pool,
                     timeout=config.timeline_timeout,
                 )
@@ -124,7 +135,7 @@ def _add_timeline(app: FastAPI, service: Service) -> None:
         service.metrics.audio_seconds.labels("/v1/timeline").inc(made.duration)
         if format != "json":
             return Response(render_timeline(made, format), media_type=MEDIA_TYPES[format])
-        values = made.to_dict() | {"peaks": outline}
+        values = {"enrolled_from": None, "peaks": outline, **made.to_dict()}
         return JSONResponse({name: values[name] for name in TimelineAnswer.model_fields})
 
 
@@ -135,10 +146,15 @@ def _add_stream(app: FastAPI, service: Service) -> None:
         sampling_rate: Annotated[int, Query(ge=8000, le=192_000)] = SAMPLING_RATE,
         threshold: Threshold = None,
         labels: Labels = None,
+        enrolment: EnrolmentId = None,
+        enrol_first: EnrolFirst = 0.0,
     ) -> None:
-        recognizer = service.configured(threshold, labels)
+        recognizer = service.configured(threshold, labels, enrolment, enrol_first)
+        stream = EmotionStream(
+            recognizer, TimelineOptions(enrol_first=enrol_first), sampling_rate=sampling_rate
+        )
         with service.stream_slot():
-            session = StreamSession(socket, recognizer, sampling_rate, service.config, service.pool)
+            session = StreamSession(socket, recognizer, stream, service.config, service.pool)
             try:
                 await session.run(service.ending)
             finally:

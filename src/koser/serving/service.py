@@ -12,8 +12,14 @@ from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
+from koser.features.voices import Voice
 from koser.inference.explanation import MAX_SECONDS
-from koser.inference.models import ProbabilityModel, ReadingModel
+from koser.inference.models import (
+    EnrollingModel,
+    ProbabilityModel,
+    ReadingModel,
+    require_enrolling,
+)
 from koser.inference.recognizer import Recognizer
 from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
@@ -23,6 +29,7 @@ from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
 from koser.serving.spool import Buffered, Spool
 from koser.serving.uploads import expected_bytes, receive
+from koser.serving.voices import HeldVoices
 
 
 class SharedModel:
@@ -67,9 +74,30 @@ class SharedReadingModel(SharedModel):
         return np.stack(self._thread.ask(self._model.predict_spoken, waveforms, texts))
 
 
+class SharedEnrollingModel(SharedModel):
+    """One that adapts to voices; see `SharedModel`."""
+
+    def __init__(self, model: EnrollingModel, thread: ModelThread) -> None:
+        super().__init__(model, thread)
+        self._model = model
+        self.prior = model.prior
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `SpeakerPrior.hear` takes of waveforms, one for each, whatever its company."""
+        return self._thread.ask(self._model.summarise, waveforms, is_alone=True)
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Calibrated probabilities, each waveform of its voice [shape=(n_waveforms, n_labels)]."""
+        return np.stack(self._thread.ask(self._model.predict_enrolled, waveforms, voices))
+
+
 def _shared(model: ProbabilityModel, thread: ModelThread) -> SharedModel:
     if isinstance(model, ReadingModel):
         return SharedReadingModel(model, thread)
+    if isinstance(model, EnrollingModel):
+        return SharedEnrollingModel(model, thread)
     return SharedModel(model, thread)
 
 
@@ -88,8 +116,11 @@ class Service:
         self.config = config
         self.metrics = Metrics()
         self.model = ModelThread(model.predict_waveforms, config, self.metrics)
+        self._model = model
         # Asked from other threads, it takes part in the batches of all requests.
-        self.recognizer = Recognizer(_shared(model, self.model), threshold=config.threshold)
+        self.shared = _shared(model, self.model)
+        self.recognizer = Recognizer(self.shared, threshold=config.threshold)
+        self.voices = HeldVoices(self.shared, config, self.metrics)
         self.decoders = Decoders(config, self.metrics)
         self.buffered = Buffered(config, self.metrics)
         # Timelines, explanations, streams: each waits for the model, for most of its time.
@@ -143,16 +174,44 @@ class Service:
             request.state.log.update(bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3))
             yield spool
 
-    def configured(self, threshold: float | None, labels: list[str] | None) -> Recognizer:
-        """The model with a request's own threshold and labels.
+    async def predict(self, waveform: np.ndarray, voice: Voice | None) -> np.ndarray:
+        """Probabilities of one clip of whoever speaks; as `ModelThread.predict`."""
+        timeout = self.config.predict_timeout
+        if voice is None:
+            return await self.model.predict(waveform, timeout)
+        call = require_enrolling(self._model).predict_enrolled
+        probabilities: np.ndarray = await self.model.answer(call, waveform, voice, timeout=timeout)
+        return probabilities
+
+    async def summarise(self, waveform: np.ndarray) -> np.ndarray:
+        """What a voice is enrolled by, of one clip; as `ModelThread.predict`."""
+        call, timeout = require_enrolling(self._model).summarise, self.config.predict_timeout
+        summary: np.ndarray = await self.model.answer(
+            call, waveform, timeout=timeout, is_alone=True
+        )
+        return summary
+
+    def configured(
+        self,
+        threshold: float | None,
+        labels: list[str] | None,
+        enrolment: str | None = None,
+        enrol_first: float = 0.0,
+    ) -> Recognizer:
+        """The model with a request's own threshold and labels, for a voice that is held.
 
         Raises
         ------
         ProblemError
-            If the model has no such label.
+            If the model has no such label or no enrolment, or the voice is not held.
         """
         try:
-            return self.recognizer.configured(threshold=threshold, labels=labels or None)
+            if enrolment is not None or enrol_first:
+                self.recognizer.require_enrolling()
+            voice = None if enrolment is None else self.voices.use(enrolment)
+            return self.recognizer.configured(
+                threshold=threshold, labels=labels or None, voice=voice
+            )
         except KoserError as error:
             raise ProblemError("invalid-request", str(error)) from error
 
@@ -167,6 +226,7 @@ class Service:
             max_timeline_seconds=self.config.max_timeline_seconds,
             max_explain_seconds=MAX_SECONDS,
             max_upload_bytes=self.config.max_upload_bytes,
+            can_enrol=isinstance(self.shared, SharedEnrollingModel),
         )
 
     @contextmanager

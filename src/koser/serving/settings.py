@@ -48,6 +48,11 @@ class ServeConfig(Config):
     max_stream_seconds: float = Field(3600.0, gt=0)  # of sound in one stream
     max_message_bytes: int = Field(_MIB, gt=0)  # of one WebSocket message
 
+    # Speaker enrolment: what is held of a voice are sums of features, tens of kilobytes.
+    max_enrolments: int = Field(1000, gt=0)  # held at once
+    max_enrolment_utterances: int = Field(20, gt=0)  # sounds that one is made of
+    enrolment_seconds: float = Field(3600.0, gt=0)  # without use, until one is forgotten
+
     # Ending.
     drain_seconds: float = Field(0.0, ge=0)  # /readyz refuses, everything else still answers
     shutdown_timeout: int = Field(30, gt=0)  # seconds for what is held to finish after that

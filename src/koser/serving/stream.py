@@ -2,7 +2,8 @@
 
 From the client: binary messages, each any number of bytes of mono 16-bit little-endian PCM, and
 at the end the text ``{"type": "end"}``. From the server, JSON texts: ``ready`` once, ``partial``
-and ``final`` results, then ``end``, or ``problem`` with the members of RFC 9457.
+and ``final`` results, ``enrolled`` where the first speech has become known as a voice, then
+``end``, or ``problem`` with the members of RFC 9457.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from fastapi import WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from koser.inference.recognizer import Recognizer
-from koser.inference.segments import TimelineOptions
 from koser.inference.stream import EmotionStream, StreamResult
 from koser.serving.gate import STREAM_PROTOCOL
 from koser.serving.problems import KINDS, ProblemError
@@ -45,8 +45,8 @@ class StreamSession:
         Not accepted yet.
     recognizer : Recognizer
         The model.
-    sampling_rate : int
-        Hz, of what the client sends.
+    stream : EmotionStream
+        Of the recognizer, at the rate at which the client sends.
     config : ServeConfig
         The limits.
     pool : Executor
@@ -57,16 +57,16 @@ class StreamSession:
         self,
         socket: WebSocket,
         recognizer: Recognizer,
-        sampling_rate: int,
+        stream: EmotionStream,
         config: ServeConfig,
         pool: Executor,
     ) -> None:
         self._socket = socket
         self._recognizer = recognizer
-        self._sampling_rate = sampling_rate
         self._config = config
         self._pool = pool
-        self._stream = EmotionStream(recognizer, TimelineOptions(), sampling_rate=sampling_rate)
+        self._stream = stream
+        self._is_enrolled = stream.enrolled_from is not None
         self._odd_byte = b""
 
     @property
@@ -82,7 +82,7 @@ class StreamSession:
             "ready",
             labels=list(self._recognizer.labels),
             threshold=self._recognizer.threshold,
-            sampling_rate=self._sampling_rate,
+            sampling_rate=self._stream.sampling_rate,
         )
         end = asyncio.ensure_future(ending.wait())
         try:
@@ -123,12 +123,15 @@ class StreamSession:
         self._odd_byte = content[n_whole:]
         samples = np.frombuffer(content[:n_whole], "<i2").astype(np.float32) / 32768
         limit = self._config.max_stream_seconds
-        if self._stream.duration + len(samples) / self._sampling_rate > limit:
+        if self._stream.duration + len(samples) / self._stream.sampling_rate > limit:
             detail = f"A stream takes {limit:g} s of sound. Open another one."
             raise _EndError(_POLICY, ProblemError("audio-too-long", detail))
         loop = asyncio.get_running_loop()
         for result in await loop.run_in_executor(self._pool, self._stream.feed, samples):
             await self._send_result(result)
+        if self._stream.enrolled_from is not None and not self._is_enrolled:
+            self._is_enrolled = True
+            await self._send("enrolled", enrolled_from=self._stream.enrolled_from)
 
     async def _finish(self, reason: _EndError) -> None:
         loop = asyncio.get_running_loop()

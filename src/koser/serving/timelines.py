@@ -31,6 +31,7 @@ async def compute_timeline(
     request: Request,
     spool: Spool,
     recognizer: Recognizer,
+    options: TimelineOptions,
     *,
     pool: Executor,
     timeout: float,
@@ -45,6 +46,8 @@ async def compute_timeline(
         The upload.
     recognizer : Recognizer
         The model.
+    options : TimelineOptions
+        How it is cut up.
     pool : Executor
         Whose thread computes.
     timeout : float
@@ -62,7 +65,7 @@ async def compute_timeline(
                 check()
                 yield block
 
-        return make_timeline(recognizer, blocks(), TimelineOptions())
+        return make_timeline(recognizer, blocks(), options)
 
     return await computed(request, compute, pool=pool, timeout=timeout, name="timeline")
 

@@ -20,6 +20,20 @@ from koser.serving.spool import Spool, too_large
 FIELD = "file"  # of a form: the one with the sound
 _RAW_TYPES = frozenset({"application/octet-stream", "application/ogg", "video/mp4", "video/webm"})
 
+# What may be refused of any operation that takes sound.
+UPLOAD_PROBLEMS = (
+    "bad-request",
+    "unauthorized",
+    "upload-timeout",
+    "upload-too-large",
+    "audio-too-long",
+    "unsupported-media-type",
+    "audio-unreadable",
+    "invalid-request",
+    "busy",
+    "model-timeout",
+)
+
 _BYTES = {"type": "string", "format": "binary"}
 # For OpenAPI: the body of every operation that takes sound.
 UPLOAD_BODY: dict[str, Any] = {

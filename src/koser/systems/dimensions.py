@@ -101,6 +101,8 @@ class DimensionalSystem:
             raise ConfigError(
                 "corpora.adversary is for labels. Leave it out; corpora.normalise=corpus is there."
             )
+        if config.enrolment.k is not None:
+            raise ConfigError("enrolment.k is for labels. Leave it out.")
         if config.train.accumulate > 1:
             raise ConfigError(
                 "train.accumulate: CCC compares the moments of a batch, and several small batches "

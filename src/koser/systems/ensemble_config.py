@@ -72,6 +72,10 @@ class EnsembleConfig(Config):
         for name, settings in systems.items():
             if members and name not in members:
                 raise ValueError(f"'{name}' is no member. Members: {', '.join(members)}")
+            if "enrolment" in settings:
+                raise ValueError(
+                    f"'{name}' cannot be enrolled as a member: the split holds nothing out for it"
+                )
             if members:
                 build_config(system_class(name).config_class, settings)
         return systems

@@ -17,15 +17,24 @@ import torch
 from pydantic import Field
 
 from koser.config import Config, build_config
+from koser.data.enrolment import Enrolment, EnrolmentOptions
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.features.extraction import Progress
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
+from koser.features.voices import SpeakerPrior, Voice, adapt, summarise
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
 from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
+from koser.systems.enrolment import (
+    Enroller,
+    draw_enrolment,
+    enrolled_table,
+    refuse_graph,
+    state_with,
+)
 from koser.systems.graphs import MfccGraph
 from koser.systems.system import ParameterCount, Part, System, target_distributions
 from koser.systems.variants import StoredVariants, all_speeds, extract_variants
@@ -54,6 +63,7 @@ class MfccConfig(Config):
     cnn: CnnOptions = CnnOptions()
     train: MfccTrain = MfccTrain()
     corpora: CorporaOptions = CorporaOptions()
+    enrolment: EnrolmentOptions = EnrolmentOptions()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
     speeds: tuple[float, ...] = (0.9, 1.1)
     # Longest stretch that is heard at once in training; whole utterances are tested.
@@ -67,6 +77,7 @@ class MfccData:
     variants: StoredVariants  # one per speed, 1.0 first
     targets: np.ndarray  # (n_utterances, n_labels)
     origins: Origins
+    enrolment: Enrolment | None = None
 
     def table(self, *, crop_frames: int = 0) -> FeatureTable:
         """Open the stores; `crop_frames` is the longest stretch heard at once in training."""
@@ -85,6 +96,7 @@ class MfccSystem(System):
         self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._extractor = MfccExtractor(self.config.mfcc)
         self._alignment: Alignment | None = None
+        self._enroller: Enroller | None = None
 
     @property
     def n_threads(self) -> int:
@@ -123,7 +135,8 @@ class MfccSystem(System):
             ranks=ranks,
         )
         targets = target_distributions(manifest, config.train.target)
-        return MfccData(variants, targets, Origins.of(manifest))
+        enrolment = draw_enrolment(manifest, config.enrolment)
+        return MfccData(variants, targets, Origins.of(manifest), enrolment)
 
     def fit(
         self, data: MfccData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
@@ -171,11 +184,20 @@ class MfccSystem(System):
         else:
             outputs = {"classifier.weight": 0, "classifier.bias": 0}
             self.start.put_into(self._network, self.labels, outputs)
-        return self._network, table
+        self._enroller = Enroller.fit(
+            self.config.enrolment,
+            self.config.corpora,
+            table,
+            part.train,
+            data.enrolment,
+            has_frames=True,
+        )
+        return self._network, enrolled_table(table, self._enroller, data.enrolment)
 
     def open_table(self, data: MfccData) -> Table:
         """What a trained network is given: whole utterances, unaugmented."""
-        return align(data.table(), data.origins, self._alignment)
+        table = align(data.table(), data.origins, self._alignment)
+        return enrolled_table(table, self._enroller, data.enrolment)
 
     def _crop_frames(self) -> int:
         mfcc = self.config.mfcc
@@ -201,11 +223,32 @@ class MfccSystem(System):
         probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
         return probabilities
 
-    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+    @property
+    def prior(self) -> SpeakerPrior | None:
+        """What it knows of speakers, if it was trained with enrolment."""
+        return None if self._enroller is None else self._enroller.prior
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Mean MFCCs of waveforms (16 kHz mono) [each shape=(n_mfcc, 1)]."""
+        with torch_threads(self.n_threads), torch.inference_mode():
+            return [summarise(self._extractor(each), has_frames=True) for each in waveforms]
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms of known voices [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms, voices).softmax(1).numpy()
+        return probabilities
+
+    def compute_outputs(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None
+    ) -> torch.Tensor:
         """What the network gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
         self._network.eval()
+        voices = [None] * len(waveforms) if voices is None else voices
         with torch_threads(self.n_threads), torch.inference_mode():
-            inputs = pad_features([self._extractor(each) for each in waveforms])
+            found = [self._extractor(each) for each in waveforms]
+            inputs = pad_features([adapt(*pair) for pair in zip(found, voices, strict=True)])
             logits = compute_logits(self._network, inputs, self.config.train.precision)
         return logits.double().cpu()
 
@@ -216,19 +259,26 @@ class MfccSystem(System):
 
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""
+        refuse_graph(self._enroller)
         return MfccGraph(self.config.mfcc, self._network).eval()
 
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
         """The trained system as a checkpoint."""
         state = {name: tensor.cpu() for name, tensor in trained_state(self._network).items()}
         return Checkpoint(
-            self.name, self.labels, self.config.model_dump(mode="json"), origin, state
+            self.name,
+            self.labels,
+            self.config.model_dump(mode="json"),
+            origin,
+            state_with(self._enroller, state),
         )
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> MfccSystem:
         """The trained system that `to_checkpoint` made."""
         system = cls(checkpoint.labels, build_config(MfccConfig, checkpoint.config))
-        load_trained_state(system._network, checkpoint.state)
+        state = dict(checkpoint.state)
+        system._enroller = Enroller.pop(state, system.config.enrolment, has_frames=True)
+        load_trained_state(system._network, state)
         system._network.eval()
         return system

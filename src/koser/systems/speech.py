@@ -13,6 +13,7 @@ from pydantic import Field
 
 from koser.audio.reading import Clip
 from koser.config import Config
+from koser.data.enrolment import Enrolment
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.models.checkpoint import Checkpoint, trained_state
 from koser.models.heads import StateClassifier, StateMapping
@@ -66,6 +67,8 @@ class SpeechData:
         The utterances themselves, where training may start from sound.
     durations : np.ndarray [shape=(n_utterances,)]
         Their lengths in seconds, with `clips`.
+    enrolment : Enrolment or None
+        Who is enrolled with what, where anybody is.
     """
 
     variants: StoredVariants | None
@@ -75,6 +78,7 @@ class SpeechData:
     origins: Origins
     clips: tuple[Clip, ...] = ()
     durations: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    enrolment: Enrolment | None = None
 
 
 class SpeechSystem(System):

@@ -21,6 +21,7 @@ from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.evaluation.metrics import label_ids
 from koser.features.extraction import Progress
+from koser.features.voices import SpeakerPrior, Voice
 from koser.models.checkpoint import Checkpoint
 from koser.systems.starting import Start
 from koser.training.loop import Fit, OnEpoch
@@ -275,6 +276,31 @@ class ReadingSystem(Protocol):
         self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
     ) -> np.ndarray:
         """Probabilities of waveforms, as if `texts` were said [shape=(n_waveforms, n_labels)]."""
+        ...
+
+
+@runtime_checkable
+class EnrollingSystem(Protocol):
+    """A system that can adapt to a voice, if it was trained to."""
+
+    @property
+    def prior(self) -> SpeakerPrior | None:
+        """What it knows of speakers; None where it was trained without enrolment."""
+        ...
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What `SpeakerPrior.hear` takes of waveforms (16 kHz mono), one for each."""
+        ...
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms, each of a known voice or of an unknown one.
+
+        Returns
+        -------
+        np.ndarray [shape=(n_waveforms, n_labels)]
+        """
         ...
 
 

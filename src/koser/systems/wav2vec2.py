@@ -7,6 +7,7 @@ a head trains on it in seconds.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 
 from koser.config import Config, build_config
+from koser.data.enrolment import EnrolmentOptions
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
@@ -26,10 +28,18 @@ from koser.features.speech.extractors import (
     StatisticsExtractor,
 )
 from koser.features.speech.loading import LoadedEncoder, load_encoder
+from koser.features.voices import SpeakerPrior, Voice, adapt, summarise
 from koser.models.checkpoint import Checkpoint, load_trained_state
 from koser.models.heads import HeadOptions
 from koser.models.speech import FramesHead, StatisticsHead
 from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
+from koser.systems.enrolment import (
+    Enroller,
+    draw_enrolment,
+    enrolled_table,
+    refuse_graph,
+    state_with,
+)
 from koser.systems.graphs import FramesGraph, StatisticsGraph
 from koser.systems.speech import (
     HeadTrain,
@@ -58,6 +68,7 @@ class Wav2Vec2Config(SpeechConfig):
     head: HeadOptions = HeadOptions()
     train: HeadTrain = HeadTrain()
     corpora: CorporaOptions = CorporaOptions()
+    enrolment: EnrolmentOptions = EnrolmentOptions()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
     speeds: tuple[float, ...] = (0.9, 1.1)
     # What hidden states are kept in: half precision rounds them to 3 decimal digits.
@@ -73,6 +84,7 @@ class Wav2Vec2System(SpeechSystem):
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         super().__init__(labels, config)
         self._alignment: Alignment | None = None
+        self._enroller: Enroller | None = None
 
     @classmethod
     def extract(
@@ -103,7 +115,14 @@ class Wav2Vec2System(SpeechSystem):
         )
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": "none"}
         targets = target_distributions(manifest, config.train.target)
-        return SpeechData(variants, targets, loaded.options, facts, Origins.of(manifest))
+        return SpeechData(
+            variants,
+            targets,
+            loaded.options,
+            facts,
+            Origins.of(manifest),
+            enrolment=draw_enrolment(manifest, config.enrolment),
+        )
 
     def fit(
         self, data: SpeechData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
@@ -163,11 +182,20 @@ class Wav2Vec2System(SpeechSystem):
         network.classifier.set_ridge(self.config.head, len(part.train))
         self._network = network
         self.config = self.config.model_copy(update={"encoder": data.encoder})
-        return network, table
+        self._enroller = Enroller.fit(
+            self.config.enrolment,
+            self.config.corpora,
+            table,
+            part.train,
+            data.enrolment,
+            has_frames=self._has_frames,
+        )
+        return network, enrolled_table(table, self._enroller, data.enrolment)
 
     def open_table(self, data: SpeechData) -> Table:
         """What a trained head is given."""
-        return align(self._table(data), data.origins, self._alignment)
+        table = align(self._table(data), data.origins, self._alignment)
+        return enrolled_table(table, self._enroller, data.enrolment)
 
     def predict_rows(self, data: SpeechData, rows: np.ndarray) -> np.ndarray:
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
@@ -190,19 +218,44 @@ class Wav2Vec2System(SpeechSystem):
         """The trained head."""
         return self._trained()
 
-    def compute_outputs(self, waveforms: Sequence[np.ndarray]) -> torch.Tensor:
+    @property
+    def prior(self) -> SpeakerPrior | None:
+        """What it knows of speakers, if it was trained with enrolment."""
+        return None if self._enroller is None else self._enroller.prior
+
+    def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Features of waveforms (16 kHz mono), those of frames averaged."""
+        return [summarise(each, has_frames=self._has_frames) for each in self._hear(waveforms)]
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms of known voices [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms, voices).softmax(1).numpy()
+        return probabilities
+
+    def compute_outputs(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None
+    ) -> torch.Tensor:
         """What the head gives for waveforms [shape=(n_waveforms, n_labels)], float64."""
-        network, loaded = self._trained(), self._load(self.config.encoder)
+        network = self._trained()
         network.eval()
-        extractor = _extractor(loaded, self.config, 1.0)
+        voices = [None] * len(waveforms) if voices is None else voices
         table = FramesTable if self._has_frames else StatisticsTable
         with torch.inference_mode():
-            inputs = table.collate(extractor.extract(waveforms))
+            found = self._hear(waveforms)
+            inputs = table.collate([adapt(*pair) for pair in zip(found, voices, strict=True)])
             logits = compute_logits(network, inputs, self.config.train.precision)
         return logits.double().cpu()
 
+    def _hear(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """What would be stored of waveforms."""
+        extractor = _extractor(self._load(self.config.encoder), self.config, 1.0)
+        return extractor.extract(waveforms)
+
     def to_graph(self) -> torch.nn.Module:
         """From waveform to logits in operations that ONNX has."""
+        refuse_graph(self._enroller)
         loaded, head = self._load(self.config.encoder), self._trained().cpu()
         encoder, seconds = loaded.encoder.cpu().exportable(), self.config.encoder.window_seconds
         keep = torch.float16 if self.config.keep == "float16" else torch.float32
@@ -210,6 +263,11 @@ class Wav2Vec2System(SpeechSystem):
             states = self.config.head.states(encoder.n_layers)
             return FramesGraph(encoder, head, seconds, keep, states).eval()
         return StatisticsGraph(encoder, cast(StatisticsHead, head), seconds, keep).eval()
+
+    def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
+        """The trained part as a checkpoint, with what is known of speakers."""
+        made = super().to_checkpoint(origin)
+        return replace(made, state=state_with(self._enroller, made.state))
 
     @classmethod
     def from_checkpoint(cls, checkpoint: Checkpoint) -> Wav2Vec2System:
@@ -220,7 +278,11 @@ class Wav2Vec2System(SpeechSystem):
         states = system.config.head.states(loaded.encoder.n_layers)
         n_states = len(states) if system._has_frames else loaded.encoder.n_layers + 1
         network = system._make_network(n_states, loaded.encoder.width)
-        load_trained_state(network, checkpoint.state)
+        state = dict(checkpoint.state)
+        system._enroller = Enroller.pop(
+            state, system.config.enrolment, has_frames=system._has_frames
+        )
+        load_trained_state(network, state)
         system._network = network.to(choose_device(system.config.train.device)).eval()
         return system
 

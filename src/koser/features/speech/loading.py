@@ -138,7 +138,8 @@ def _outline(source: Source, options: EncoderOptions, local: bool) -> SpeechEnco
 
     config = _read_config(source, {"revision": options.revision, "local_files_only": local})
     with torch.device("meta"):
-        model: Any = AutoModel.from_config(config)
+        build: Any = AutoModel.from_config  # transformers does not type it
+        model = build(config)
         if config.model_type == "whisper":
             # Their number decides nothing but their own size.
             return WhisperEncoder(model.encoder, np.zeros((201, config.num_mel_bins)))

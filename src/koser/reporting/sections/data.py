@@ -17,7 +17,11 @@ def protocol_rows(metrics: Mapping[str, Any], t: Phrases) -> Rows:
     protocol = metrics["protocol"]
     options = {key: value for key, value in protocol["options"].items() if value is not None}
     name = protocol["protocol"]
-    meaning = t["protocols"].get(name.partition(":")[0], "")
+    plain, _, enrolled = name.partition(" ")
+    meanings = [t["protocols"].get(plain.partition(":")[0], "")]
+    if enrolled:  # as in speaker+script enrolled(3)
+        meanings.append(t["protocols"].get(enrolled.partition("(")[0], ""))
+    meaning = "; ".join(filter(None, meanings))
     return [
         (t["protocol.protocol"], f"{name}: {meaning}" if meaning else name),
         (t["protocol.kept_apart"], protocol["grouping"]),
