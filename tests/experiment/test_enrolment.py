@@ -8,6 +8,7 @@ import pytest
 from koser.data.corpora.folder import prepare
 from koser.data.enrolment import Enrolment
 from koser.errors import ComparisonError, ConfigError, SplitError
+from koser.experiment.canaries import watch_run
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
 from koser.experiment.series import resolve_series
@@ -102,6 +103,15 @@ def test_the_kept_model_enrols_and_gives_the_tested_probabilities(run):
         found = recognizer.enrol(heard).predict_file(row["path"]).probabilities
         for label, probability in found.items():
             assert probability == pytest.approx(row[f"p_{label}"], abs=1e-5)
+
+
+def test_canaries_go_through_the_enrolment_and_pass(request_for, tmp_path):
+    finished = run_experiment(
+        request_for(enrol=2).resolve(), tmp_path / "run", store_root=tmp_path / "store"
+    )
+    found = watch_run(finished.experiment, finished.folder, store_root=tmp_path / "store")
+    verdicts = {each["name"]: each["verdict"] for each in found["canaries"]}
+    assert verdicts == {"permuted_labels": "pass", "noise": "pass", "invariance": "pass"}
 
 
 def test_every_split_of_a_series_is_held_out_alike(request_for):

@@ -6,31 +6,18 @@ from functools import partial
 import numpy as np
 import pytest
 import soundfile
-import torch
 
-from fixtures.recognizers import LoudnessModel, mfcc_checkpoint, speech
+from fixtures.recognizers import LoudnessModel, enrolling_checkpoint, mfcc_checkpoint, speech
 from koser.audio.reading import Clip
 from koser.errors import ConfigError
-from koser.features.voices import SpeakerPrior
 from koser.inference.enrolment import EnrolSource
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import TimelineOptions
 from koser.inference.stream import EmotionStream
 from koser.inference.timeline import make_timeline
-from koser.models.checkpoint import Checkpoint
 
 RATE = 16_000
-
-
-def enrolling_checkpoint():
-    """An untrained `mfcc` that adapts; speakers differ as much as utterances do."""
-    made = mfcc_checkpoint()
-    rng = np.random.default_rng(0)
-    prior = SpeakerPrior(rng.normal(size=(40, 1)), np.ones((40, 1)), np.ones((40, 1)))
-    state = {name: torch.from_numpy(array) for name, array in prior.to_state().items()}
-    config = {**made.config, "enrolment": {"k": 3}}
-    return Checkpoint(**{**vars(made), "config": config, "state": {**made.state, **state}})
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from websockets.sync.client import connect
 
+from fixtures.recognizers import enrolling_checkpoint
 from fixtures.servers import assert_problem, running
-from inference.test_enrolment import enrolling_checkpoint
 from koser.audio.reading import load
 from koser.demo import corpus_folder
 from koser.inference.models import load_model
