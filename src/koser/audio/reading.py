@@ -322,13 +322,7 @@ def _info(path: str, file: SoundFile, descriptor: int) -> AudioInfo:
 
 
 def segment_bounds(info: AudioInfo, start: float | None, end: float | None) -> tuple[int, int]:
-    """First sample of a segment in seconds, and the one after its last; see `load`.
-
-    Raises
-    ------
-    AudioError
-        If it is not within the file, or holds no sample.
-    """
+    """First sample of a segment in seconds and the one after its last; raises as `load`."""
     # A comparison with NaN is false, so NaN is refused like any time outside the file.
     seconds = 0.0 if start is None else start, info.duration if end is None else end
     rate = info.sampling_rate

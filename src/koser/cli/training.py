@@ -57,10 +57,7 @@ def train(
     ],
     manifest: Annotated[
         list[str] | None,
-        typer.Option(
-            help="Manifest to train on, or its URL. Given several times: those of several corpora, "
-            "together."
-        ),
+        typer.Option(help="Manifest to train on, or its URL; several: several corpora, together."),
     ] = None,
     data: Annotated[Path | None, typer.Option(help="Or a folder <label>/*.wav.")] = None,
     out: Annotated[

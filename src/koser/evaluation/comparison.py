@@ -391,13 +391,9 @@ def _mcnemar(first: OrderedAnswers, second: OrderedAnswers) -> McNemar | None:
 
 
 def _test_notes(test: PermutationTest, cluster_kind: str | None) -> list[str]:
-    if not test.n_informative:
-        kind = cluster_kind or "cluster"
+    n, kind = test.n_informative, cluster_kind or "cluster"
+    if not n:
         return [f"The systems score alike in every {kind}: there is no difference to test."]
-    smallest = 2 / 2**test.n_informative
-    if smallest <= 0.05:
-        return []
-    return [
-        f"The systems differ on {test.n_informative} clusters ({cluster_kind or 'cluster'}) only: "
-        f"no permutation test can reach p < {smallest:g}."
-    ]
+    only = f"The systems differ on {n} clusters ({kind}) only"
+    smallest = 2 / 2**n
+    return [f"{only}: no permutation test can reach p < {smallest:g}."] if smallest > 0.05 else []

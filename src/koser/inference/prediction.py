@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+from koser.errors import ConfigError, LabelError
 
 
 @dataclass(frozen=True)
@@ -73,3 +75,29 @@ class Failure:
     def to_dict(self) -> dict[str, object]:
         """JSON values, as the command line and the server write them."""
         return {"path": self.path, "error": self.error}
+
+
+def columns_of(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int]:
+    """Places of the labels that are to be chosen from; all of them for None.
+
+    Raises
+    ------
+    LabelError
+        If one is not `known`.
+    ConfigError
+        If there are not two, or one is given twice.
+    """
+    if wanted is None:
+        return list(range(len(known)))
+    unknown = [label for label in wanted if label not in known]
+    if unknown:
+        raise LabelError(
+            f"The model does not know {', '.join(map(repr, unknown))}. It knows: "
+            f"{', '.join(known)}."
+        )
+    if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
+        raise ConfigError(
+            f"labels = {', '.join(wanted) or 'none'}: give two or more, each once, to choose from."
+        )
+    # In the model's order, whatever the order they were asked for in.
+    return [column for column, label in enumerate(known) if label in wanted]

@@ -17,7 +17,7 @@ from koser.audio.listing import audio_in
 from koser.audio.reading import LOUDEST, SAMPLING_RATE, Clip, load_clip
 from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
-from koser.errors import AudioError, ConfigError, LabelError
+from koser.errors import AudioError, ConfigError
 from koser.features.arrivals import Arrival, iter_arrivals
 from koser.features.batching import batches_by_length
 from koser.inference.enrolment import hear_voice
@@ -27,7 +27,7 @@ from koser.inference.models import (
     load_model,
     require_enrolling,
 )
-from koser.inference.prediction import Failure, Prediction
+from koser.inference.prediction import Failure, Prediction, columns_of
 
 if TYPE_CHECKING:
     from koser.features.voices import Voice
@@ -76,7 +76,7 @@ class Recognizer:
             raise ConfigError(f"threshold = {threshold}: a probability lies between 0 and 1.")
         self._model = model if voice is None else require_enrolling(model)
         self.threshold, self.voice = threshold, voice
-        self._columns = _columns(model.labels, labels)
+        self._columns = columns_of(labels, model.labels)
         self.labels = tuple(model.labels[column] for column in self._columns)
 
     @property
@@ -372,23 +372,6 @@ def load_recognizer(
     """
     loaded = load_model(Path(model), encoder=encoder, whisper=whisper, text_model=text_model)
     return Recognizer(loaded, threshold=threshold, labels=labels)
-
-
-def _columns(known: Sequence[str], wanted: Sequence[str] | None) -> list[int]:
-    if wanted is None:
-        return list(range(len(known)))
-    unknown = [label for label in wanted if label not in known]
-    if unknown:
-        raise LabelError(
-            f"The model does not know {', '.join(map(repr, unknown))}. It knows: "
-            f"{', '.join(known)}."
-        )
-    if len(set(wanted)) < 2 or len(set(wanted)) < len(wanted):
-        raise ConfigError(
-            f"labels = {', '.join(wanted) or 'none'}: give two or more, each once, to choose from."
-        )
-    # In the model's order, whatever the order they were asked for in.
-    return [column for column, label in enumerate(known) if label in wanted]
 
 
 def _batches(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
