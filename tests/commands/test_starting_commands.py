@@ -13,7 +13,7 @@ def arguments(encoder, manifest, out, *more):
     return [
         "train", "--model", "wav2vec2ft", "--preset", "8gb", "--encoder", encoder,
         "--manifest", manifest, "--split", "speaker", "--out", out, "--workers", 1, "--quiet",
-        "--set", "train.epochs=1", "--set", "probe_epochs=2", "--set", "speeds=[]", *more,
+        "--set", "train.epochs=2", "--set", "probe_epochs=2", "--set", "speeds=[]", *more,
     ]  # fmt: skip
 
 
