@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import struct
+import zipfile
 
 import numpy as np
 import polars as pl
@@ -107,13 +109,21 @@ def test_predictions_that_are_not_those_of_the_split_are_found(work, change, wha
     assert what in finding.what
 
 
+def flip_a_bit_of_the_largest_record(path):
+    """Not of the padding between records, which means nothing and has no checksum."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda record: record.file_size)
+    raw = bytearray(path.read_bytes())
+    names = struct.unpack_from("<HH", raw, largest.header_offset + 26)
+    raw[largest.header_offset + 30 + sum(names) + largest.file_size // 2] ^= 1
+    path.write_bytes(raw)
+
+
 def test_a_damaged_training_of_an_unfinished_run_is_found_and_can_be_done_anew(work):
     run = work / "run"
     (run / "report.html").unlink()
     outcome = run / "parts" / "seed42-fold01" / "outcome.pth"
-    raw = bytearray(outcome.read_bytes())
-    raw[len(raw) // 2] ^= 1
-    outcome.write_bytes(raw)
+    flip_a_bit_of_the_largest_record(outcome)
     diagnosis = examine(run)
     assert [each.verdict.value for each in diagnosis.findings] == ["warn", "fail"]
     assert diagnosis.findings[1].what == "damaged: parts/seed42-fold01/outcome.pth"

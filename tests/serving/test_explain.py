@@ -258,7 +258,7 @@ def test_openapi_describes_it(served):
     schema = served.client.get("/openapi.json").json()
     operation = schema["paths"]["/v1/explain"]["post"]
     assert {each["name"] for each in operation["parameters"]} == {
-        "start", "end", "threshold", "labels", "peaks",
+        "start", "end", "threshold", "labels", "peaks", "enrolment",
     }  # fmt: skip
     assert set(operation["requestBody"]["content"]) >= {"multipart/form-data", "audio/*"}
     assert {"401", "413", "422", "503", "504"} <= set(operation["responses"])

@@ -66,4 +66,4 @@ def test_uploads_are_the_same_for_the_same_seed_and_of_every_kind(script):
 def test_the_server_does_what_its_openapi_says(served, script):
     done = script("42_server_schema").check(served.address[1], 8, 0)
     assert done.returncode == 0, done.stdout[-5000:]
-    assert "8/8" in done.stdout
+    assert "11/11" in done.stdout

@@ -15,6 +15,7 @@ from fastapi.exceptions import (
 from fastapi.responses import Response
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, HTTPConnection
+from starlette.routing import Match, Route
 from starlette.types import ASGIApp
 
 from koser import __version__
@@ -95,6 +96,9 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         if problem.kind == "not-found":
             problem.detail = "Nothing is at this path. What there is: /openapi.json"
         elif problem.kind == "method-not-allowed":
+            # The framework names those of one route; a path may have several.
+            allowed = ", ".join(_methods_at(app, connection))
+            problem.headers = {**problem.headers, "Allow": allowed}
             problem.detail = f"This path takes {problem.headers.get('Allow')} only."
         return await answer(connection, problem)
 
@@ -118,6 +122,13 @@ def _handle_errors(app: FastAPI, service: Service) -> None:
         # Raised again by the framework afterwards: the gate writes it into the log.
         identity = connection.state.request_id
         return await answer(connection, ProblemError("internal-error", f"See the log: {identity}."))
+
+
+def _methods_at(app: FastAPI, connection: HTTPConnection) -> list[str]:
+    """What the path of a request takes."""
+    routes = [route for route in app.routes if isinstance(route, Route)]
+    here = [each for each in routes if each.matches(connection.scope)[0] is not Match.NONE]
+    return sorted({method for route in here for method in route.methods or ()})
 
 
 def _describe(app: FastAPI, *, needs_key: bool) -> None:

@@ -72,7 +72,7 @@ class EnsembleConfig(Config):
         for name, settings in systems.items():
             if members and name not in members:
                 raise ValueError(f"'{name}' is no member. Members: {', '.join(members)}")
-            if "enrolment" in settings:
+            if settings.get("enrolment", {}).get("k") is not None:
                 raise ValueError(
                     f"'{name}' cannot be enrolled as a member: the split holds nothing out for it"
                 )
