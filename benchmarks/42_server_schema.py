@@ -31,8 +31,10 @@ def main() -> None:
         tempfile.TemporaryDirectory() as folder,
         running(koser_serve(write_model(Path(folder) / "run"))) as server,
     ):
-        # As many before: buffers and caches have their size, and a leak would go on growing.
-        check(server.port, n_examples, arguments.seed + 1)
+        # Twice as many before: buffers and caches, of an explanation's batches too, then have
+        # their size, and a leak would go on growing.
+        for earlier in (1, 2):
+            check(server.port, n_examples, arguments.seed + earlier)
         before = server.memory_mb()
         done = check(server.port, n_examples, arguments.seed)
         after = server.memory_mb()
