@@ -20,7 +20,7 @@ from koser.audio.reading import SAMPLING_RATE
 from koser.config import Config
 
 _N_GROUPS = 8  # of neighbouring mel filters
-_FRAMES_AT_ONCE = 128  # their spectra, 1 MB, then stay in the CPU's cache: 1.3 to 3 times as fast
+_FRAMES_AT_ONCE = 128  # their spectra, 1 MB, then stay in the CPU's cache
 
 
 class MfccOptions(Config):

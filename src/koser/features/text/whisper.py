@@ -153,7 +153,7 @@ def workers_for(n_threads: int) -> int:
     """Batches that are decoded at once on so many threads.
 
     A decoder's step is too small to be shared among threads: two batches with a thread each
-    were decoded 1.4 times as fast as one batch with two. The encoder makes good use of four.
+    are decoded before one batch after the other with two. The encoder makes good use of four.
     """
     return max(min(n_threads, 2), n_threads // 4)
 
