@@ -4,7 +4,9 @@ Two tests, because each is blind where the other sees. Whether predictions beat 
 other speakers than these is asked of whole speakers, by a t-test on their contributions to
 the UAR: it needs several speakers. Whether they know the labels within a speaker is asked by
 dealing the labels of each speaker anew: exact however few speakers there are, but blind to
-predictions that only tell speakers apart.
+predictions that only tell speakers apart. Where beliefs are given beside the guesses it is
+asked of them: a guess keeps only which label was likeliest, and most of what a weak hint says
+is in by how much.
 
 In a cross-validation both would be too sure. What two speakers have in common by chance then
 counts twice, once when the one is tested and once when the other is, so the sum of all answers
@@ -68,6 +70,7 @@ def uar_above_chance(
     credits: np.ndarray,
     cluster_ids: np.ndarray | None,
     *,
+    beliefs: np.ndarray | None = None,
     crossed: float = 0.0,
     seed: int = 0,
 ) -> AboveChance:
@@ -83,6 +86,8 @@ def uar_above_chance(
     cluster_ids : np.ndarray [shape=(n_utterances,)] or None
         Speakers as numbers from 0. None: each utterance counts as independent, and there is
         no interval.
+    beliefs : np.ndarray [shape=(n_utterances, n_labels)], optional
+        How likely each label is, every row adding up to 1; what `credits` were chosen from.
     crossed : float
         Share of the pairs of a tested utterance and one that was learnt from which are there
         the other way around too: 0 for a single test part, 1 for a cross-validation.
@@ -110,7 +115,8 @@ def uar_above_chance(
     chance = 1 / len(present)
     freedom = int((counts > 0).sum(axis=0).min()) - 1
     within = None if cluster_ids is None else clusters
-    p_values = [permutation_p_value(labels, credits, within, crossed=crossed, seed=seed)]
+    earned = credits if beliefs is None else beliefs[:, present]
+    p_values = [permutation_p_value(labels, earned, within, crossed=crossed, seed=seed)]
     if freedom > 0:
         error = _standard_error(hits, counts) * math.sqrt(1 + crossed)
         p_values.append(student_t_tail((value - chance) / error, freedom))
@@ -138,7 +144,7 @@ def permutation_p_value(
     Parameters
     ----------
     label_ids, credits
-        As in `uar_above_chance`.
+        As in `uar_above_chance`; of beliefs, what is earned is the mean belief in the label.
     cluster_ids : np.ndarray [shape=(n_utterances,)], optional
         Within what labels are exchangeable; among all utterances by default.
     crossed : float

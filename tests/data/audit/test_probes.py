@@ -12,8 +12,8 @@ from koser.data.audit.classifiers import (
     HashedTexts,
     binned,
     credits_of,
-    ridge_scores,
-    table_scores,
+    ridge_beliefs,
+    table_beliefs,
 )
 from koser.data.audit.probes import Probed, file_order, probe_baselines, run_probes
 from koser.data.splits import SplitOptions, make_split
@@ -65,6 +65,26 @@ def test_a_duration_that_tells_the_label_warns_and_does_not_fail():
     probe = probes(rows, "kfold")["duration"]
     assert probe.verdict == "warn"
     assert probe.uar > 0.95
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_one_slower_label_of_four_is_noticed_in_every_corpus(seed):
+    """UAR about .36 in 288 utterances: the guesses alone show it in half of the corpora."""
+    rows = clean_rows(1000 + seed)
+    for row in rows:
+        row["duration"] *= 1.6 if row["label"] == "sadness" else 1.0
+    assert probes(rows, "leave_one_speaker_out")["duration"].verdict == "warn"
+
+
+def test_the_beliefs_of_every_classifier_add_up_to_one_and_leave_absent_labels_out():
+    rng = np.random.default_rng(0)
+    y, codes = rng.choice([0, 1, 3], size=90), rng.integers(-1, 5, size=90)
+    train, test = np.arange(60), np.arange(60, 90)
+    hashed = HashedTexts.of([f"말 {code} 다시 {code * 7}" for code in codes])
+    ridge = ridge_beliefs([codes], y, train)[test]
+    for beliefs in (table_beliefs(codes, y, train, test), ridge, hashed.beliefs(y, train, test)):
+        assert np.allclose(beliefs.sum(axis=1), 1.0)
+        assert np.abs(beliefs[:, 2]).max() == 0.0
 
 
 @pytest.mark.parametrize("name", ["level", "bandwidth", "leading_silence"])
@@ -153,7 +173,7 @@ def test_the_table_is_the_best_guess_of_one_column():
     y = rng.integers(3, size=40_000)
     codes = np.array([rng.choice(6, p=shares[label]) for label in y])
     train, test = np.arange(20_000), np.arange(20_000, 40_000)
-    credits = credits_of(table_scores(codes, y, train, test))
+    credits = credits_of(table_beliefs(codes, y, train, test))
     best = shares.argmax(axis=0)[codes[test]]
     ours = np.mean([credits[y[test] == label, label].mean() for label in range(3)])
     theirs = np.mean([(best[y[test] == label] == label).mean() for label in range(3)])
@@ -162,8 +182,8 @@ def test_the_table_is_the_best_guess_of_one_column():
 
 def test_a_value_that_was_never_seen_speaks_for_no_label():
     y = np.array([0, 0, 1, 0])
-    scores = table_scores(np.array([0, 0, 1, UNKNOWN]), y, np.arange(3), np.array([3]))
-    assert credits_of(scores).tolist() == [[0.5, 0.5]]
+    beliefs = table_beliefs(np.array([0, 0, 1, UNKNOWN]), y, np.arange(3), np.array([3]))
+    assert beliefs.tolist() == credits_of(beliefs).tolist() == [[0.5, 0.5]]
 
 
 def test_bins_have_equal_numbers_of_train_rows_and_missing_values_a_code_of_their_own():
@@ -185,11 +205,9 @@ def test_the_ridge_agrees_with_scikit_learn():
     reference = sklearn.linear_model.Ridge(alpha=1.0).fit(
         x[train], np.eye(3)[y[train]], sample_weight=weight
     )
-    ours = ridge_scores(columns, y, train)
+    ours = ridge_beliefs(columns, y, train)
     expected = reference.predict(x)
-    # ours leaves the constant out, which is the same for all rows
-    shift = (expected - ours).mean(axis=0)
-    assert np.allclose(ours + shift, expected, atol=1e-9)
+    assert np.allclose(ours, expected, atol=1e-9)
 
 
 def test_naive_bayes_on_texts_agrees_with_scikit_learns_on_most_answers():
@@ -202,7 +220,7 @@ def test_naive_bayes_on_texts_agrees_with_scikit_learns_on_most_answers():
     ]
     hashed = HashedTexts.of(texts)
     train, test = np.arange(200), np.arange(200, 300)
-    ours = hashed.scores(y, train, test).argmax(axis=1)
+    ours = hashed.beliefs(y, train, test).argmax(axis=1)
     x = np.zeros((300, hashed.grams.max() + 1))
     x[hashed.owners[np.searchsorted(hashed.owners, hashed.owners)], hashed.grams] = 1
     x = x[hashed.text_of_row]

@@ -1,7 +1,8 @@
 """The simplest classifiers, for probes: a table of frequencies, ridge regression, naive Bayes.
 
-Each learns from some rows and scores others. All labels weigh the same, however often they
-occur, because what is asked of them is a UAR. A score says nothing beyond its order.
+Each learns from some rows and says of others how likely each label is: its belief, which adds
+up to 1 over the labels. All labels weigh the same, however often they occur, because what is
+asked of them is a UAR.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ def binned(values: FloatArray, train: IntArray) -> IntArray:
     return np.where(np.isfinite(values), codes, UNKNOWN)
 
 
-def table_scores(codes: IntArray, y: IntArray, train: IntArray, test: IntArray) -> FloatArray:
-    """How likely each label shows a test row's value, by its share in the label's train rows.
+def table_beliefs(codes: IntArray, y: IntArray, train: IntArray, test: IntArray) -> FloatArray:
+    """How likely each label is given a test row's value, by its share in the label's train rows.
 
     With all labels equally likely beforehand this is the best use of one column. Shares lean
     towards those of all labels together; a value that no train row has speaks for no label.
@@ -71,10 +72,15 @@ def table_scores(codes: IntArray, y: IntArray, train: IntArray, test: IntArray) 
     n_cells, n_labels = int(cells.max()) + 1, int(y.max()) + 1
     flat = np.bincount(cells[train] * n_labels + y[train], minlength=n_cells * n_labels)
     counts = flat.reshape(n_cells, n_labels).astype(np.float64)
-    return _shares(counts, prior=1.0)[cells[test]]
+    shares = _shares(counts, prior=1.0)
+    total = shares.sum(axis=1, keepdims=True)
+    # a value without a share in any label: an unknown one where none was learnt from
+    even = (counts.sum(axis=0) > 0) / np.count_nonzero(counts.sum(axis=0))
+    beliefs: FloatArray = np.where(total > 0, shares / np.where(total > 0, total, 1.0), even)
+    return beliefs[cells[test]]
 
 
-def ridge_scores(columns: Sequence[IntArray], y: IntArray, train: IntArray) -> FloatArray:
+def ridge_beliefs(columns: Sequence[IntArray], y: IntArray, train: IntArray) -> FloatArray:
     """Linear regression of the labels on indicators of all values of all columns.
 
     Parameters
@@ -89,6 +95,7 @@ def ridge_scores(columns: Sequence[IntArray], y: IntArray, train: IntArray) -> F
     Returns
     -------
     np.ndarray [shape=(n_rows, n_labels)]
+        Linear, so that some are below 0 or above 1.
     """
     blocks = []
     for codes in columns:
@@ -103,9 +110,9 @@ def ridge_scores(columns: Sequence[IntArray], y: IntArray, train: IntArray) -> F
     centred = x[train] - mean
     gram = (centred * weight[:, np.newaxis]).T @ centred + _RIDGE * np.eye(x.shape[1])
     slopes = np.linalg.solve(gram, (centred * weight[:, np.newaxis]).T @ targets)
-    scores: FloatArray = (x - mean) @ slopes
-    scores[:, counts == 0] = -np.inf
-    return scores
+    # the slopes of all labels add up to 0; a label without train rows has none
+    beliefs: FloatArray = (x - mean) @ slopes + (counts > 0) / np.count_nonzero(counts)
+    return beliefs
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +157,7 @@ class HashedTexts:
         distinct = pairs[np.diff(pairs, prepend=-1) > 0]
         return cls(np.array(row, np.int64), *np.divmod(distinct, _N_HASHES))
 
-    def scores(self, y: IntArray, train: IntArray, test: IntArray) -> FloatArray:
+    def beliefs(self, y: IntArray, train: IntArray, test: IntArray) -> FloatArray:
         """Naive Bayes over n-grams that train rows have [shape=(n_test, n_labels)]."""
         n_texts, n_labels = int(self.text_of_row.max()) + 1, int(y.max()) + 1
         flat = np.bincount(
@@ -176,27 +183,29 @@ class HashedTexts:
         is_asked = np.zeros(n_texts, bool)
         is_asked[self.text_of_row[test]] = True
         chosen = is_asked[self.owners]
-        scores: FloatArray = np.stack(
+        sums: FloatArray = np.stack(
             [
                 np.bincount(self.owners[chosen], logs[self.grams[chosen], label], n_texts)
                 for label in range(n_labels)
             ],
             axis=1,
         )
-        scores[:, counts.sum(axis=0) == 0] = -np.inf
-        return scores[self.text_of_row[test]]
+        sums[:, per_text.sum(axis=0) == 0] = -np.inf
+        likely = np.exp(sums - sums.max(axis=1, keepdims=True))[self.text_of_row[test]]
+        beliefs: FloatArray = likely / likely.sum(axis=1, keepdims=True)
+        return beliefs
 
 
-def credits_of(scores: FloatArray) -> FloatArray:
+def credits_of(beliefs: FloatArray) -> FloatArray:
     """What each label earns as the answer: 1 for the best one, 1 / k where k share the best.
 
     Parameters
     ----------
-    scores : np.ndarray [shape=(n_rows, n_labels)]
+    beliefs : np.ndarray [shape=(n_rows, n_labels)]
         Of any classifier.
     """
-    best = scores.max(axis=1, keepdims=True)
-    is_best = scores >= best - 1e-12 * np.abs(best)
+    best = beliefs.max(axis=1, keepdims=True)
+    is_best = beliefs >= best - 1e-12 * np.abs(best)
     credits: FloatArray = is_best / is_best.sum(axis=1, keepdims=True)
     return credits
 

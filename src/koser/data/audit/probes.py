@@ -25,8 +25,8 @@ from koser.data.audit.classifiers import (
     IntArray,
     binned,
     credits_of,
-    ridge_scores,
-    table_scores,
+    ridge_beliefs,
+    table_beliefs,
 )
 from koser.data.audit.results import Probe, Verdict, counted
 from koser.data.manifest import Manifest
@@ -48,8 +48,8 @@ STATED = ("release", "age", "gender")
 MEASURED = ("level", "bandwidth", "leading_silence")
 _NAMES = ("corpus", "release", "gender")  # values without an order
 
-# Scores of the labels for the test rows: (train rows, test rows) -> (n_test, n_labels).
-Scorer = Callable[[IntArray, IntArray], FloatArray]
+# How likely each label is for each test row: (train rows, test rows) -> (n_test, n_labels).
+Learner = Callable[[IntArray, IntArray], FloatArray]
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +92,9 @@ class Probed:
         clusters = None if column is None else codes(manifest.table[column])
         return cls(manifest, parts, y, clusters)
 
-    def run(self, name: str, scorer: Scorer, *, sample: IntArray | None = None) -> Probe:
+    def run(self, name: str, learner: Learner, *, sample: IntArray | None = None) -> Probe:
         """Learn and test in every fold; all test utterances are scored together."""
-        tested, credit = [], []
+        tested, believed = [], []
         for part in self.parts:
             train = np.flatnonzero((part == TRAIN) | (part == VAL))
             test = np.flatnonzero(part == TEST)
@@ -104,17 +104,19 @@ class Probed:
                 train, test = train[is_sampled[train]], test[is_sampled[test]]
             if len(train) and len(test):
                 tested.append(test)
-                credit.append(credits_of(scorer(train, test)))
+                believed.append(learner(train, test))
         if not tested:
             return Probe(name, "not_run", note="no test utterances")
-        rows, credits = np.concatenate(tested), np.concatenate(credit)
-        # dealt are the labels of rows: in an order that the manifest's does not decide
+        rows, beliefs = np.concatenate(tested), np.concatenate(believed)
+        # dealt are the labels of rows: in an order that the manifest's does not decide, and
+        # without the last digits, which depend on it too
         order = np.argsort(self.rank[rows], kind="stable")
-        rows, credits = rows[order], credits[order]
+        rows, beliefs = rows[order], beliefs[order].round(9)
         found = uar_above_chance(
             self.y[rows],
-            credits,
+            credits_of(beliefs),
             None if self.clusters is None else self.clusters[rows],
+            beliefs=beliefs,
             crossed=self.crossed,
         )
         return self._as_probe(name, found, sample)
@@ -143,13 +145,13 @@ class Probed:
 
     def table(self, name: str, values: IntArray) -> Probe:
         """Probe one column of codes."""
-        return self.run(name, lambda train, test: table_scores(values, self.y, train, test))
+        return self.run(name, lambda train, test: table_beliefs(values, self.y, train, test))
 
     def numbers(self, name: str, values: FloatArray) -> Probe:
         """Probe one column of numbers."""
         return self.run(
             name,
-            lambda train, test: table_scores(binned(values, train), self.y, train, test),
+            lambda train, test: table_beliefs(binned(values, train), self.y, train, test),
         )
 
     def sample(self) -> IntArray:
@@ -289,8 +291,8 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
             (_as_codes(values) if name in _NAMES else binned(values, train))[rows]
             for name, values in columns.items()
         ]
-        scores = ridge_scores(coded, probed.y[rows], np.arange(len(train)))
-        return scores[len(train) :]
+        beliefs = ridge_beliefs(coded, probed.y[rows], np.arange(len(train)))
+        return beliefs[len(train) :]
 
     probe = probed.run("metadata", by_metadata, sample=sample)
     varied = [name for name, values in columns.items() if _varies(values)]
@@ -305,7 +307,7 @@ def _baselines(probed: Probed, columns: Mapping[str, FloatArray]) -> Iterator[Pr
         chosen[row] = text
     hashed = HashedTexts.of(chosen)
     yield probed.run(
-        "text", lambda train, test: hashed.scores(probed.y, train, test), sample=sample
+        "text", lambda train, test: hashed.beliefs(probed.y, train, test), sample=sample
     )
 
 
