@@ -24,7 +24,7 @@ from koser.experiment.cost import Memory
 from koser.experiment.members import Member, Outcome
 from koser.labels import EMOTIONS
 from koser.systems.system import Part
-from koser.training.loop import Epoch, Fit
+from koser.training.progress import Epoch, Fit
 from measuring import (
     in_fresh_process,
     memory_mb,

@@ -43,7 +43,8 @@ from koser.systems.mfcc import MfccConfig
 from koser.systems.wav2vec2ft import Wav2Vec2FtConfig
 from koser.training.batches import TrainingBatches
 from koser.training.joining import joined_ranks
-from koser.training.loop import Epoch, fit
+from koser.training.loop import fit
+from koser.training.progress import Epoch
 from koser.training.ranks import Ranks
 from koser.training.tables import FeatureTable, WindowTable
 from measuring import new_parser, print_heading, print_table, print_verdict

@@ -27,7 +27,7 @@ from koser.experiment.run import run_experiment
 from koser.models.checkpoint import Checkpoint
 from koser.systems import system_class
 from koser.systems.system import Part
-from koser.training.loop import Epoch, Fit
+from koser.training.progress import Epoch, Fit
 
 LABELS = ("angry", "neutral", "sadness")
 N_SPEAKERS, N_EACH = 12, 20

@@ -31,7 +31,7 @@ from koser.systems import system_class
 from koser.systems.starting import Start
 from koser.systems.system import Inside, Part, System
 from koser.training.devices import choose_device
-from koser.training.loop import Epoch, Fit
+from koser.training.progress import Epoch, Fit
 from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)

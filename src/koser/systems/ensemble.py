@@ -55,7 +55,7 @@ from koser.systems.system import (
     System,
     target_distributions,
 )
-from koser.training.loop import Epoch, Fit, OnEpoch
+from koser.training.progress import Epoch, Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import Scores
 

@@ -42,8 +42,9 @@ from koser.systems.system import ParameterCount, Part, System
 from koser.training.batches import TrainingBatches, iter_plain_batches
 from koser.training.corpora import balance_cells
 from koser.training.devices import choose_device, compute_logits
-from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.loop import fit
 from koser.training.pairs import Pair, PairTable, collate_pairs
+from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 

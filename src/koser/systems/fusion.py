@@ -32,8 +32,8 @@ from koser.systems.speech import log_layer_weights
 from koser.systems.system import Part
 from koser.systems.variants import all_speeds, extract_variants
 from koser.training.devices import choose_device
-from koser.training.loop import Fit, OnEpoch
 from koser.training.pairs import take_states
+from koser.training.progress import Fit, OnEpoch
 
 
 class FusionConfig(FusedConfig):

@@ -35,8 +35,9 @@ from koser.systems.variants import StoredVariants, all_speeds, extract_variants
 from koser.training.batches import TrainingBatches, iter_plain_batches
 from koser.training.corpora import Origins, balance_cells
 from koser.training.devices import compute_logits
-from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.loop import fit
 from koser.training.options import Precision, TrainedConfig
+from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import StatisticsTable

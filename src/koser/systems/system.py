@@ -24,8 +24,8 @@ from koser.features.extraction import Progress
 from koser.features.voices import SpeakerPrior, Voice
 from koser.models.checkpoint import Checkpoint
 from koser.systems.starting import Start
-from koser.training.loop import Fit, OnEpoch
 from koser.training.options import Target
+from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 
 logger = logging.getLogger(__name__)

@@ -56,7 +56,8 @@ from koser.systems.variants import all_speeds, extract_variants
 from koser.training.batches import Table, TrainingBatches, iter_plain_batches
 from koser.training.corpora import Alignment, Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
-from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.loop import fit
+from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FramesTable, StatisticsTable

@@ -68,8 +68,9 @@ from koser.training.batches import (
 )
 from koser.training.corpora import Origins, balance_cells
 from koser.training.devices import choose_device, compute_logits
-from koser.training.loop import Fit, OnEpoch, fit
+from koser.training.loop import fit
 from koser.training.options import TrainOptions
+from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import ArrayTable, WindowTable

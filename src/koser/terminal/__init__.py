@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     from koser.experiment.members import Member
     from koser.experiment.run import Listeners
     from koser.features.text.transcription import Transcription
-    from koser.training.loop import Epoch
+    from koser.training.progress import Epoch
 
 # Of a cross-validation; the others are alike.
 _SHOWN_FOLDS = 3

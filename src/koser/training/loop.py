@@ -12,22 +12,16 @@ import logging
 import time
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from koser.errors import RunError
-from koser.models.checkpoint import (
-    load_tensors,
-    load_trained_state,
-    read_tensors,
-    save_tensors,
-    trained_state,
-)
+from koser.models.checkpoint import load_trained_state, trained_state
 from koser.models.cnn import has_shared_statistics, statistics_shared
 from koser.training.batches import Batch
 from koser.training.devices import (
@@ -46,6 +40,7 @@ from koser.training.optimization import (
     trained_parameters,
 )
 from koser.training.options import TrainOptions, learning_rate_at
+from koser.training.progress import Epoch, Fit, OnEpoch, Progress
 from koser.training.ranks import Ranks
 from koser.training.scoring import score
 
@@ -75,49 +70,6 @@ class TrainingSource(Protocol):
     def class_shares(self) -> np.ndarray:
         """Share of each class [shape=(n_classes,)]."""
         ...
-
-
-@dataclass(frozen=True)
-class Epoch:
-    """What one epoch came to.
-
-    Losses are mean cross-entropies. The train part's scores are taken while the network
-    learns, under augmentation and dropout, so they lag behind the val part's.
-    """
-
-    epoch: int  # from 1
-    learning_rate: float
-    train_loss: float
-    train_accuracy: float
-    val_loss: float | None
-    val_accuracy: float | None
-    val_uar: float | None
-    seconds: float
-
-
-@dataclass(frozen=True)
-class Fit:
-    """A finished training.
-
-    Attributes
-    ----------
-    history : tuple[Epoch, ...]
-        Every epoch.
-    best_epoch : int
-        The one whose weights the network now has.
-    """
-
-    history: tuple[Epoch, ...]
-    best_epoch: int
-
-    @property
-    def best(self) -> Epoch:
-        """The chosen epoch's record."""
-        return self.history[self.best_epoch - 1]
-
-
-# Called after every epoch.
-OnEpoch = Callable[[Epoch], None]
 
 
 def fit(
@@ -150,7 +102,8 @@ def fit(
     seed : int
         Of dropout and augmentation; `TrainOptions.draws` says how.
     resume_file : Path
-        Written after every epoch; if it exists, training goes on from there.
+        Written after epochs, as often as takes a twentieth of the time; if it exists,
+        training goes on from there.
     on_epoch : Callable, optional
         Told of every epoch, for progress.
 
@@ -174,7 +127,7 @@ def fit(
     weights = class_weights(source.class_shares(), options).to(device)
     setting = _Setting(options, weights, ranks, seed)
     identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
-    progress = _Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
+    progress = Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
     progress.resume(resume_file, network, optimizer, ranks)
     _log_start(network, source, options, device)
 
@@ -213,82 +166,6 @@ def fit(
     load_trained_state(network, progress.best_state)
     network.eval()
     return Fit(tuple(progress.history), progress.best_epoch)
-
-
-@dataclass
-class _Progress:
-    """What a training has come to, in memory and in its resume file."""
-
-    fingerprint: str  # of all that must be equal for a resumed training to be the same one
-    history: list[Epoch] = field(default_factory=list)
-    best_epoch: int = 0
-    best_state: dict[str, torch.Tensor] = field(default_factory=dict)
-
-    def is_over(self, options: TrainOptions, *, has_val: bool) -> bool:
-        n_done = len(self.history)
-        if n_done >= options.epochs:
-            return True
-        return has_val and n_done > 0 and n_done - self.best_epoch >= options.patience
-
-    def add(self, record: Epoch, network: torch.nn.Module) -> None:
-        self.history.append(record)
-        if self.best_epoch == 0 or _rank(record) >= _rank(self.history[self.best_epoch - 1]):
-            self.best_epoch = record.epoch
-            self.best_state = {
-                name: tensor.cpu().clone() for name, tensor in trained_state(network).items()
-            }
-
-    def save(self, file: Path, network: torch.nn.Module, optimizer: torch.optim.Optimizer) -> None:
-        values = {
-            "fingerprint": self.fingerprint,
-            "history": [asdict(record) for record in self.history],
-            "best_epoch": self.best_epoch,
-            "best_state": self.best_state,
-            "network": trained_state(network),
-            "optimizer": optimizer.state_dict(),
-        }
-        save_tensors(values, file)
-
-    def resume(
-        self,
-        file: Path,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-        ranks: Ranks,
-    ) -> None:
-        """Go on from `file`, which rank 0 reads for all; from the start if there is none."""
-        if ranks.is_alone:
-            if file.exists():
-                self._load(load_tensors(file), file, network, optimizer)
-            return
-        content = file.read_bytes() if ranks.is_first and file.exists() else b""
-        if content := ranks.bytes_from_first(content):
-            self._load(read_tensors(content, file), file, network, optimizer)
-
-    def _load(
-        self,
-        values: dict[str, Any],
-        file: Path,
-        network: torch.nn.Module,
-        optimizer: torch.optim.Optimizer,
-    ) -> None:
-        if values.get("fingerprint") != self.fingerprint:
-            raise RunError(
-                f"'{file}' belongs to a training with other settings or data. "
-                f"Resume with the original ones, or train into another folder."
-            )
-        self.history = [Epoch(**record) for record in values["history"]]
-        self.best_epoch = values["best_epoch"]
-        self.best_state = values["best_state"]
-        load_trained_state(network, values["network"])
-        optimizer.load_state_dict(values["optimizer"])
-
-
-def _rank(record: Epoch) -> tuple[float, float]:
-    """Higher is better. Without a val part all epochs are equal, and the last one counts."""
-    if record.val_uar is None or record.val_loss is None:
-        return (0.0, 0.0)
-    return (record.val_uar, -record.val_loss)
 
 
 @dataclass(frozen=True)
