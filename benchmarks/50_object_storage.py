@@ -59,9 +59,14 @@ def main() -> None:
     ]
     print_table(rows)
     plain, ours, local, plain_probe, our_probe = timings
-    is_same = all(np.array_equal(found[ours], found[way]) for way in (plain, local))
-    is_same &= found[plain_probe] == found[our_probe]
-    print_verdict("every way says the same", "equal", is_met=is_same)
+    # Alone and in a batch a clip's sums are of another order; URLs and files are batched alike.
+    difference = float(np.abs(found[ours] - found[plain]).max())
+    is_same = np.array_equal(found[ours], found[local]) and found[plain_probe] == found[our_probe]
+    print_verdict(
+        f"from URLs as from files: {is_same}; in batches and alone differ by {difference:.1e}",
+        "True, <= 1e-6",
+        is_met=is_same and difference <= 1e-6,
+    )
     for first, second in ((plain, ours), (plain_probe, our_probe)):
         ratio = timings[first].seconds / timings[second].seconds
         print_verdict(

@@ -5,6 +5,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,14 +121,11 @@ def load_kind(encoder_folder) -> Callable[..., LoadedEncoder]:
 
 
 @pytest.fixture
-def koser(monkeypatch, capsys, tmp_path):
-    """Call the command in an empty folder; returns status, standard output and error."""
-    monkeypatch.chdir(tmp_path)
+def typed(monkeypatch, capsys, tmp_path):
+    """Run a program's main function on arguments; returns status, standard output and error."""
     monkeypatch.setenv("KOSER_CACHE", str(tmp_path / "cache"))
 
-    from koser.cli import main
-
-    def call(*arguments):
+    def call(main, *arguments):
         monkeypatch.setattr(sys, "argv", ["koser", *map(str, arguments)])
         status = 0
         try:
@@ -138,6 +136,22 @@ def koser(monkeypatch, capsys, tmp_path):
         return status, captured.out, captured.err
 
     return call
+
+
+@pytest.fixture
+def koser(monkeypatch, typed, tmp_path):
+    """Call the command in an empty folder; returns status, standard output and error."""
+    monkeypatch.chdir(tmp_path)
+
+    from koser.cli import main
+
+    return partial(typed, main)
+
+
+@pytest.fixture(scope="session")
+def shared_store(tmp_path_factory) -> Path:
+    """Feature stores of many tests: what one extracted, the others find by its content."""
+    return tmp_path_factory.mktemp("shared-store")
 
 
 @pytest.fixture(scope="session")

@@ -3,8 +3,10 @@
 import csv
 import json
 import os
+import runpy
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -135,13 +137,17 @@ def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
         ("predict.py", ["gone.wav"], 1, "gone.wav"),
     ],
 )
-def test_mistakes_are_refused_in_one_line(work, script, arguments, status, message):
-    result = run(work, script, *arguments)
-    assert result.returncode == status
-    assert message in result.stderr
-    assert "Traceback" not in result.stderr
+def test_mistakes_are_refused_in_one_line(
+    work, monkeypatch, typed, script, arguments, status, message
+):
+    monkeypatch.chdir(work)
+    program = partial(runpy.run_path, str(ROOT / script), run_name="__main__")
+    got, _, error = typed(program, *arguments)
+    assert got == status
+    assert message in error
+    assert "Traceback" not in error
     if status == 1:
-        assert len(result.stderr.strip().splitlines()) <= 2
+        assert len(error.strip().splitlines()) <= 2
 
 
 def test_a_speaker_split_without_speakers_says_how_to_supply_them(tmp_path, tone_corpus):

@@ -30,6 +30,12 @@ SPEAKER = np.arange(36) % 12 // 2
 PART = Part(*(np.flatnonzero(each) for each in (SPEAKER < 4, SPEAKER == 4, SPEAKER == 5)), seed=3)
 
 
+@pytest.fixture(autouse=True)
+def store(tmp_path, shared_store):
+    """Every test hears the same clips; whoever is first extracts them."""
+    (tmp_path / "store").symlink_to(shared_store)
+
+
 @pytest.fixture
 def manifest(tone_corpus):
     return prepare(tone_corpus(), speaker_pattern=r"(s\d)_")
@@ -99,7 +105,7 @@ def test_one_large_model_is_alive_at_a_time_and_none_while_training(
     for kind in (LoadedWhisper, LoadedTextEncoder, FusionNetwork):
         watched(kind)
     with caplog.at_level(logging.INFO, logger="koser"):
-        system, _, _ = fitted(manifest, configure(), tmp_path)
+        system, _, _ = fitted(manifest, configure(), tmp_path / "own")
     assert order == ["LoadedWhisper", "LoadedTextEncoder", "FusionNetwork"]
     assert most == [1, 1, 1], "what came before was still in memory"
     steps = [record.message for record in caplog.records if record.message.startswith("memory:")]

@@ -99,11 +99,6 @@ class EnsembleSystem(System):
         wanted = [self._make(name).n_threads for name in self.config.members]
         return 0 if 0 in wanted else max(wanted)
 
-    @property
-    def device(self) -> str:
-        """Where the members compute."""
-        return self.config.train.device
-
     def count_parameters(self) -> ParameterCount:
         """The sum over members; an encoder that two of them have counts for each."""
         counts = [system.count_parameters() for system in self._systems.values()]

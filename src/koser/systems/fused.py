@@ -79,16 +79,6 @@ class FusedSystem(System):
         self._n_text = 0
         self._readers: _Readers | None = None
 
-    @property
-    def n_threads(self) -> int:
-        """Threads of torch that it trains with."""
-        return self.config.train.n_threads
-
-    @property
-    def device(self) -> str:
-        """Where fusion and text model compute."""
-        return self.config.train.device
-
     def count_parameters(self) -> ParameterCount:
         """How large fusion, encoder and text model are; Whisper comes converted, uncounted."""
         hearing = () if self.config.modalities == "text" else self._hearing_models()

@@ -99,16 +99,6 @@ class MfccSystem(System):
         self._alignment: Alignment | None = None
         self._enroller: Enroller | None = None
 
-    @property
-    def n_threads(self) -> int:
-        """Threads of torch that it trains with."""
-        return self.config.train.n_threads
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self.config.train.device
-
     def count_parameters(self) -> ParameterCount:
         """How large the network is."""
         return ParameterCount.of(self._network)

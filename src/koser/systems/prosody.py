@@ -93,16 +93,6 @@ class ProsodySystem(System):
     def _make_network(self) -> ImputingHead:
         return ImputingHead(len(FUNCTIONALS), len(self.labels), self.config.head)
 
-    @property
-    def n_threads(self) -> int:
-        """Threads of torch that it trains with."""
-        return self.config.train.n_threads
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        return self.config.train.device
-
     def count_parameters(self) -> ParameterCount:
         """How large the classifier is; the pitch detector's model comes compiled, uncounted."""
         return ParameterCount.of(self._network, beside="SwiftF0")

@@ -95,18 +95,6 @@ class SpeechSystem(System):
         self._network: torch.nn.Module | None = None
         self._loaded: LoadedEncoder | None = None
 
-    @property
-    def n_threads(self) -> int:
-        """Threads of torch that it trains with."""
-        threads: int = self.config.train.n_threads
-        return threads
-
-    @property
-    def device(self) -> str:
-        """Where it computes."""
-        name: str = self.config.train.device
-        return name
-
     def count_parameters(self) -> ParameterCount:
         """How large the trained part is, and the encoder with it."""
         encoder = self._load(self.config.encoder).encoder

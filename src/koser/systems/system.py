@@ -124,14 +124,18 @@ class System(ABC):
         self.config = config
 
     @property
-    @abstractmethod
     def n_threads(self) -> int:
         """Threads of torch that it trains with; 0 for as many as are free."""
+        options: Any = self.config  # whatever it is, it has a section that tells how to train
+        threads: int = options.train.n_threads
+        return threads
 
     @property
-    @abstractmethod
     def device(self) -> str:
         """Where it computes: ``auto``, ``cpu`` or ``cuda``."""
+        options: Any = self.config
+        name: str = options.train.device
+        return name
 
     @abstractmethod
     def count_parameters(self) -> ParameterCount:
