@@ -50,6 +50,21 @@ def test_a_chosen_file_becomes_a_timeline(open_page, served, recognizer, speech)
     assert all(url.startswith((served.url, "blob:")) for url in page.hosts)
 
 
+@pytest.mark.parametrize("locale", ["en-GB", "ko-KR"])
+def test_a_phone_shows_every_column_of_the_table(open_page, speech, locale):
+    page = open_page(locale=locale, viewport={"width": 360, "height": 740})
+    page.set_input_files("#file", speech)
+    page.locator("#segments tbody tr").first.wait_for()
+    wide = "e => e.scrollWidth - e.clientWidth"
+    assert page.locator(".table-frame").evaluate(wide) == 0
+    assert page.locator("html").evaluate(wide) == 0
+    edges = page.locator("#segments thead th").evaluate_all(
+        "all => all.map(e => [e.getBoundingClientRect().left, e.getBoundingClientRect().right])"
+    )
+    assert len(edges) == 5
+    assert all(here[1] <= after[0] + 0.5 for here, after in zip(edges, edges[1:], strict=False))
+
+
 def test_a_file_is_dropped(open_page, recognizer, speech):
     page = open_page()
     content = list(speech.read_bytes())
