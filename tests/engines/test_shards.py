@@ -88,7 +88,7 @@ def check_whole(path, n_rows):
     assert files == {DONE_NAME, *(shard.name for shard in found.done.values())}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=25)
 @given(
     n_rows=st.integers(0, 40),
     shard_rows=st.integers(1, 9),
