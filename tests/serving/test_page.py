@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import pairwise
 
 import pytest
 
@@ -62,7 +63,7 @@ def test_a_phone_shows_every_column_of_the_table(open_page, speech, locale):
         "all => all.map(e => [e.getBoundingClientRect().left, e.getBoundingClientRect().right])"
     )
     assert len(edges) == 5
-    assert all(here[1] <= after[0] + 0.5 for here, after in zip(edges, edges[1:], strict=False))
+    assert all(here[1] <= after[0] + 0.5 for here, after in pairwise(edges))
 
 
 def test_a_file_is_dropped(open_page, recognizer, speech):
