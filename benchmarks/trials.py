@@ -73,13 +73,17 @@ def prepare(corpus: str, root: Path, folders: Folders) -> Path:
 
 
 def run_trial(name: str, request: TrainRequest, folders: Folders) -> Trial:
-    """Run what is asked for with a process per core, and print its headline."""
+    """Run what is asked for with a process per core, and print its headline.
+
+    What an earlier call left of it in a folder that is kept is not done again.
+    """
     started = time.perf_counter()
     run = run_experiment(
         request.resolve(),
         folders.runs / name,
         store_root=folders.store,
         n_workers=available_cores(),
+        resume=(folders.runs / name).exists(),
     )
     seconds = time.perf_counter() - started
     n_trainings = len(run.results.outcomes)
