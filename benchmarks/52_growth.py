@@ -9,7 +9,6 @@ process that runs the command, and of its largest worker.
 
 from __future__ import annotations
 
-import resource
 import tempfile
 import time
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from generated import write_generated, write_sounds
 from koser.engines.local import LocalEngine, available_cores
 from measuring import (
+    LargestWorker,
     in_fresh_process,
     memory_mb,
     new_parser,
@@ -93,14 +93,15 @@ def extract(folder: Path, size: int, _model: Path | None = None) -> Figure:
     from koser.systems.mfcc import MfccConfig
 
     started = time.perf_counter()
-    extract_features(
-        "mfcc",
-        StoredManifest.open(folder / f"{size}"),
-        MfccConfig(speeds=()),
-        store_root=folder / "store",
-        engine=LocalEngine(available_cores()),
-    )
-    return figure_since(started)
+    with LargestWorker() as largest:
+        extract_features(
+            "mfcc",
+            StoredManifest.open(folder / f"{size}"),
+            MfccConfig(speeds=()),
+            store_root=folder / "store",
+            engine=LocalEngine(available_cores()),
+        )
+    return figure_since(started, largest)
 
 
 def predict(folder: Path, size: int, model: Path) -> Figure:
@@ -108,21 +109,20 @@ def predict(folder: Path, size: int, model: Path) -> Figure:
     from koser.inference.bulk import ModelSource, predict_manifest
 
     started = time.perf_counter()
-    done = predict_manifest(
-        ModelSource(model),
-        StoredManifest.open(folder / f"{size}"),
-        folder / f"out-{size}",
-        LocalEngine(available_cores()),
-    )
+    with LargestWorker() as largest:
+        done = predict_manifest(
+            ModelSource(model),
+            StoredManifest.open(folder / f"{size}"),
+            folder / f"out-{size}",
+            LocalEngine(available_cores()),
+        )
     if not (done.is_complete and done.n_failed == 0):
         raise RuntimeError("rows are missing")
-    return figure_since(started)
+    return figure_since(started, largest)
 
 
-def figure_since(started: float) -> Figure:
-    seconds = time.perf_counter() - started
-    children = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024 / 1e6
-    return Figure(seconds, memory_mb("VmHWM"), children)
+def figure_since(started: float, largest: LargestWorker) -> Figure:
+    return Figure(time.perf_counter() - started, memory_mb("VmHWM"), largest.peak_mb)
 
 
 if __name__ == "__main__":

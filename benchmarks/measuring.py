@@ -8,9 +8,11 @@ import os
 import platform
 import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,7 +34,7 @@ class Timing:
     seconds : float
         Wall time.
     cores : float
-        CPU time of this process, its threads and its ended children, per second.
+        CPU time of this process, its threads and its workers, per second.
     """
 
     seconds: float
@@ -60,9 +62,54 @@ def time_in_turns(works: Mapping[str, Callable[[], object]], *, n_rounds: int) -
 
 
 def cpu_seconds() -> float:
-    """CPU time of this process and of its children that have ended."""
+    """CPU time of this process and of all that descend from it, ended or not."""
     usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    total = sum(usage.ru_utime + usage.ru_stime for usage in usages)
+    ticks = 0
+    for pid in descendants():
+        with suppress(OSError):  # it has ended since
+            text = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+            # Its own time, and that of its children which have ended.
+            ticks += sum(map(int, text.rpartition(")")[2].split()[11:15]))
+    return total + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def descendants(pid: int | None = None) -> list[int]:
+    """Processes that this one, or `pid`, has started, and theirs."""
+    pid = os.getpid() if pid is None else pid
+    found = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            children = (task / "children").read_text(encoding="ascii").split()
+            for child in map(int, children):
+                found += [child, *descendants(child)]
+    return found
+
+
+class LargestWorker:
+    """Watches, within its block, how large the largest process gets that descends from this one.
+
+    Workers are children of the process that forks them, so `resource.getrusage` does not see them.
+    """
+
+    def __init__(self) -> None:
+        self.peak_mb = 0.0
+        self._stopped = threading.Event()
+        self._watcher = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> LargestWorker:
+        self._watcher.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stopped.set()
+        self._watcher.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.1):
+            for pid in descendants():
+                with suppress(OSError, KeyError):  # it has ended since
+                    self.peak_mb = max(self.peak_mb, memory_mb("VmHWM", pid))
 
 
 def in_fresh_process(function: Callable[..., ResultT], *arguments: object) -> ResultT:
@@ -71,13 +118,13 @@ def in_fresh_process(function: Callable[..., ResultT], *arguments: object) -> Re
         return pool.submit(function, *arguments).result()
 
 
-def memory_mb(field: str) -> float:
-    """A figure of ``/proc/self/status`` in MB (10^6 bytes): ``VmHWM``, ``RssAnon`` ...
+def memory_mb(field: str, pid: int | str = "self") -> float:
+    """A figure of ``/proc/PID/status`` in MB (10^6 bytes): ``VmHWM``, ``RssAnon`` ...
 
     `resource.getrusage` would not do: its peak includes what the parent held when it
     started this process.
     """
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+    for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
         name, _, value = line.partition(":")
         if name == field:
             return int(value.removesuffix("kB")) * 1024 / 1e6

@@ -22,6 +22,7 @@ import numpy as np
 import soundfile
 
 from inputs import iter_clips
+from measuring import descendants
 
 LABELS = ("angry", "disgust", "fear", "happiness", "neutral", "sadness", "surprise")
 
@@ -58,7 +59,7 @@ class Server:
     def memory_mb(self) -> float:
         """Resident memory of it and its children, in MB."""
         total = 0
-        for pid in [self.process.pid, *_children(self.process.pid)]:
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
             status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
             total += int(status.split("VmRSS:")[1].split()[0]) * 1024
         return total / 1e6
@@ -70,7 +71,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """CPU time of it and its children so far."""
         ticks = 0
-        for pid in [self.process.pid, *_children(self.process.pid)]:
+        for pid in [self.process.pid, *descendants(self.process.pid)]:
             fields = (
                 Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
             )
@@ -203,8 +204,3 @@ def _ask(port: int, uploads: Sequence[bytes], n_clients: int, seconds: float) ->
 
     taken = asyncio.run(everyone())
     return Load(taken, sorted(latencies), statuses)
-
-
-def _children(pid: int) -> list[int]:
-    text = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii")
-    return [int(child) for child in text.split()]

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -13,11 +10,11 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
-from multiprocessing.connection import wait
 from typing import Any, Generic, TypeVar
 
 from koser.engines.engine import Work
 from koser.engines.isolation import Isolation
+from koser.engines.processes import apply, map_chunk, start_pool
 from koser.errors import RunError
 
 ItemT = TypeVar("ItemT")
@@ -64,7 +61,7 @@ def iter_map(
     if n_workers <= 1:
         yield from map(factory(), items)
         return
-    with _start_pool(n_workers, factory) as pool:
+    with start_pool(n_workers, factory) as pool:
         pending: deque[Future[list[ResultT]]] = deque()
         iterator = iter(items)
         try:
@@ -73,7 +70,7 @@ def iter_map(
                     chunk = list(islice(iterator, chunk_size))
                     if not chunk:
                         break
-                    pending.append(pool.submit(_map_chunk, chunk))
+                    pending.append(pool.submit(map_chunk, chunk))
                 if not pending:
                     return
                 yield from pending.popleft().result()
@@ -206,13 +203,13 @@ def _iter_until_broken(
     sent: deque[_Sent[RowT, ResultT]],
 ) -> Iterator[list[ResultT]]:
     """Yield results until `chunks` end or a process dies; then what is open is in `sent`."""
-    with _start_pool(n_workers, factory) as pool:
+    with start_pool(n_workers, factory) as pool:
         try:
             while True:
                 for chunk in islice(chunks, n_workers * _CHUNKS_PER_WORKER - len(sent)):
                     # Noted before it is sent, which fails where the pool is broken by now.
                     sent.append(_Sent(chunk))
-                    sent[-1].future = pool.submit(_apply, chunk)
+                    sent[-1].future = pool.submit(apply, chunk)
                 if not sent:
                     return
                 future = sent[0].future
@@ -237,9 +234,9 @@ class _Cell(Generic[RowT, ResultT]):
     def attempt(self, rows: Sequence[RowT]) -> list[ResultT] | None:
         """The rows' results; None if the process dies."""
         if self._pool is None:
-            self._pool = _start_pool(1, self.factory)
+            self._pool = start_pool(1, self.factory)
         try:
-            result: list[ResultT] = self._pool.submit(_apply, rows).result()
+            result: list[ResultT] = self._pool.submit(apply, rows).result()
         except BrokenProcessPool:
             self.close()
             return None
@@ -249,38 +246,3 @@ class _Cell(Generic[RowT, ResultT]):
         if self._pool is not None:
             self._pool.shutdown()
         self._pool = None
-
-
-def _start_pool(n_workers: int, factory: Callable[[], Callable[[Any], Any]]) -> ProcessPoolExecutor:
-    # "spawn": a forked child would inherit torch's thread pools in an undefined state.
-    context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(n_workers, context, _set_up_worker, (factory,))
-
-
-# The function a worker process applies. A process has one task in its life, and the pool
-# gives no other place to keep what its initializer made.
-_worker_function: Callable[[Any], Any]
-
-
-def _set_up_worker(factory: Callable[[], Callable[[ItemT], ResultT]]) -> None:
-    global _worker_function
-    # Ctrl-C reaches the whole process group; only the parent should speak of it.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    _worker_function = factory()
-
-
-def _end_with_parent() -> None:
-    """End a worker whose parent was killed: it would wait for the next task for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
-
-
-def _apply(item: Any) -> Any:
-    return _worker_function(item)
-
-
-def _map_chunk(chunk: Sequence[ItemT]) -> list[Any]:
-    return [_worker_function(item) for item in chunk]
