@@ -27,6 +27,9 @@ $(STAMP): pyproject.toml constraints/cpu.txt
 demo: install
 	@$(BIN)/koser demo
 
+# Tests start hundreds of commands: without bytecode each of them would compile koser anew.
+test integration: export PYTHONDONTWRITEBYTECODE :=
+
 test: install
 	$(BIN)/python -m pytest -q -n $(JOBS) --dist loadfile
 

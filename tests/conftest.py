@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import gc
 import os
 import sys
 import uuid
@@ -25,6 +26,13 @@ from koser.training.tables import FeatureTable
 # How busy the machine is is no property of the code.
 settings.register_profile("koser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("koser")
+
+
+def pytest_collection_finish() -> None:
+    """Let the garbage collector look at what tests make, not at millions of imported objects."""
+    gc.collect()
+    gc.freeze()
+
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 
