@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import torch
 from koser.data.enrolment import Enrolment, EnrolmentOptions
 from koser.data.manifest import Manifest
 from koser.errors import ConfigError
-from koser.features.voices import SpeakerPrior
+from koser.features.voices import SpeakerPrior, Voice
 from koser.systems.corpora import CorporaOptions
 from koser.training.batches import Table
 from koser.training.enrolment import EnrolledTable, iter_summaries
@@ -105,6 +106,46 @@ class Enroller:
         for name in prior.to_state():
             del state[name]
         return cls(prior, options.k or 0, np.zeros(0, np.int64), has_frames)
+
+
+class Enrolling(ABC):
+    """What a system that adapts to speakers can do because of it; beside `System`.
+
+    Its class says what the network gives for waveforms; see `EnrollingSystem`.
+    """
+
+    _enroller: Enroller | None = None
+
+    @property
+    def prior(self) -> SpeakerPrior | None:
+        """What it knows of speakers, if it was trained with enrolment."""
+        return None if self._enroller is None else self._enroller.prior
+
+    @abstractmethod
+    def compute_outputs(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None
+    ) -> torch.Tensor:
+        """Logits of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)], float64.
+
+        Parameters
+        ----------
+        waveforms : Sequence[np.ndarray]
+            Sound.
+        voices : Sequence[Voice | None], optional
+            Whose each is, where that is known.
+        """
+
+    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
+        """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
+        return probabilities
+
+    def predict_enrolled(
+        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
+    ) -> np.ndarray:
+        """Probabilities of waveforms of known voices [shape=(n_waveforms, n_labels)]."""
+        probabilities: np.ndarray = self.compute_outputs(waveforms, voices).softmax(1).numpy()
+        return probabilities
 
 
 def enrolled_table(table: Table, enroller: Enroller | None, enrolment: Enrolment | None) -> Table:

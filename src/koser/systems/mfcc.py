@@ -24,12 +24,13 @@ from koser.engines.local import SERIAL
 from koser.features.extraction import Progress
 from koser.features.mfcc import MfccExtractor, MfccOptions
 from koser.features.threads import torch_threads
-from koser.features.voices import SpeakerPrior, Voice, adapt, summarise
+from koser.features.voices import Voice, adapt, summarise
 from koser.models.checkpoint import Checkpoint, load_trained_state, trained_state
 from koser.models.cnn import CnnOptions, MfccCnn
 from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
 from koser.systems.enrolment import (
     Enroller,
+    Enrolling,
     draw_enrolment,
     enrolled_table,
     refuse_graph,
@@ -85,7 +86,7 @@ class MfccData:
         return FeatureTable(self.variants.open(), self.variants.keys, self.targets, crop_frames)
 
 
-class MfccSystem(System):
+class MfccSystem(Enrolling, System):
     """MFCC + CNN."""
 
     name = "mfcc"
@@ -97,7 +98,6 @@ class MfccSystem(System):
         self._network = MfccCnn(self.config.cnn, self.config.mfcc.n_mfcc, len(self.labels))
         self._extractor = MfccExtractor(self.config.mfcc)
         self._alignment: Alignment | None = None
-        self._enroller: Enroller | None = None
 
     def count_parameters(self) -> ParameterCount:
         """How large the network is."""
@@ -209,27 +209,10 @@ class MfccSystem(System):
         )[rows]
         return probabilities
 
-    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
-        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
-        return probabilities
-
-    @property
-    def prior(self) -> SpeakerPrior | None:
-        """What it knows of speakers, if it was trained with enrolment."""
-        return None if self._enroller is None else self._enroller.prior
-
     def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Mean MFCCs of waveforms (16 kHz mono) [each shape=(n_mfcc, 1)]."""
         with torch_threads(self.n_threads), torch.inference_mode():
             return [summarise(self._extractor(each), has_frames=True) for each in waveforms]
-
-    def predict_enrolled(
-        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
-    ) -> np.ndarray:
-        """Probabilities of waveforms of known voices [shape=(n_waveforms, n_labels)]."""
-        probabilities: np.ndarray = self.compute_outputs(waveforms, voices).softmax(1).numpy()
-        return probabilities
 
     def compute_outputs(
         self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None

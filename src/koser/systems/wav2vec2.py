@@ -28,13 +28,14 @@ from koser.features.speech.extractors import (
     StatisticsExtractor,
 )
 from koser.features.speech.loading import LoadedEncoder, load_encoder
-from koser.features.voices import SpeakerPrior, Voice, adapt, summarise
+from koser.features.voices import Voice, adapt, summarise
 from koser.models.checkpoint import Checkpoint, load_trained_state
 from koser.models.heads import HeadOptions
 from koser.models.speech import FramesHead, StatisticsHead
 from koser.systems.corpora import CorporaOptions, align, fit_alignment, in_training
 from koser.systems.enrolment import (
     Enroller,
+    Enrolling,
     draw_enrolment,
     enrolled_table,
     refuse_graph,
@@ -76,7 +77,7 @@ class Wav2Vec2Config(SpeechConfig):
     keep: Literal["float16", "float32"] = "float16"
 
 
-class Wav2Vec2System(SpeechSystem):
+class Wav2Vec2System(Enrolling, SpeechSystem):
     """A frozen encoder and a head."""
 
     name = "wav2vec2"
@@ -85,7 +86,6 @@ class Wav2Vec2System(SpeechSystem):
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         super().__init__(labels, config)
         self._alignment: Alignment | None = None
-        self._enroller: Enroller | None = None
 
     @classmethod
     def extract(
@@ -209,31 +209,14 @@ class Wav2Vec2System(SpeechSystem):
         chosen: np.ndarray = result[rows]
         return chosen
 
-    def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
-        """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
-        probabilities: np.ndarray = self.compute_outputs(waveforms).softmax(1).numpy()
-        return probabilities
-
     @property
     def network(self) -> torch.nn.Module:
         """The trained head."""
         return self._trained()
 
-    @property
-    def prior(self) -> SpeakerPrior | None:
-        """What it knows of speakers, if it was trained with enrolment."""
-        return None if self._enroller is None else self._enroller.prior
-
     def summarise(self, waveforms: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Features of waveforms (16 kHz mono), those of frames averaged."""
         return [summarise(each, has_frames=self._has_frames) for each in self._hear(waveforms)]
-
-    def predict_enrolled(
-        self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None]
-    ) -> np.ndarray:
-        """Probabilities of waveforms of known voices [shape=(n_waveforms, n_labels)]."""
-        probabilities: np.ndarray = self.compute_outputs(waveforms, voices).softmax(1).numpy()
-        return probabilities
 
     def compute_outputs(
         self, waveforms: Sequence[np.ndarray], voices: Sequence[Voice | None] | None = None
