@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from faults.whole import half_written
 _PAGE = 4096
 _ENOUGH = 256 * 2**20
 _BALLAST = 64 * _PAGE
+_UNMOUNT_TRIES = 50
 
 
 @dataclass
@@ -82,8 +84,18 @@ def small_disk(folder: Path, n_bytes: int) -> Iterator[Path]:
             file.truncate(file.tell() - n_bytes)
         yield room
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        _unmount(folder)
         folder.rmdir()
+
+
+def _unmount(folder: Path) -> None:
+    """Take a disk away; what a command has started ends just after it, and may be in there."""
+    for _ in range(_UNMOUNT_TRIES):
+        tried = subprocess.run(["umount", str(folder)], capture_output=True)
+        if tried.returncode == 0:
+            return
+        time.sleep(0.1)
+    raise OSError(tried.stderr.decode())
 
 
 def enlarge(folder: Path) -> None:
