@@ -101,7 +101,8 @@ def make_optimizer(network: nn.Module, options: TrainOptions) -> torch.optim.Opt
             chosen = [parameter for parameter in learning if (parameter.dim() > 1) == is_weight]
             if chosen:
                 groups.append({"params": chosen, "weight_decay": decay, "factor": factor})
-    return torch.optim.AdamW(groups, lr=options.learning_rate)
+    # "fused": one call for all parameters. Small networks spend a third of a step in this.
+    return torch.optim.AdamW(groups, lr=options.learning_rate, fused=True)
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, learning_rate: float) -> None:
