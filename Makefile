@@ -52,7 +52,7 @@ bench: install
 	@for script in $(filter-out benchmarks/54_%,$(sort $(wildcard benchmarks/[0-9]*.py))); do echo "== $$script"; \
 	  $(BIN)/python $$script | tee benchmarks/output/$$(basename $$script .py).txt || exit 1; echo; done
 
-# The whole fault harness, most of an hour: `make integration` has it in reduced form.
+# The whole fault harness, a quarter of an hour: `make integration` has it in reduced form.
 soak: SHELL := /bin/bash -o pipefail
 soak: install
 	$(BIN)/python benchmarks/54_faults.py | tee benchmarks/output/54_faults.txt
