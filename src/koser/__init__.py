@@ -9,7 +9,12 @@ A trained model, in three lines::
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
+
+# torch's oneDNN keeps what it compiled for each shape of its input, 1,024 of them: a gigabyte
+# and more where every batch has another length. Read when torch first computes.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 
 if TYPE_CHECKING:
     __version__: str

@@ -1,10 +1,11 @@
-"""One large model in memory at a time: loaded, used, freed, and said so in the log."""
+"""Memory that is given back: one large model at a time, and no heap full of holes."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +17,9 @@ logger = logging.getLogger(__name__)
 
 ModelT = TypeVar("ModelT")
 ResultT = TypeVar("ResultT")
+
+# Pages that are handed back have to be fetched again: once a second cost a tenth of the time.
+_TEND_SECONDS = 10.0
 
 
 def use_and_free(
@@ -44,10 +48,31 @@ def use_and_free(
         logger.info("memory: %s out; %s", name, _memory())
 
 
+class Heap:
+    """The heap of a process that computes batches of ever other sizes.
+
+    What one of them leaves does not fit the next one, so glibc's heap grows to several times
+    what is in use (`benchmarks/56_training_heap.py`).
+    """
+
+    def __init__(self) -> None:
+        self._due = 0.0
+
+    def tend(self) -> None:
+        """Hand what is free to the system, once in some seconds."""
+        if time.perf_counter() >= self._due:
+            _trim()
+            self._due = time.perf_counter() + _TEND_SECONDS
+
+
 def _give_back() -> None:
     """Hand freed memory to the system: else the next model comes on top of it."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+    _trim()
+
+
+def _trim() -> None:
     with suppress(OSError, AttributeError):  # glibc alone has it
         ctypes.CDLL(None).malloc_trim(0)
 

@@ -21,6 +21,7 @@ import numpy as np
 import torch
 
 from koser.errors import RunError
+from koser.features.residence import Heap
 from koser.models.checkpoint import load_trained_state, trained_state
 from koser.models.cnn import has_shared_statistics, statistics_shared
 from koser.training.batches import Batch
@@ -125,7 +126,7 @@ def fit(
     ranks.tensors_from_first(list(trained_state(network).values()))
     optimizer = make_optimizer(network, options)
     weights = class_weights(source.class_shares(), options).to(device)
-    setting = _Setting(options, weights, ranks, seed)
+    setting = _Setting(options, weights, ranks, seed, Heap())
     identity = f"{seed} {options.model_dump_json()} {source.describe()} {network!r}"
     progress = Progress(hashlib.blake2b(identity.encode(), digest_size=16).hexdigest())
     progress.resume(resume_file, network, optimizer, ranks)
@@ -176,6 +177,7 @@ class _Setting:
     weights: torch.Tensor  # of classes
     ranks: Ranks
     seed: int
+    heap: Heap
 
 
 def _train_epoch(
@@ -204,6 +206,7 @@ def _train_epoch(
             network.penalty().backward()  # type: ignore[no-untyped-call]  # torch does not type it
         torch.nn.utils.clip_grad_norm_(trained, options.clip_norm)
         optimizer.step()
+        setting.heap.tend()
     loss_sum, n_correct, n_utterances = ranks.sum_array(sums).tolist()
     return loss_sum / n_utterances, n_correct / n_utterances
 
