@@ -182,20 +182,54 @@ def test_without_speakers_there_are_differences_but_no_tests(tmp_path):
 
 def test_no_two_rows_are_called_alike(tmp_path):
     encoder = {"encoder": {"name": "/models/<i>whisper|base</i>"}}
+    other = {"encoder": {"name": "/models/<i>other|base</i>"}}
     folders = [
         write_run(tmp_path / "one" / "x", seed=1, model="wav2vec2", config=encoder),
-        write_run(tmp_path / "two" / "x", seed=2, model="wav2vec2", config=encoder),
-        write_run(tmp_path / "three", seed=3, model="wav2vec2"),
+        write_run(tmp_path / "two" / "x", seed=1, model="wav2vec2", config=encoder),
+        write_run(tmp_path / "three", seed=2, model="wav2vec2", config=other),
+        write_run(tmp_path / "four", seed=3),
     ]
     comparison = compare_runs(folders)
     titles = [row.title for row in comparison.rows]
-    assert len(set(titles)) == 3
-    assert titles[2] == "wav2vec2"
+    assert len(set(titles)) == 4
+    assert titles[2:] == ["wav2vec2 (i>), encoder.name=/models/<i>other|base</i>", "mfcc"]
     # A hostile name opens no column and no element.
     lines = [line for line in as_markdown(comparison, EN).splitlines() if line.startswith("| 1")]
     assert len(re.split(r"(?<!\\)\|", lines[0])) - 2 == len(result_table(comparison, EN).head)
     write_comparison(comparison, tmp_path / "c.html", language="en")
     assert "<i>" not in (tmp_path / "c.html").read_text(encoding="utf-8")
+
+
+def test_a_row_is_called_by_what_tells_it_from_the_others(tmp_path):
+    def heard(whisper, kind):
+        models = {"whisper": {"name": whisper}, "text": {"name": "klue/bert-base"}}
+        return {**models, "fusion": {"kind": kind}, "train": {"epochs": 9}}
+
+    folders = [
+        write_run(tmp_path / "a", seed=0, model="multimodal", config=heard("small", "concat")),
+        write_run(tmp_path / "b", seed=0, model="multimodal", config=heard("medium", "concat")),
+        write_run(tmp_path / "c", seed=0, model="multimodal", config=heard("medium", "gated")),
+        write_run(tmp_path / "d", seed=0, model="mfcc", config={"train": {"epochs": 9}}),
+    ]
+    assert titles_of(folders) == [
+        "multimodal (small)",
+        "multimodal (medium), fusion.kind=concat",
+        "multimodal (medium), fusion.kind=gated",
+        "mfcc",
+    ]
+    # What all of them have is said once, below the table.
+    assert "text model bert-base" in as_markdown(compare_runs(folders), EN)
+    assert titles_of(folders[1:3]) == [
+        "multimodal, fusion.kind=concat",
+        "multimodal, fusion.kind=gated",
+    ]
+    many = {"train": {"epochs": 8, "patience": 1, "batch_size": 2}}
+    other = write_run(tmp_path / "e", seed=0, model="mfcc", config=many)
+    assert titles_of([folders[3], other]) == ["mfcc, d", "mfcc, e"]
+
+
+def titles_of(folders):
+    return [row.title for row in compare_runs(folders).rows]
 
 
 def test_costs_are_those_that_the_runs_measured(three):

@@ -8,9 +8,10 @@ for, shown without differences and tests, and marked as such.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -18,6 +19,9 @@ from koser.errors import ComparisonError
 from koser.evaluation.comparison import Comparison, compare_all
 from koser.evaluation.pairing import Answers
 from koser.reporting.runs import RunFolder
+
+# Settings that may stand in a run's name.
+_MOST_SETTINGS = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -180,21 +184,66 @@ def why_apart(baseline: RunFolder, other: RunFolder) -> str:
 
 
 def unique_titles(runs: Sequence[RunFolder]) -> list[str]:
-    """What each run is called in a table: its system, and what tells it from its like."""
-    distinctions: tuple[Callable[[RunFolder], str], ...] = (
-        lambda run: run.title,
-        lambda run: f"{run.title}, {run.metrics['protocol']['protocol']}",
-        lambda run: f"{run.title}, {run.folder.resolve().name}",
-        lambda run: f"{run.title}, {run.folder.resolve()}",
+    """What each run is called in a table: its system, and what tells it from its like.
+
+    Pretrained models are part of it where runs have different ones; see `shared_pretrained`.
+    """
+    shared = shared_pretrained(runs)
+    titles = [_with(run.model, _own_models(run, shared)) for run in runs]
+    distinctions: tuple[Callable[[RunFolder, Sequence[RunFolder]], str], ...] = (
+        lambda run, _: str(run.metrics["protocol"]["protocol"]),
+        _own_settings,
+        lambda run, _: run.folder.resolve().name,
+        lambda run, _: str(run.folder.resolve()),
     )
-    titles = [distinctions[0](run) for run in runs]
-    for distinction in distinctions[1:]:
-        counts = Counter(titles)
+    plain = list(titles)
+    for distinction in distinctions:
+        alike: dict[str, list[RunFolder]] = {}
+        for title, run in zip(titles, runs, strict=True):
+            alike.setdefault(title, []).append(run)
         titles = [
-            distinction(run) if counts[title] > 1 else title
-            for title, run in zip(titles, runs, strict=True)
+            title
+            if len(alike[title]) == 1
+            else ", ".join(filter(None, (own, distinction(run, alike[title]))))
+            for title, own, run in zip(titles, plain, runs, strict=True)
         ]
     return titles
+
+
+def shared_pretrained(runs: Sequence[RunFolder]) -> dict[str, str]:
+    """The pretrained models that are the same in all runs that have one of their kind, by kind."""
+    found: dict[str, set[str]] = {}
+    for run in runs:
+        for kind, name in run.pretrained.items():
+            found.setdefault(kind, set()).add(name)
+    return {kind: next(iter(names)) for kind, names in found.items() if len(names) == 1}
+
+
+def _own_models(run: RunFolder, shared: Mapping[str, str]) -> list[str]:
+    return [Path(name).name for kind, name in run.pretrained.items() if kind not in shared]
+
+
+def _own_settings(run: RunFolder, alike: Sequence[RunFolder]) -> str:
+    """The settings of a run in which those that are called alike differ, if these are few."""
+    settings = [dict(_leaves(each.description["experiment"]["config"])) for each in alike]
+    own = settings[alike.index(run)]
+    keys = sorted({key for each in settings for key in each})
+    differ = [key for key in keys if len({str(each.get(key)) for each in settings}) > 1]
+    if len(differ) > _MOST_SETTINGS:
+        return ""
+    return ", ".join(f"{key}={own.get(key)}" for key in differ)
+
+
+def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{before}{key}.")
+        else:
+            yield f"{before}{key}", value
+
+
+def _with(model: str, parts: Sequence[str]) -> str:
+    return f"{model} ({', '.join(parts)})" if parts else model
 
 
 def _compare_pairs(

@@ -5,11 +5,12 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from koser.evaluation.comparison import Comparison
 from koser.reporting import figures, markdown
-from koser.reporting.comparison import ComparedRun, RunComparison
+from koser.reporting.comparison import ComparedRun, RunComparison, shared_pretrained
 from koser.reporting.language import Phrases
 from koser.reporting.sections.scores import protocol_line
 from koser.reporting.sections.tables import Table, make_table
@@ -98,9 +99,12 @@ def pairs_basis(comparison: RunComparison, t: Phrases) -> str:
 
 
 def shared_basis(comparison: RunComparison, t: Phrases) -> str:
-    """What the scores rest on, where it is the same for all."""
+    """What the scores rest on, and which pretrained models, where it is the same for all."""
     basis = protocol_line(comparison.baseline.run.metrics, t)
-    return t["compare.mixed_caption"] if comparison.is_mixed else basis
+    parts = [t["compare.mixed_caption"] if comparison.is_mixed else basis]
+    for kind, name in shared_pretrained([row.run for row in comparison.rows]).items():
+        parts.append(f"{t.named('pretrained', kind)} {Path(name).name}")
+    return " · ".join(parts)
 
 
 def distinct_notes(comparison: RunComparison) -> list[str]:
