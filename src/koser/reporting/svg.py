@@ -301,9 +301,16 @@ def _columns(text: str) -> int:
 
 
 def _shortened(name: str) -> str:
-    """A name that fits beside a picture; the tables below have it whole."""
+    """A name that fits beside a picture; the tables below have it whole.
+
+    Its middle goes: names that begin alike are told apart by their ends.
+    """
     if _columns(name) <= _MAX_COLUMNS:
         return name
-    while _columns(name) >= _MAX_COLUMNS:
-        name = name[:-1]
-    return f"{name}…"
+    start, end = name[: len(name) // 2], name[len(name) // 2 :]
+    while _columns(start) + _columns(end) >= _MAX_COLUMNS:
+        if _columns(start) > _columns(end):
+            start = start[:-1]
+        else:
+            end = end[1:]
+    return f"{start}…{end}"
