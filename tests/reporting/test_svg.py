@@ -63,7 +63,10 @@ def test_a_long_name_is_shortened_to_what_fits_left_of_the_plot(name):
     picture = forest("title", "what", [row], Axis(0, 1, "UAR"))
     (x, shown) = re.search(r'x="([\d.]+)"[^>]*text-anchor="end">([^<]*)<', picture).groups()
     start, end = shown.split("…")
-    assert start and end and name.startswith(start) and name.endswith(end)
+    assert start
+    assert name.startswith(start)
+    assert end
+    assert name.endswith(end)
     width = sum(14 if ord(letter) >= 0x1100 else 7 for letter in shown)
     assert 0 < width <= float(x) + 7
     short = forest("title", "what", [ForestRow("mfcc", 0.5, 0.4, 0.6, "")], Axis(0, 1, "UAR"))
