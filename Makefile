@@ -52,10 +52,13 @@ bench: install
 	@for script in $(filter-out benchmarks/54_%,$(sort $(wildcard benchmarks/[0-9]*.py))); do echo "== $$script"; \
 	  $(BIN)/python $$script | tee benchmarks/output/$$(basename $$script .py).txt || exit 1; echo; done
 
-# The whole fault harness, a quarter of an hour: `make integration` has it in reduced form.
+# The whole fault harness, a quarter of an hour (`make integration` has it in reduced form), and
+# the tests on a Ray cluster of several processes.
 soak: SHELL := /bin/bash -o pipefail
 soak: install
 	$(BIN)/python benchmarks/54_faults.py | tee benchmarks/output/54_faults.txt
+	$(BIN)/python -m pytest -v --no-header -p no:cacheprovider -m integration tests/test_real_cluster.py \
+	  | tee benchmarks/output/54_cluster.txt
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis

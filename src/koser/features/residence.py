@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 ModelT = TypeVar("ModelT")
 ResultT = TypeVar("ResultT")
 
-# Pages that are handed back have to be fetched again: once a second cost a tenth of the time.
+# Pages that are handed back have to be fetched again, which costs the more the more often.
 _TEND_SECONDS = 10.0
 
 

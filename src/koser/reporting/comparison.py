@@ -8,10 +8,9 @@ for, shown without differences and tests, and marked as such.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -19,6 +18,7 @@ from koser.errors import ComparisonError
 from koser.evaluation.comparison import Comparison, compare_all
 from koser.evaluation.pairing import Answers
 from koser.reporting.runs import RunFolder
+from koser.reporting.sections.data import flat_rows
 
 # Settings that may stand in a run's name.
 _MOST_SETTINGS = 2
@@ -189,7 +189,7 @@ def unique_titles(runs: Sequence[RunFolder]) -> list[str]:
     Pretrained models are part of it where runs have different ones; see `shared_pretrained`.
     """
     shared = shared_pretrained(runs)
-    titles = [_with(run.model, _own_models(run, shared)) for run in runs]
+    titles = [run.title_without(shared) for run in runs]
     distinctions: tuple[Callable[[RunFolder, Sequence[RunFolder]], str], ...] = (
         lambda run, _: str(run.metrics["protocol"]["protocol"]),
         _own_settings,
@@ -219,31 +219,15 @@ def shared_pretrained(runs: Sequence[RunFolder]) -> dict[str, str]:
     return {kind: next(iter(names)) for kind, names in found.items() if len(names) == 1}
 
 
-def _own_models(run: RunFolder, shared: Mapping[str, str]) -> list[str]:
-    return [Path(name).name for kind, name in run.pretrained.items() if kind not in shared]
-
-
 def _own_settings(run: RunFolder, alike: Sequence[RunFolder]) -> str:
     """The settings of a run in which those that are called alike differ, if these are few."""
-    settings = [dict(_leaves(each.description["experiment"]["config"])) for each in alike]
+    settings = [dict(flat_rows(each.description["experiment"]["config"])) for each in alike]
     own = settings[alike.index(run)]
     keys = sorted({key for each in settings for key in each})
-    differ = [key for key in keys if len({str(each.get(key)) for each in settings}) > 1]
+    differ = [key for key in keys if len({each.get(key) for each in settings}) > 1]
     if len(differ) > _MOST_SETTINGS:
         return ""
     return ", ".join(f"{key}={own.get(key)}" for key in differ)
-
-
-def _leaves(config: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            yield from _leaves(value, f"{before}{key}.")
-        else:
-            yield f"{before}{key}", value
-
-
-def _with(model: str, parts: Sequence[str]) -> str:
-    return f"{model} ({', '.join(parts)})" if parts else model
 
 
 def _compare_pairs(

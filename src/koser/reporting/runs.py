@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -104,7 +104,11 @@ class RunFolder:
     @property
     def title(self) -> str:
         """The system and the pretrained models in it, for a table."""
-        parts = [Path(name).name for name in self.pretrained.values()]
+        return self.title_without(())
+
+    def title_without(self, kinds: Collection[str]) -> str:
+        """The `title`, but for pretrained models of these kinds."""
+        parts = [Path(name).name for kind, name in self.pretrained.items() if kind not in kinds]
         return f"{self.model} ({', '.join(parts)})" if parts else self.model
 
     @property
