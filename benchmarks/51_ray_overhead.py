@@ -22,7 +22,7 @@ from koser.engines.choosing import EngineOptions, opened_engine
 from koser.engines.engine import Engine
 from koser.engines.local import LocalEngine, available_cores
 from koser.experiment.extraction import extract_features
-from koser.features.store import largest_difference
+from koser.features.store_check import largest_difference
 from koser.inference.bulk import ModelSource, predict_manifest
 from koser.systems.mfcc import MfccConfig
 from measuring import new_parser, print_heading, print_table, print_verdict

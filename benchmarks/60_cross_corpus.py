@@ -15,7 +15,7 @@ from pathlib import Path
 
 import polars as pl
 
-from encoders import real_whisper_base
+from encoders import add_pretrained_options, pretrained_of
 from inputs import add_corpus_option, real_corpus
 from koser.data.manifest import LeftOut, Manifest
 from koser.data.mapping import map_labels, read_mapping
@@ -42,7 +42,7 @@ def main() -> None:
     parser = new_trial_parser(__doc__, n_seeds=1)
     for corpus in CORPORA:
         add_corpus_option(parser, corpus)
-    parser.add_argument("--encoder", help="hub id or folder; Whisper-base if not given")
+    add_pretrained_options(parser)
     parser.add_argument("--systems", nargs="+", default=["mfcc", "wav2vec2"])
     arguments = parser.parse_args()
     print_heading(__doc__, is_quick=arguments.quick)
@@ -50,7 +50,7 @@ def main() -> None:
         manifests = [_manifest(corpus, arguments, folders) for corpus in CORPORA]
         runs = []
         for system in arguments.systems:
-            encoder = None if system == "mfcc" else real_whisper_base(arguments.encoder)
+            models = pretrained_of(system, arguments)
             for name, paths, overrides in _trainings(manifests):
                 request = TrainRequest(
                     model=system,
@@ -60,8 +60,14 @@ def main() -> None:
                     split_options=SplitOptions(
                         n_folds=2 if arguments.quick else 5, n_script_folds=2, val_fraction=0.0
                     ),
-                    encoder=encoder,
-                    overrides=(*overrides, *(QUICK if arguments.quick else ()), *arguments.set),
+                    encoder=models.encoder,
+                    whisper=models.whisper,
+                    overrides=(
+                        *models.overrides,
+                        *overrides,
+                        *(QUICK if arguments.quick else ()),
+                        *arguments.set,
+                    ),
                     n_seeds=arguments.seeds,
                 )
                 runs.append(run_trial(f"{system}-{name}", request, folders).run.folder)

@@ -12,7 +12,7 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-from encoders import real_text_model, real_whisper_base, real_whisper_ct2
+from encoders import add_pretrained_options, pretrained_of
 from inputs import add_corpus_option, real_corpus
 from koser.data.splits import SplitOptions
 from koser.errors import one_line_errors
@@ -28,8 +28,6 @@ from trials import Trial, new_trial_parser, prepare, run_trial, trial_folders
 SYSTEMS = ("mfcc", "prosody", "wav2vec2", "wav2vec2ft", "multimodal", "fusion", "ensemble")
 KINDS = ("concat", "gated", "cross_attention")
 FUSED = ("multimodal", "fusion")
-HEARING = ("wav2vec2", "wav2vec2ft", "fusion", "ensemble")
-READING = ("multimodal", "fusion", "ensemble")
 BASELINE = "wav2vec2"
 MEMBERS = ("wav2vec2", "fusion")
 TARGET = 0.90
@@ -39,9 +37,7 @@ QUICK_EPOCHS = 2
 def main() -> None:
     parser = new_trial_parser(__doc__, n_seeds=1)
     add_corpus_option(parser, "emotiontts")
-    parser.add_argument("--encoder", help="hub id or folder; Whisper-base if not given")
-    parser.add_argument("--whisper", help="folder or size; Whisper-base if not given")
-    parser.add_argument("--text-model", help="hub id or folder; multilingual-e5-small if not given")
+    add_pretrained_options(parser)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS), choices=SYSTEMS)
     parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
     arguments = parser.parse_args()
@@ -86,8 +82,7 @@ def _request(
     system: str, chosen: list[str], arguments: argparse.Namespace, manifest: Path
 ) -> TrainRequest:
     n_folds, n_script_folds = (2, 2) if arguments.quick else (10, 5)
-    if system in READING:
-        chosen = [*chosen, *real_text_model(arguments.text_model)]
+    models = pretrained_of(system, arguments)
     if system == "ensemble":
         chosen.append(f"members={list(MEMBERS)}")
     if arguments.quick:
@@ -100,9 +95,9 @@ def _request(
         split_options=SplitOptions(
             n_folds=n_folds, n_script_folds=n_script_folds, val_fraction=0.0
         ),
-        encoder=real_whisper_base(arguments.encoder) if system in HEARING else None,
-        whisper=real_whisper_ct2(arguments.whisper) if system in READING else None,
-        overrides=(*chosen, *arguments.set),
+        encoder=models.encoder,
+        whisper=models.whisper,
+        overrides=(*chosen, *models.overrides, *arguments.set),
         n_seeds=arguments.seeds,
     )
 

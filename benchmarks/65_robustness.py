@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 
-from encoders import real_whisper_base
+from encoders import add_pretrained_options, pretrained_of
 from inputs import add_corpus_option, real_corpus
 from koser.data.splits import SplitOptions
 from koser.engines.local import available_cores
@@ -28,7 +28,7 @@ QUICK_KINDS = ("noise", "g711a", "reverberation")
 def main() -> None:
     parser = new_trial_parser(__doc__, n_seeds=1)
     add_corpus_option(parser, "emotiontts")
-    parser.add_argument("--encoder", help="hub id or folder; Whisper-base if not given")
+    add_pretrained_options(parser)
     parser.add_argument("--systems", nargs="+", default=["mfcc", "wav2vec2"])
     parser.add_argument("--folds", type=int, default=5, help="of speakers")
     parser.add_argument("--script-folds", type=int, default=2)
@@ -39,7 +39,7 @@ def main() -> None:
     with trial_folders(arguments) as folders:
         manifest = prepare("emotiontts", root, folders)
         for system in arguments.systems:
-            encoder = None if system == "mfcc" else real_whisper_base(arguments.encoder)
+            models = pretrained_of(system, arguments)
             request = TrainRequest(
                 model=system,
                 split="speaker+script",
@@ -47,8 +47,13 @@ def main() -> None:
                 split_options=SplitOptions(
                     n_folds=folds[0], n_script_folds=folds[1], val_fraction=0.0
                 ),
-                encoder=encoder,
-                overrides=(*(QUICK if arguments.quick else ()), *arguments.set),
+                encoder=models.encoder,
+                whisper=models.whisper,
+                overrides=(
+                    *models.overrides,
+                    *(QUICK if arguments.quick else ()),
+                    *arguments.set,
+                ),
                 n_seeds=arguments.seeds,
             )
             run = run_trial(system, request, folders).run

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
+from dataclasses import dataclass
 from pathlib import Path
 
+HEARING = ("wav2vec2", "wav2vec2ft", "fusion", "ensemble")  # through a pretrained encoder
+READING = ("multimodal", "fusion", "ensemble")
 # Where the integration tests keep what they downloaded.
 _KEPT = Path.home() / ".cache" / "koser-tests" / "models"
 
@@ -46,3 +50,29 @@ def real_text_model(given: str | None) -> tuple[str, ...]:
         str(kept) if (kept / "config.json").exists() else "intfloat/multilingual-e5-small"
     )
     return (f'text.name="{name}"', "text.pooling=mean", 'text.prefix="query: "')
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a system is given to train with."""
+
+    encoder: str | None
+    whisper: str | None
+    overrides: tuple[str, ...]
+
+
+def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
+    """The real models, for `pretrained_of`."""
+    parser.add_argument("--encoder", help="hub id or folder; Whisper-base if not given")
+    parser.add_argument("--whisper", help="folder or size; Whisper-base if not given")
+    parser.add_argument("--text-model", help="hub id or folder; multilingual-e5-small if not given")
+
+
+def pretrained_of(system: str, arguments: argparse.Namespace) -> Pretrained:
+    """The real models that a system uses: none, an encoder, transcripts and words, or all."""
+    hears, reads = system in HEARING, system in READING
+    return Pretrained(
+        real_whisper_base(arguments.encoder) if hears else None,
+        real_whisper_ct2(arguments.whisper) if reads else None,
+        real_text_model(arguments.text_model) if reads else (),
+    )

@@ -28,7 +28,7 @@ from koser.data.corpora import prepare
 from koser.data.manifest import Manifest
 from koser.engines.choosing import EngineOptions, opened_engine
 from koser.errors import EngineError
-from koser.features.store import largest_difference
+from koser.features.store_check import largest_difference
 
 pytestmark = pytest.mark.integration
 

@@ -43,6 +43,14 @@ def test_a_search_is_resumed_and_another_one_refused(koser, space):
     assert (space.parent / "run" / "predictions.parquet").read_bytes() == before
 
 
+def test_a_run_that_was_killed_right_after_its_report_is_tidied_when_resumed(koser, space):
+    assert koser(*tune("--out", "run"))[0] == 0
+    before = {path.name for path in (space.parent / "run").iterdir()}
+    (space.parent / "run" / ".lock").touch()
+    assert koser(*tune("--out", "run", "--resume"))[0] == 0
+    assert {path.name for path in (space.parent / "run").iterdir()} == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -14,7 +14,7 @@ from koser.experiment import extraction, request
 from koser.experiment.extraction import extract_features
 from koser.experiment.request import TrainRequest, resolve_settings
 from koser.experiment.run import run_experiment
-from koser.features.store import largest_difference
+from koser.features.store_check import largest_difference
 from koser.systems.mfcc import MfccConfig
 
 

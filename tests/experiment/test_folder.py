@@ -9,7 +9,7 @@ import pytest
 
 from koser.data.corpora.folder import prepare
 from koser.errors import RunError
-from koser.experiment.folder import check_folder, claimed, differences
+from koser.experiment.folder import check_folder, claimed, differences, unlock_finished
 from koser.experiment.request import TrainRequest
 from koser.files import locked
 from koser.training.ranks import LostRankError
@@ -115,3 +115,14 @@ def test_a_lost_process_leaves_the_folder_to_be_resumed(experiment, tmp_path):
         fail()
     assert sorted(os.listdir(tmp_path / "run")) == ["config.toml", "run.json", "split.parquet"]
     check_folder(experiment, tmp_path / "run", resume=True)
+
+
+def test_a_lock_outlives_neither_its_process_nor_another_one_at_work(experiment, tmp_path):
+    folder = tmp_path / "run"
+    with claim(folder, experiment):
+        unlock_finished(folder)
+        assert (folder / ".lock").exists()
+    unlock_finished(folder)
+    (folder / ".lock").touch()  # as a killed process leaves it
+    unlock_finished(folder)
+    assert sorted(os.listdir(folder)) == ["config.toml", "run.json", "split.parquet"]

@@ -21,6 +21,7 @@ import torch
 
 Content = dict[str, Any]
 
+_TOLD = 80  # of an entry that differs, characters
 # Of metrics.json and history.json: what depends on the machine's mood.
 _OF_THE_MOMENT = re.compile(r"seconds|cost|memory|real_time|command|environment")
 
@@ -177,7 +178,11 @@ def _describe(name: str, expected: Any, actual: Any) -> str:
     if isinstance(expected, dict) and isinstance(actual, dict):
         return f"{name}: " + "; ".join(differences(expected, actual))
     if isinstance(expected, list) and isinstance(actual, list):
-        return f"{name}: {len(expected)} entries expected, {len(actual)} found"
+        told = [f"{len(expected)} entries expected, {len(actual)} found"]
+        wanted, present = (Counter(map(repr, entries)) for entries in (expected, actual))
+        for what, entries in (("missing", wanted - present), ("new", present - wanted)):
+            told += [f"{what}: {entry[:_TOLD]}" for entry in list(entries)[:1]]
+        return f"{name}: " + ", ".join(told)
     return f"{name} differs"
 
 

@@ -64,7 +64,7 @@ def test_the_harness_sees_rows_that_are_lost_or_doubled():
     assert lost_and_duplicated(expected, lost) == (2, 0)
     assert lost_and_duplicated(expected, doubled) == (0, 1)
     assert differences(expected, lost) == [
-        "p.parquet: 2 entries expected, 1 found",
+        "p.parquet: 2 entries expected, 1 found, missing: (2, 'b')",
         "store: arrays: k is missing",
     ]
     assert differences(expected, expected) == []

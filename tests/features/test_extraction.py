@@ -8,7 +8,7 @@ import soundfile
 from koser.audio.reading import Clip, load, load_clip
 from koser.engines.local import LocalEngine
 from koser.errors import AudioError
-from koser.features import arrivals, extraction
+from koser.features import arrivals, extraction, store
 from koser.features.arrivals import clip_key
 from koser.features.extraction import extract, extract_in_batches
 from koser.features.mfcc import MfccExtractor, MfccOptions
@@ -190,6 +190,24 @@ def test_after_an_interruption_nothing_is_computed_twice(tmp_path, clips, moment
     assert extract_in_batches(clips, durations_of(clips), nothing, tmp_path / "store").tolist() == (
         keys.tolist()
     )
+
+
+def test_a_kill_leaves_whole_batches_so_none_is_computed_in_other_company(
+    tmp_path, clips, monkeypatch
+):
+    # A large model's last digits depend on how long the batch is padded.
+    monkeypatch.setattr(store, "_FLUSH_BYTES", 1)
+    undisturbed, left = Moments(), []
+
+    def kill(n_done, n_clips):
+        left.append(shutil.copytree(tmp_path / "store", tmp_path / f"killed-{n_done}"))
+
+    extract_in_batches(clips, durations_of(clips), undisturbed, tmp_path / "store", progress=kill)
+    assert max(len(batch) for batch in undisturbed.batches) > 1
+    for folder in left:
+        again = Moments()
+        extract_in_batches(clips, durations_of(clips), again, folder)
+        assert again.batches == undisturbed.batches[len(undisturbed.batches) - len(again.batches) :]
 
 
 @pytest.mark.parametrize("is_on_gpu", [False, True], ids=["cpu", "gpu"])

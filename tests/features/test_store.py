@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from koser.errors import StoreError
-from koser.features.store import FORMAT, FeatureStore, largest_difference
+from koser.features.store import FORMAT, FeatureStore
+from koser.features.store_check import largest_difference
 
 DESCRIPTION = {"extractor": "noise", "width": 3}
 
@@ -95,7 +96,7 @@ def test_a_process_killed_while_writing_leaves_whole_arrays(tmp_path):
     code = f"""
 import sys, numpy as np
 from pathlib import Path
-from koser.features.store import FeatureStore, largest_difference
+from koser.features.store import FeatureStore
 rng = np.random.default_rng(0)
 with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
     for number in range(10**9):
@@ -232,7 +233,7 @@ def test_a_second_writer_waits_for_the_first(tmp_path):
     code = f"""
 from pathlib import Path
 import numpy as np
-from koser.features.store import FeatureStore, largest_difference
+from koser.features.store import FeatureStore
 print("ready", flush=True)
 with FeatureStore(Path({str(tmp_path)!r}), {DESCRIPTION!r}).writer() as writer:
     writer.append(b"second", np.ones((1, 1), np.float32))
@@ -266,6 +267,31 @@ def test_a_slow_front_end_loses_seconds_of_work_to_a_kill_not_minutes(tmp_path, 
             writer.append(key(number), array(number))
             kept.append(len(FeatureStore(tmp_path, DESCRIPTION)))
     assert kept == [0, 2, 2, 4]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, StoreError])
+def test_of_arrays_that_belong_together_all_are_kept_or_none(tmp_path, monkeypatch, error):
+    monkeypatch.setattr("koser.features.store._FLUSH_BYTES", 1)
+    kept = []
+
+    def arrays():
+        for number in range(3):
+            yield key(number), array(number)
+            kept.append(len(FeatureStore(tmp_path, DESCRIPTION)))
+        raise error
+
+    store = FeatureStore(tmp_path, DESCRIPTION)
+    with store.writer() as writer:
+        writer.append(key(7), array(7))
+        writer.append_together((key(number + 10), array(number)) for number in range(2))
+    with pytest.raises(error), store.writer() as writer:
+        writer.append_together(arrays())
+    assert kept == [3, 3, 3]
+    assert store.all_keys() == sorted(key(number).rstrip(b"\0") for number in (7, 10, 11))
+    with store.writer() as writer:
+        writer.append_together((key(number), array(number)) for number in range(3))
+    for number in range(3):
+        np.testing.assert_array_equal(store.read(key(number)), array(number))
 
 
 def test_two_extractions_are_as_far_apart_as_their_farthest_value(tmp_path):

@@ -377,13 +377,14 @@ def pass_canaries(
 def finish_run(experiment: Any, folder: Path, how: RunOptions, ranks: Any = None) -> Any:
     """Run an experiment, or go on with it, unless it is finished; return the finished run."""
     from koser.engines.local import available_cores
-    from koser.experiment.folder import is_finished
+    from koser.experiment.folder import is_finished, unlock_finished
     from koser.experiment.run import Record, run_experiment
     from koser.experiment.series import FinishedRun
     from koser.features.store import default_store_root
     from koser.terminal import progress_bars
 
     if not is_finished(folder):
+        report = report_options(how.report_language, how.audio_clips)
         with progress_bars(quiet=how.quiet) as listeners:
             run_experiment(
                 experiment,
@@ -392,8 +393,8 @@ def finish_run(experiment: Any, folder: Path, how: RunOptions, ranks: Any = None
                 n_workers=how.workers or available_cores(),
                 resume=how.resume,
                 listeners=listeners if ranks is None else replace(listeners, ranks=ranks),
-                record=Record(
-                    tuple(sys.argv), report_options(how.report_language, how.audio_clips)
-                ),
+                record=Record(tuple(sys.argv), report),
             )
+    else:
+        unlock_finished(folder)
     return FinishedRun.read(experiment, folder)

@@ -25,7 +25,7 @@ from koser.data.splits import Split
 from koser.engines.local import LocalEngine, iter_map
 from koser.errors import RunError
 from koser.features.extraction import clips_of
-from koser.features.store import largest_difference
+from koser.features.store_check import largest_difference
 from koser.features.threads import torch_threads
 from koser.files import write_json
 from koser.models.checkpoint import Checkpoint

@@ -163,6 +163,16 @@ def held(folder: Path) -> Iterator[None]:
             (folder / _LOCK).unlink(missing_ok=True)
 
 
+def unlock_finished(folder: Path) -> None:
+    """Remove the lock from a finished run whose process was killed before it could do so.
+
+    Where another process is at work, or nothing may be written, it stays.
+    """
+    if (folder / _LOCK).exists():
+        with suppress(RunError, OSError), held(folder):
+            pass
+
+
 def _refuse_company(folder: Path) -> None:
     raise RunError(
         f"Another process is training in '{folder}'. Wait for it, or give another folder with "

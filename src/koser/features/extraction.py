@@ -208,13 +208,16 @@ def _extract(
     )
     with store.writer() as writer:
         for batch, outcomes in zip(batches, outcomes_of_batches, strict=True):
+            writer.append_together(
+                (outcome.key, outcome.features)
+                for outcome in outcomes
+                if outcome.features is not None
+            )
             for row, outcome in zip(batch, outcomes, strict=True):
                 if outcome.error:
                     failures[row] = outcome.error
                 else:
                     keys[row] = outcome.key
-                    if outcome.features is not None:
-                        writer.append(outcome.key, outcome.features)
                 n_done += 1
                 if progress is not None:
                     progress(n_done, len(clips))

@@ -32,7 +32,7 @@ import math
 import os
 import time
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -49,7 +49,7 @@ logger = logging.getLogger(__name__)
 __all__ = ["KEY_SIZE", "FeatureStore", "StoreWriter", "cache_folder", "default_store_root"]
 
 FORMAT = 1
-# What a killed writer may lose: at most so much of either.
+# What a killed writer may lose: at most so much of either, and the batch that it is at.
 _FLUSH_BYTES = 32 * 2**20
 _FLUSH_SECONDS = 10.0
 
@@ -240,36 +240,6 @@ class FeatureStore:
         return None
 
 
-def largest_difference(first_root: Path, second_root: Path) -> float | None:
-    """How far two extractions of the same files are apart.
-
-    Parameters
-    ----------
-    first_root, second_root : Path
-        Folders of stores, made by the same front-ends.
-
-    Returns
-    -------
-    float or None
-        Over all arrays that both have: the largest difference in an array, relative to its
-        largest value; infinite where shapes differ. None where they have none in common.
-    """
-    found: list[float] = []
-    for described in sorted(first_root.glob("*/extractor.json")):
-        description = json.loads(described.read_text(encoding="utf-8"))
-        dtype = description.pop("dtype")
-        first = FeatureStore(first_root, description, dtype=dtype)
-        second = FeatureStore(second_root, description, dtype=dtype)
-        for key in first.all_keys():
-            if key in second:
-                a, b = (np.asarray(each.read(key), np.float64) for each in (first, second))
-                if a.shape != b.shape:
-                    return math.inf
-                scale = max(float(np.abs(a).max()), np.finfo(np.float64).tiny)
-                found.append(float(np.abs(a - b).max()) / scale)
-    return max(found, default=None)
-
-
 class StoreWriter:
     """Appends to a store's files; made by `FeatureStore.writer`."""
 
@@ -277,8 +247,8 @@ class StoreWriter:
         self._dtype = dtype
         self._known = set(records["key"].tolist())
         self._offset = end_of(records, dtype)
+        self._flushed_offset = self._offset
         self._pending: list[bytes] = []
-        self._pending_bytes = 0
         self._flushed_at = time.monotonic()
         self._data = _open_at(folder / "data.bin", self._offset)
         self._index = _open_at(folder / "index.bin", len(records) * RECORD.itemsize)
@@ -300,21 +270,36 @@ class StoreWriter:
 
     def append(self, key: bytes, array: np.ndarray) -> None:
         """Keep `array` (1 to 3 dimensions, none empty) under `key`; a known key is passed over."""
-        if key.rstrip(b"\0") in self._known:
-            return
+        self.append_together([(key, array)])
+
+    def append_together(self, arrays: Iterable[tuple[bytes, np.ndarray]]) -> None:
+        """Keep what was computed together: a killed writer leaves all of it or nothing.
+
+        Whoever goes on after it therefore computes the rest in the same batches, and comes to
+        the same last digits.
+        """
+        records: dict[bytes, bytes] = {}
+        for key, array in arrays:
+            name = key.rstrip(b"\0")
+            if name not in self._known and name not in records:
+                records[name] = self._write(key, array)
+        self._known.update(records)
+        self._pending += records.values()
+        pending_bytes = self._offset - self._flushed_offset
+        waited = time.monotonic() - self._flushed_at
+        if pending_bytes >= _FLUSH_BYTES or waited >= _FLUSH_SECONDS:
+            self.flush()
+
+    def _write(self, key: bytes, array: np.ndarray) -> bytes:
+        """Put an array behind the others, and return the record that makes it count."""
         if not 1 <= array.ndim <= 3 or 0 in array.shape:
             raise StoreError(f"Cannot store an array of shape {array.shape}.")
         raw = np.ascontiguousarray(array, dtype=self._dtype).tobytes()
         record = make_record(key, self._offset, array.shape, raw)
         with self._explained():
             self._data.write(raw)
-        self._known.add(key.rstrip(b"\0"))
         self._offset += len(raw)
-        self._pending.append(record)
-        self._pending_bytes += len(raw)
-        waited = time.monotonic() - self._flushed_at
-        if self._pending_bytes >= _FLUSH_BYTES or waited >= _FLUSH_SECONDS:
-            self.flush()
+        return record
 
     def flush(self) -> None:
         """Put everything appended so far on disk: first the data, then their records."""
@@ -326,7 +311,7 @@ class StoreWriter:
             self._index.write(b"".join(self._pending))
             _sync(self._index)
         self._pending.clear()
-        self._pending_bytes = 0
+        self._flushed_offset = self._offset
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

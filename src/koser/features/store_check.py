@@ -7,6 +7,7 @@ file is never rewritten: the bytes of a dropped array stay where they are, unuse
 from __future__ import annotations
 
 import json
+import math
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ import numpy as np
 
 from koser.errors import StoreError
 from koser.features.records import end_of, read_index, sizes
-from koser.features.store import check_format
+from koser.features.store import FeatureStore, check_format
 from koser.files import locked, write_atomically
 
 
@@ -162,3 +163,33 @@ def _match_data(path: Path, records: np.ndarray, dtype: np.dtype) -> np.ndarray:
             file.seek(int(record["offset"]))
             is_good[place] = zlib.crc32(file.read(int(n_bytes[place]))) == record["data_crc"]
     return is_good
+
+
+def largest_difference(first_root: Path, second_root: Path) -> float | None:
+    """How far two extractions of the same files are apart.
+
+    Parameters
+    ----------
+    first_root, second_root : Path
+        Folders of stores, made by the same front-ends.
+
+    Returns
+    -------
+    float or None
+        Over all arrays that both have: the largest difference in an array, relative to its
+        largest value; infinite where shapes differ. None where they have none in common.
+    """
+    found: list[float] = []
+    for described in sorted(first_root.glob("*/extractor.json")):
+        description = json.loads(described.read_text(encoding="utf-8"))
+        dtype = description.pop("dtype")
+        first = FeatureStore(first_root, description, dtype=dtype)
+        second = FeatureStore(second_root, description, dtype=dtype)
+        for key in first.all_keys():
+            if key in second:
+                a, b = (np.asarray(each.read(key), np.float64) for each in (first, second))
+                if a.shape != b.shape:
+                    return math.inf
+                scale = max(float(np.abs(a).max()), np.finfo(np.float64).tiny)
+                found.append(float(np.abs(a - b).max()) / scale)
+    return max(found, default=None)

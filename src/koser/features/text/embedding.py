@@ -85,8 +85,7 @@ def embed_texts(
                 arrays = extractor.extract(
                     [unicodedata.normalize("NFC", text) for _, text in chunk]
                 )
-                for (key, _), array in zip(chunk, arrays, strict=True):
-                    writer.append(key, array)
+                writer.append_together(zip((key for key, _ in chunk), arrays, strict=True))
                 if progress is not None:
                     n_known = len(distinct) - len(missing)
                     progress(n_known + first + len(chunk), len(distinct))
