@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-HEARING = ("wav2vec2", "wav2vec2ft", "fusion", "ensemble")  # through a pretrained encoder
-READING = ("multimodal", "fusion", "ensemble")
+HEARING = ("wav2vec2", "wav2vec2ft", "fusion")  # through a pretrained encoder
+READING = ("multimodal", "fusion")
+MEMBERS = ("wav2vec2", "fusion")  # of an ensemble, as by default
 # Where the integration tests keep what they downloaded.
 _KEPT = Path.home() / ".cache" / "koser-tests" / "models"
 
@@ -68,9 +70,12 @@ def add_pretrained_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--text-model", help="hub id or folder; multilingual-e5-small if not given")
 
 
-def pretrained_of(system: str, arguments: argparse.Namespace) -> Pretrained:
-    """The real models that a system uses: none, an encoder, transcripts and words, or all."""
-    hears, reads = system in HEARING, system in READING
+def pretrained_of(
+    system: str, arguments: argparse.Namespace, members: Sequence[str] = MEMBERS
+) -> Pretrained:
+    """The real models that a system uses, an ensemble through its members."""
+    used = set(members if system == "ensemble" else [system])
+    hears, reads = not used.isdisjoint(HEARING), not used.isdisjoint(READING)
     return Pretrained(
         real_whisper_base(arguments.encoder) if hears else None,
         real_whisper_ct2(arguments.whisper) if reads else None,
