@@ -10,6 +10,7 @@ import scipy.spatial.distance
 from fixtures.manifests import manifest
 from fixtures.raters import simulate_votes, with_votes
 from koser.data.raters import rater_shares, vote_counts
+from koser.evaluation.agreement import fleiss_kappa
 from koser.experiment.against_votes import score_against_votes, score_raters, train_prior
 
 LABELS = ("angry", "neutral", "sadness")
@@ -88,3 +89,19 @@ def test_simulated_raters_are_as_good_as_they_were_made():
     assert found["against_label"]["uar"] == pytest.approx(0.7, abs=0.02)
     assert found["n_votes"] == 7200
     assert found["against_others"]["uar"] == pytest.approx(0.7, abs=0.05)
+
+
+def test_raters_who_differ_outside_of_the_labels_do_not_agree():
+    # As after a mapping to fewer labels: fear, disgust and surprise are not one answer.
+    rated, predictions, _, clusters = invented_answers()
+    names = [["fear", "disgust", "surprise", label] for label in rated.table["label"]]
+    apart = score_raters(with_votes(rated, names), predictions, clusters=clusters)
+    assert apart["against_others"] is None
+    chosen = [[label == name for name in LABELS] for label in rated.table["label"]]
+    counts = np.hstack([np.array(chosen, int), np.ones((90, 3), int)])
+    assert apart["agreement"]["fleiss_kappa"] == pytest.approx(fleiss_kappa(counts))
+    names = [["fear", "fear", "fear", label] for label in rated.table["label"]]
+    alike = score_raters(with_votes(rated, names), predictions, clusters=clusters)
+    counts = np.hstack([np.array(chosen, int), np.full((90, 1), 3)])
+    assert alike["agreement"]["fleiss_kappa"] == pytest.approx(fleiss_kappa(counts))
+    assert alike["n_tied"] == 4 * 90  # decided, but for no label of the task

@@ -40,6 +40,20 @@ def vote_counts(votes: pl.Series, labels: Sequence[str]) -> np.ndarray:
     return counts
 
 
+def labels_voted(votes: pl.Series, labels: Sequence[str]) -> tuple[str, ...]:
+    """The classes of the task, in order, and behind them what else raters said.
+
+    Parameters
+    ----------
+    votes : pl.Series [shape=(n_utterances,)]
+        The column ``votes`` of a manifest.
+    labels : Sequence[str]
+        All classes of the task.
+    """
+    given = votes.explode().drop_nulls().struct.field("label").drop_nulls().unique()
+    return (*labels, *sorted(set(given) - set(labels)))
+
+
 def rater_shares(manifest: Manifest) -> np.ndarray:
     """The raters' distribution over the labels of the task.
 

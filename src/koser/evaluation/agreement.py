@@ -193,9 +193,9 @@ def human_ceiling(
 
     Parameters
     ----------
-    counts : np.ndarray [shape=(n_utterances, n_classes or n_classes + 1)]
-        Votes per label, columns in the order of `labels`; one more column for votes outside
-        of them, which are wrong answers.
+    counts : np.ndarray [shape=(n_utterances, n_classes + n_others)]
+        Votes per label, columns in the order of `labels`; one more column for each label
+        outside of them, votes for which are wrong answers.
     y_true : array-like of str [shape=(n_utterances,)]
         The corpus' label of each utterance.
     labels : Sequence[str]
@@ -220,12 +220,12 @@ def human_ceiling(
     votes = np.asarray(counts, dtype=np.int64)
     if votes.ndim != 2 or not votes.sum():
         raise UndefinedMetricError(f"No human ceiling: counts of shape {votes.shape} hold no vote.")
-    names = np.array([*labels, ""])  # the last one is outside of all labels
+    # Those outside of the labels have no name: whatever the reference is, they are wrong.
+    names = np.array([*labels, *[""] * (votes.shape[1] - len(labels))])
     rows, columns = np.nonzero(votes)
     n_votes = votes[rows, columns]
     others = votes[rows]
     others[np.arange(len(rows)), columns] -= 1
-    # A most frequent label that no vote outside the labels can be.
     is_most = others == others.max(axis=1, keepdims=True)
     is_decided = (is_most.sum(axis=1) == 1) & (others.sum(axis=1) >= 2)
     majority = is_most.argmax(axis=1)

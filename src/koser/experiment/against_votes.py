@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 
 from koser.data.manifest import Manifest
-from koser.data.raters import rater_shares, vote_counts
+from koser.data.raters import labels_voted, rater_shares, vote_counts
 from koser.errors import UndefinedMetricError
 from koser.evaluation.agreement import evaluate_agreement, human_ceiling
 from koser.evaluation.answers import AnswerScores, score_answers
@@ -127,7 +127,8 @@ def score_raters(
     ids = predictions.select("id", "label").unique("id", maintain_order=True)
     table = manifest.table.select("id", "votes")
     rated = ids.join(table, on="id", how="left", maintain_order="left")
-    counts = vote_counts(rated["votes"], labels)
+    # Votes for different labels are different answers, also where the task has neither.
+    counts = vote_counts(rated["votes"], labels_voted(rated["votes"], labels))[:, :-1]
     if not counts.any():
         return None
     of_cluster = None
