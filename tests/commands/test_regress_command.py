@@ -42,9 +42,9 @@ def rated(koser, tone_corpus, tmp_path):
     return tmp_path
 
 
-def regress(koser, model, *arguments):
+def regress(koser, model, *arguments, split=("--split", "kfold", "--folds", "2")):
     return koser(
-        "regress", "--model", model, "--manifest", "m.parquet", "--split", "kfold", "--folds", "2",
+        "regress", "--model", model, "--manifest", "m.parquet", *split,
         "--workers", "1", "--quiet", *QUICK[model], *arguments,
     )  # fmt: skip
 
@@ -72,6 +72,19 @@ def test_values_are_learnt_scored_kept_and_read_back(koser, rated):
     values = kept.predict_waveforms([load(paths[name]) for name in own["id"]])
     expected = own.select("predicted_valence", "predicted_arousal").to_numpy()
     np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_a_kept_split_is_of_all_rows_also_of_those_without_values(koser, rated):
+    assert koser("split", "m.parquet", "--by", "speaker", "--out", "s.parquet")[0] == 0
+    status, _, err = regress(koser, "mfcc", "--out", "run", split=("--split", "s.parquet"))
+    assert status == 0, err
+    whole = pl.read_parquet(rated / "s.parquet")
+    tested = set(pl.read_parquet(rated / "run" / "predictions.parquet")["id"])
+    unrated = Manifest.read(rated / "m.parquet").table
+    unrated = set(unrated.filter(pl.col("valence").is_null() | pl.col("arousal").is_null())["id"])
+    assert tested == set(whole.filter(part="test")["id"]) - unrated
+    results = json.loads((rated / "run" / "dimensions.json").read_text(encoding="utf-8"))
+    assert "2 utterances of the split are left out." in results["protocol"]["notes"]
 
 
 def test_a_finished_training_is_not_repeated_and_another_experiment_is_refused(koser, rated):

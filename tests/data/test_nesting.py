@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from koser.data.corpora.folder import prepare
-from koser.data.nesting import inner_protocol, split_again
-from koser.data.splits import SplitOptions
+from koser.data.manifest import Manifest
+from koser.data.nesting import inner_protocol, restrict, split_again
+from koser.data.splits import SplitOptions, make_split
 from koser.errors import SplitError
 
 
@@ -44,3 +45,16 @@ def test_rows_are_those_of_the_whole_manifest_and_each_is_tested_once(manifest):
 def test_more_folds_than_speakers_are_refused(manifest):
     with pytest.raises(SplitError, match="9 folds of 6"):
         split_again(manifest, np.arange(36), "kfold", SplitOptions(n_folds=9))
+
+
+def test_a_split_of_all_is_one_of_those_that_are_left_unless_a_fold_has_nothing_to_test(manifest):
+    split = make_split(manifest, "leave_one_speaker_out", SplitOptions(val_fraction=0.0))
+    assert restrict(split, manifest) is split
+    fewer = Manifest(manifest.table[2:], manifest.provenance)
+    left = restrict(split, fewer).check(fewer)
+    assert left.n_folds == split.n_folds
+    assert left.hash != split.hash
+    assert left.notes[-1] == "2 utterances of the split are left out."
+    without = Manifest(manifest.table.filter(speaker="s1"), manifest.provenance)
+    with pytest.raises(SplitError, match="nothing left in the (train|test) part of fold"):
+        restrict(split, without)

@@ -360,9 +360,14 @@ def make_split(manifest: Manifest, protocol: str, options: SplitOptions | None =
 
 def resolve_split(manifest: Manifest, split: str, options: SplitOptions) -> Split:
     """The split that `split` names: a file that was kept, or a protocol to apply."""
-    if split.endswith(".parquet") and not split.startswith(_FIXED):
+    if is_kept(split):
         return Split.read(split).check(manifest)
     return make_split(manifest, split, options)
+
+
+def is_kept(split: str) -> bool:
+    """Whether `split` names a file that was kept, and not a protocol."""
+    return split.endswith(".parquet") and not split.startswith(_FIXED)
 
 
 def _rule(protocol: str) -> tuple[Protocol, str]:

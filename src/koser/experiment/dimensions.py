@@ -113,8 +113,9 @@ def run_regression(
         If anything asked for is missing, unknown or contradicts itself.
     """
     listeners, train = listeners or Listeners(), request.train
-    manifest = rated_rows(train.read_manifest())
-    experiment = train.resolve_on(manifest)
+    whole = train.read_manifest()
+    manifest = rated_rows(whole)
+    experiment = train.resolve_on(manifest, whole=whole)
     DimensionalSystem(train.model, experiment.config)  # a wrong one is refused before the work
     trainings = list(_parts(manifest, experiment.split, experiment.seeds))
     with _claimed(folder, request, experiment.identity()):

@@ -13,7 +13,8 @@ from koser.data.arrangement import load_arranged
 from koser.data.combining import combine
 from koser.data.enrolment import EnrolmentOptions, hold_out_enrolment, is_enrolled
 from koser.data.manifest import Manifest
-from koser.data.splits import Split, SplitOptions, resolve_split
+from koser.data.nesting import restrict
+from koser.data.splits import Split, SplitOptions, is_kept, resolve_split
 from koser.errors import ConfigError, RunError
 from koser.experiment.folder import differences, is_finished
 from koser.experiment.run import Experiment
@@ -101,9 +102,12 @@ class TrainRequest:
         config = self._settings()  # a wrong setting is refused before anything is read
         return self._experiment(config, self.read_manifest())
 
-    def resolve_on(self, manifest: Manifest) -> Experiment:
-        """Split and configure on a manifest that was read already; raises as `resolve`."""
-        return self._experiment(self._settings(), manifest)
+    def resolve_on(self, manifest: Manifest, *, whole: Manifest | None = None) -> Experiment:
+        """Split and configure on a manifest that was read already; raises as `resolve`.
+
+        Where `manifest` has only some rows of `whole`, a kept split is of the whole one.
+        """
+        return self._experiment(self._settings(), manifest, whole)
 
     def _settings(self) -> Config:
         if self.n_seeds < 1:
@@ -144,8 +148,10 @@ class TrainRequest:
             return load_arranged(self.data)
         raise ConfigError("Give either --manifest M.parquet or --data FOLDER.")
 
-    def _experiment(self, config: Config, manifest: Manifest) -> Experiment:
-        split = self.split_of(config, manifest)
+    def _experiment(
+        self, config: Config, manifest: Manifest, whole: Manifest | None = None
+    ) -> Experiment:
+        split = self.split_of(config, manifest, whole)
         start = None
         if self.init is not None:
             start = read_start(self.init, self.model)
@@ -161,7 +167,7 @@ class TrainRequest:
             start=start,
         )
 
-    def split_of(self, config: Config, manifest: Manifest) -> Split:
+    def split_of(self, config: Config, manifest: Manifest, whole: Manifest | None = None) -> Split:
         """Who plays which part, less what may be heard of the tested persons first.
 
         Raises
@@ -169,7 +175,10 @@ class TrainRequest:
         KoserError
             As `resolve`.
         """
-        split = resolve_split(manifest, self.split, self.split_options)
+        if whole is not None and is_kept(self.split):
+            split = restrict(resolve_split(whole, self.split, self.split_options), manifest)
+        else:
+            split = resolve_split(manifest, self.split, self.split_options)
         options = getattr(config, "enrolment", EnrolmentOptions())
         if options.k is not None:
             if self.tuning is not None:
