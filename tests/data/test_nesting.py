@@ -56,5 +56,5 @@ def test_a_split_of_all_is_one_of_those_that_are_left_unless_a_fold_has_nothing_
     assert left.hash != split.hash
     assert left.notes[-1] == "2 utterances of the split are left out."
     without = Manifest(manifest.table.filter(speaker="s1"), manifest.provenance)
-    with pytest.raises(SplitError, match="nothing left in the (train|test) part of fold"):
+    with pytest.raises(SplitError, match=r"nothing left in the (train|test) part of fold"):
         restrict(split, without)

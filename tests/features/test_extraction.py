@@ -1,5 +1,8 @@
 import itertools
 import shutil
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -208,6 +211,28 @@ def test_a_kill_leaves_whole_batches_so_none_is_computed_in_other_company(
         again = Moments()
         extract_in_batches(clips, durations_of(clips), again, folder)
         assert again.batches == undisturbed.batches[len(undisturbed.batches) - len(again.batches) :]
+
+
+def test_who_waited_for_another_process_makes_nothing_that_it_has_made(tmp_path, clips):
+    first, second = Moments(), Moments()
+    begun, has_waiter = threading.Event(), threading.Event()
+
+    def begin(n_done, n_clips):
+        begun.set()
+        has_waiter.wait(timeout=10)
+
+    with ThreadPoolExecutor(2) as pool:
+        durations = durations_of(clips)
+        one = pool.submit(
+            extract_in_batches, clips, durations, first, tmp_path / "store", progress=begin
+        )
+        assert begun.wait(timeout=10)
+        other = pool.submit(extract_in_batches, clips, durations, second, tmp_path / "store")
+        time.sleep(0.2)  # it has found the store empty, and waits for the lock
+        has_waiter.set()
+        assert other.result().tolist() == one.result().tolist()
+    assert first.batches
+    assert second.batches == []
 
 
 @pytest.mark.parametrize("is_on_gpu", [False, True], ids=["cpu", "gpu"])

@@ -199,14 +199,15 @@ def _extract(
     keys = np.zeros(len(clips), f"S{KEY_SIZE}")
     failures: dict[int, str] = {}
     n_done = 0
-    known = np.array(store.all_keys(), f"S{KEY_SIZE}")
-    outcomes_of_batches = engine.map_chunks(
-        partial(_BatchWork, extractor, known),
-        ([clips[row] for row in batch] for batch in batches),
-        lost=_lost,
-        here=here,
-    )
     with store.writer() as writer:
+        # Within the lock: who had to wait for another process makes nothing that it has made.
+        known = np.array(store.all_keys(), f"S{KEY_SIZE}")
+        outcomes_of_batches = engine.map_chunks(
+            partial(_BatchWork, extractor, known),
+            ([clips[row] for row in batch] for batch in batches),
+            lost=_lost,
+            here=here,
+        )
         for batch, outcomes in zip(batches, outcomes_of_batches, strict=True):
             writer.append_together(
                 (outcome.key, outcome.features)
