@@ -44,9 +44,13 @@ def one(tmp_path):
 
 
 def test_within_a_corpus_a_cell_is_the_runs_own_test_over_shared_labels(one, tmp_path):
-    run, _ = one
-    given = corpus(tmp_path / "two.parquet", "a", ("angry", "neutral"))
-    (cell,) = evaluate_matrix([run], [given])["cells"]
+    run, given = one
+    kept = [i for i in range(96) if i % 3 != 2]
+    two = run_on(
+        tmp_path / "two", "a", labels=LABELS[:2], ids=[f"u{i:03d}" for i in kept],
+        y_true=[LABELS[i % 3] for i in kept], clusters=[f"s{i % 8}" for i in kept],
+    )  # fmt: skip
+    cell, _ = evaluate_matrix([run, two], [given])["cells"]
     own = RunFolder.read(run).predictions.filter(label="sadness")
     kept = RunFolder.read(run).predictions.join(own, on="id", how="anti")
     answers = np.where(kept["p_angry"] >= kept["p_neutral"], "angry", "neutral")
@@ -59,7 +63,8 @@ def test_within_a_corpus_a_cell_is_the_runs_own_test_over_shared_labels(one, tmp
 
 def test_a_run_on_two_corpora_is_within_both_and_each_cell_has_its_own_utterances(tmp_path):
     ids = [f"{name}/u{i:03d}" for i in range(48) for name in ("a", "b")]
-    run = run_on(tmp_path / "run", "a", "b", ids=ids)
+    truth = [LABELS[i % 3] for i in range(48) for _ in "ab"]
+    run = run_on(tmp_path / "run", "a", "b", ids=ids, y_true=truth)
     given = [corpus(tmp_path / f"{name}.parquet", name) for name in ("a", "b")]
     matrix = evaluate_matrix([run], given)
     assert [cell["is_within"] for cell in matrix["cells"]] == [True, True]
@@ -89,6 +94,47 @@ def test_what_cannot_be_a_table_is_refused(one, tmp_path):
     stranger = run_on(tmp_path / "c", "a", ids=[f"other{i}" for i in range(96)])
     with pytest.raises(RunError, match="tested none of the 96 utterances"):
         evaluate_matrix([stranger], [given])
+
+
+def started_from(folder, *corpora):
+    """Say of a run that it started from a model, which had learnt from one corpus after another."""
+    start = None
+    for name in corpora:
+        start = {"corpus": [name], "init": start}
+    run = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+    run["experiment"]["init"] = start
+    write_json(run, folder / "run.json")
+
+
+def test_a_run_is_not_tested_on_what_its_start_has_learnt_from(one, tmp_path):
+    run, given = one
+    started_from(run, "c", "b")
+    matrix = evaluate_matrix([run], [given])
+    assert matrix["runs"][0]["pretrained_on"] == ["b", "c"]
+    assert "run started from a model that was trained on b, c." in matrix["notes"]
+    for name in ("b", "c"):
+        with pytest.raises(RunError, match=f"started from a model that was trained on {name}"):
+            evaluate_matrix([run], [given, corpus(tmp_path / f"{name}.parquet", name)])
+
+
+@pytest.mark.parametrize(
+    ("protocol", "message"),
+    [("other_data", "no training"), ("speaker enrolled(3)", "nobody is enrolled")],
+)
+def test_only_trainings_without_enrolment_have_a_place(tmp_path, protocol, message):
+    run = run_on(tmp_path / "run", "a")
+    metrics = json.loads((run / "metrics.json").read_text(encoding="utf-8"))
+    metrics["protocol"]["protocol"] = protocol
+    write_json(metrics, run / "metrics.json")
+    with pytest.raises(RunError, match=message):
+        evaluate_matrix([run], [corpus(tmp_path / "a.parquet", "a")])
+
+
+def test_a_cell_is_scored_by_the_labels_of_its_column(one, tmp_path):
+    run, _ = one
+    table = [*LABELS[:2], "neutral"]  # sadness is called neutral
+    with pytest.raises(LabelError, match=r"learnt other labels of 32 utterances of a .* u002"):
+        evaluate_matrix([run], [corpus(tmp_path / "mapped.parquet", "a", table)])
 
 
 def test_every_form_says_the_same_and_hostile_names_stay_text(tmp_path):

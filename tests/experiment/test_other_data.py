@@ -17,8 +17,10 @@ from koser.errors import AudioError, LabelError, RunError
 from koser.evaluation.selective import Threshold
 from koser.evaluation.temperature import Temperature
 from koser.experiment.other_data import EvaluateRequest, evaluate_run
+from koser.experiment.outputs import kept_files
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
+from koser.hashes import write_sums
 from koser.inference.recognizer import load_recognizer
 from koser.models.checkpoint import Checkpoint, find_checkpoint
 from koser.reporting.comparison import compare_runs
@@ -202,3 +204,21 @@ def test_a_run_on_several_corpora_knows_what_it_learnt_of_each(work, manifest, t
     metrics = evaluate_run(EvaluateRequest(tmp_path / "both", work / "m.parquet"), tmp_path / "out")
     leaks = {leak["kind"]: leak["n_shared"] for leak in metrics["leaks"]}
     assert leaks["utterance"] == n_learnt > 0
+
+
+def test_what_the_model_before_this_one_has_learnt_from_is_not_taken_for_unheard(
+    run, manifest, tmp_path
+):
+    started = shutil.copytree(run, tmp_path / "started")
+    description = json.loads((started / "run.json").read_text(encoding="utf-8"))
+    description["experiment"]["init"] = {"corpus": ["elsewhere"], "init": None}
+    (started / "run.json").write_text(json.dumps(description), encoding="utf-8")
+    write_sums(started, kept_files(started))
+    other = elsewhere(manifest, tmp_path / "elsewhere.parquet")
+    metrics = evaluate_run(EvaluateRequest(started, other), tmp_path / "out")
+    assert set(metrics["shared"].values()) == {"not known"}
+    assert "started from a model that was trained on elsewhere" in " ".join(
+        metrics["protocol"]["notes"]
+    )
+    metrics = evaluate_run(EvaluateRequest(run, other), tmp_path / "unstarted")
+    assert metrics["shared"]["utterances"] == "none"

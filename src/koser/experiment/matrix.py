@@ -2,7 +2,8 @@
 
 A cell off the diagonal is a run's kept model on a corpus that it was not trained on, all of it.
 Where a run was trained on the corpus, that would be a test on training data: such a cell, called
-within-corpus, holds the run's own test predictions under its own protocol instead.
+within-corpus, holds the run's own test predictions under its own protocol instead. What it started
+from (``--init``) may have learnt from a corpus whole, so that one is refused.
 
 All cells are over the same labels, and models answer only these: the probabilities of their
 others go to them, in proportion. So chance is the same in every cell.
@@ -18,11 +19,14 @@ from typing import Any
 import numpy as np
 import polars as pl
 
+from koser.data.enrolment import is_enrolled
 from koser.data.manifest import Manifest
 from koser.errors import LabelError, RunError
 from koser.evaluation.scoring import evaluate
+from koser.experiment.other_data import PROTOCOL as OTHER_DATA
 from koser.experiment.other_data import recognise_rows
 from koser.experiment.results import PROBABILITY_PREFIX
+from koser.experiment.starting import learnt_before
 from koser.inference.recognizer import load_recognizer
 from koser.labels import ordered_labels
 from koser.reporting.runs import RunFolder, read_json
@@ -81,10 +85,12 @@ def evaluate_matrix(
     Raises
     ------
     RunError
-        If a folder is no run, two corpora have one name, or a run was trained on a corpus and
-        tested none of the utterances given.
+        If a folder is no training, or an enrolled one; two corpora have one name; a run was
+        trained on a corpus and tested none of the utterances given, or started from a model
+        that was trained on a corpus it did not learn from itself.
     LabelError
-        If runs and corpora share fewer than two labels.
+        If runs and corpora share fewer than two labels, or a run learnt other labels of the
+        utterances given.
     AudioError
         If files cannot be read.
     """
@@ -99,6 +105,8 @@ def evaluate_matrix(
         _describe_run(folder, name)
         for folder, name in zip(folders, _run_names(folders), strict=True)
     ]
+    for run in described:
+        _refuse_no_training(run)
     cells = []
     for folder, run in zip(folders, described, strict=True):
         recognizer = None
@@ -107,6 +115,7 @@ def evaluate_matrix(
             if is_within:
                 answers = _own_answers(folder, corpus, labels)
             else:
+                _refuse_learnt_before(run, corpus)
                 recognizer = recognizer or load_recognizer(folder.folder)
                 answers = _new_answers(recognizer, corpus, labels, _listener(on_cell, run, corpus))
             cells.append({**_cell(run, corpus, labels, answers), "is_within": is_within})
@@ -157,6 +166,7 @@ def _describe_run(folder: RunFolder, name: str) -> Json:
         "run": name,
         "title": folder.title,
         "trained_on": read_json(folder.folder / "data.json")["corpora"],
+        "pretrained_on": sorted(learnt_before(folder.description)),
         "protocol": protocol["protocol"],
         "grouping": protocol["grouping"],
         "n_folds": protocol["n_folds"],
@@ -166,6 +176,27 @@ def _describe_run(folder: RunFolder, name: str) -> Json:
         "labels": list(folder.labels),
         "is_synthetic": folder.metrics["is_synthetic"],
     }
+
+
+def _refuse_no_training(run: Json) -> None:
+    if run["protocol"] == OTHER_DATA:
+        raise RunError(
+            f"'{run['run']}' is what koser evaluate made of a run, and no training. Give the run."
+        )
+    if is_enrolled(run["protocol"]):
+        raise RunError(
+            f"'{run['run']}' is of the protocol '{run['protocol']}', and on other corpora nobody "
+            f"is enrolled. Give runs without --enrol; koser compare compares enrolled ones."
+        )
+
+
+def _refuse_learnt_before(run: Json, corpus: Corpus) -> None:
+    learnt = sorted(corpus.names & set(run["pretrained_on"]))
+    if learnt:
+        raise RunError(
+            f"'{run['run']}' started from a model that was trained on {', '.join(learnt)}, and "
+            f"cannot be tested on it. Leave out the run, or the corpus."
+        )
 
 
 def _describe_corpus(corpus: Corpus, labels: Sequence[str]) -> Json:
@@ -191,6 +222,7 @@ def _own_answers(folder: RunFolder, corpus: Corpus, labels: Sequence[str]) -> _A
             f"The run '{folder.folder}' was trained on {corpus.name}, and tested none of the "
             f"{table.height} utterances of the manifest. Give the manifest that it was trained on."
         )
+    _refuse_other_labels(folder, corpus, tested)
     kept = tested.filter(pl.col("label").is_in(list(labels)))
     if not kept.height:
         raise LabelError(f"'{folder.folder}' tested no shared label of {corpus.name}.")
@@ -204,6 +236,22 @@ def _own_answers(folder: RunFolder, corpus: Corpus, labels: Sequence[str]) -> _A
         folder.metrics["cluster_kind"],
         tested["id"].n_unique() - kept["id"].n_unique(),
     )
+
+
+def _refuse_other_labels(folder: RunFolder, corpus: Corpus, tested: pl.DataFrame) -> None:
+    """The other cells of the column are scored by the manifest's labels, so this one must be."""
+    given = corpus.manifest.table.select("corpus", "id", "label")
+    bare = given.select("id", now="label")
+    named = given.select(id=pl.col("corpus") + "/" + pl.col("id"), now="label")
+    both = tested.join(pl.concat([bare, named]).unique("id"), on="id", how="inner")
+    other = both.filter(pl.col("label") != pl.col("now")).sort("id")
+    if other.height:
+        row = other.row(0, named=True)
+        raise LabelError(
+            f"'{folder.folder}' learnt other labels of {other['id'].n_unique()} utterances of "
+            f"{corpus.name} (the first, {row['id']}: {row['label']}, and {row['now']} in the "
+            f"manifest). Give the manifest that it was trained on, or train on this one."
+        )
 
 
 def _new_answers(
@@ -272,6 +320,9 @@ def _notes(runs: Sequence[Json], corpora: Sequence[Corpus], labels: Sequence[str
         if others:
             notes.append(f"Not shared, and not scored, of {corpus.name}: {others}.")
     for run in runs:
+        if run["pretrained_on"]:
+            before = ", ".join(run["pretrained_on"])
+            notes.append(f"{run['run']} started from a model that was trained on {before}.")
         if run["n_trainings"] > 1:
             notes.append(
                 f"On other corpora {run['run']} is its kept model, one of {run['n_trainings']} "

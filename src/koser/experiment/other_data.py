@@ -29,6 +29,7 @@ from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.outputs import kept_files
 from koser.experiment.results import prediction_table
+from koser.experiment.starting import learnt_before
 from koser.features.extraction import clips_of
 from koser.files import copy_atomically, replacing, write_json
 from koser.hashes import write_sums
@@ -42,6 +43,7 @@ from koser.reporting.wording import headline
 from koser.storage.places import Place, name_of
 
 PROTOCOL = "other_data"
+_KINDS = ("utterance", "speaker", "group", "script")
 _UNKNOWN_LABEL = "a label that the run lacks"
 
 OnClip = Callable[[int, int], None]
@@ -237,7 +239,10 @@ def _metrics(
     protocol = {**split.describe(), "options": {}, "seed": None, "notes": notes}
     scores = evaluation.scores
     trained_on = read_json(run.folder / "data.json")
-    leaks = _leaks(manifest, learnt, same_corpus=_is_same_corpus(manifest, trained_on))
+    if learnt_before(run.description).isdisjoint(manifest.table["corpus"]):
+        leaks = _leaks(manifest, learnt, same_corpus=_is_same_corpus(manifest, trained_on))
+    else:  # of the model that it started from nothing is beside it
+        leaks = [Leak(kind, None) for kind in _KINDS]
     y_train = [
         label
         for part in trained_on["parts"]
@@ -282,9 +287,8 @@ def _leaks(manifest: Manifest, learnt: set[str], *, same_corpus: bool) -> list[L
     Equal ids in two corpora say nothing. Whether two corpora share a person or a sentence
     is not known here.
     """
-    kinds = ("utterance", "speaker", "group", "script")
     if not same_corpus:
-        return [Leak("utterance", 0), *(Leak(kind, None) for kind in kinds[1:])]
+        return [Leak("utterance", 0), *(Leak(kind, None) for kind in _KINDS[1:])]
     is_learnt = manifest.table["id"].is_in(list(learnt))
     leaks = [Leak("utterance", int(is_learnt.sum()), int(is_learnt.sum()))]
     for kind, column in (("speaker", "speaker"), ("group", "group"), ("script", "text")):
@@ -311,6 +315,14 @@ def _notes(
         f"The model was trained on {corpora} under the protocol {trained['protocol']} "
         f"(split {trained['hash'][:8]})."
     ]
+    before = learnt_before(run.description)
+    if before:
+        shared = sorted(before & set(manifest.table["corpus"]))
+        known = f" It may know utterances of {', '.join(shared)} that it is tested on here."
+        notes.append(
+            f"It started from a model that was trained on {', '.join(sorted(before))}."
+            + (known if shared else "")
+        )
     n_trainings = len(run.metrics["folds"])
     if n_trainings > 1:
         fold, seed = recognizer.origin.get("fold"), recognizer.origin.get("seed")

@@ -92,7 +92,7 @@ def refuse_leaks(start: Start, place: Path, manifest: Manifest, split: Split) ->
     SplitError
         If test shares something with what the model has learnt from.
     """
-    shared = sorted(_corpora(start.about) & set(manifest.table["corpus"].unique()))
+    shared = sorted(corpora_of(start.about) & set(manifest.table["corpus"].unique()))
     if not shared:
         return
     parts = split.parts(manifest)
@@ -119,6 +119,18 @@ def refuse_leaks(start: Start, place: Path, manifest: Manifest, split: Split) ->
         )
 
 
+def corpora_of(about: Mapping[str, Any]) -> set[str]:
+    """All that a model has learnt from, its own start included, by what is kept about a start."""
+    before = about.get("init")
+    return set(about["corpus"]) | (corpora_of(before) if before else set())
+
+
+def learnt_before(description: Mapping[str, Any]) -> set[str]:
+    """What a run's model had learnt from before the run, by the content of its ``run.json``."""
+    start = description["experiment"].get("init")
+    return corpora_of(start) if start else set()
+
+
 def speaker_keys(manifest: Manifest) -> tuple[str | None, ...]:
     """A hash of the corpus and speaker of each utterance; None where the speaker is unknown.
 
@@ -133,12 +145,6 @@ def speaker_keys(manifest: Manifest) -> tuple[str | None, ...]:
         text = f"{corpus}\0{speaker.removeprefix(f'{corpus}/')}"
         keys[pair] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return tuple(keys[pair] for pair in manifest.table.select("corpus", "speaker").iter_rows())
-
-
-def _corpora(about: Mapping[str, Any]) -> set[str]:
-    """All that a model has learnt from, its own start included."""
-    before = about.get("init")
-    return set(about["corpus"]) | (_corpora(before) if before else set())
 
 
 def _learnt_ids(start: Start, place: Path, corpora: list[str]) -> set[str] | None:
@@ -161,7 +167,7 @@ def _learnt_ids(start: Start, place: Path, corpora: list[str]) -> set[str] | Non
 def _refuse_rows(
     start: Start, manifest: Manifest, parts: np.ndarray, ids: set[str], apart: set[str]
 ) -> None:
-    of_corpus = manifest.table["corpus"].is_in(sorted(_corpora(start.about)))
+    of_corpus = manifest.table["corpus"].is_in(sorted(corpora_of(start.about)))
     is_learnt = (manifest.table["id"].is_in(sorted(ids)) & of_corpus).to_numpy()
     n_tested = int((is_learnt & (parts == TEST).any(axis=0)).sum())
     if n_tested:
