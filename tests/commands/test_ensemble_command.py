@@ -7,6 +7,8 @@ import numpy as np
 import polars as pl
 import pytest
 
+from koser.reporting.runs import RunFolder
+
 QUICK = [
     *("--set", "inner.n_folds=2", "--set", "systems.mfcc.cnn.channels=[4, 6]"),
     *(
@@ -48,6 +50,7 @@ def test_weights_members_and_their_average_stand_beside_the_result(koser, train,
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text(encoding="utf-8"))
     report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
     assert [each["fold"] for each in metrics["stacking"]] == [0, 1]
+    assert set(RunFolder.read(tmp_path / "run").pretrained) == {"encoder"}  # none reads
     for each in metrics["stacking"]:
         assert sum(each["weights"].values()) == pytest.approx(1)
         assert [sorted(fold) for fold in each["inner_folds"]] == [

@@ -316,7 +316,9 @@ class EnsembleSystem(System):
         return system
 
     def _make(self, name: str) -> System:
-        return system_class(name)(self.labels, self.config.of_member(name))
+        system = system_class(name)(self.labels, self.config.of_member(name))
+        system.memory_share = self.memory_share
+        return system
 
     def _members_of_rows(self, data: EnsembleData, rows: np.ndarray) -> np.ndarray:
         """Each member's probabilities [shape=(n_members, n_rows, n_labels)]."""

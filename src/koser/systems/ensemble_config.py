@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import (
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationInfo,
+    field_validator,
+    model_serializer,
+)
 
 from koser.config import Config, build_config, merge_into
 from koser.features.speech.loading import EncoderOptions
@@ -92,6 +98,14 @@ class EnsembleConfig(Config):
             )
         return options
 
+    @model_serializer(mode="wrap")
+    def _without_unused(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """What no member has is no part of what was tried: a run would name a model in vain."""
+        values: dict[str, Any] = serialize(self)
+        having = [system_class(each).config_class.model_fields for each in self.members]
+        unused = [key for key in SHARED if not any(key in fields for fields in having)]
+        return {key: value for key, value in values.items() if key not in unused}
+
     def of_member(self, name: str) -> Any:  # an instance of the member's `config_class`
         """The whole configuration of a member: what is shared, then its own."""
         kind = system_class(name).config_class
@@ -117,7 +131,7 @@ class EnsembleConfig(Config):
         values = self.model_dump(mode="json")
         for key in SHARED:
             found = [member[key] for member in members.values() if key in member]
-            values.pop(key)
+            values.pop(key, None)
             if found:
                 values[key] = found[0]
         values["systems"] = {

@@ -32,6 +32,7 @@ _GPU_OVERHEAD = 700 * 2**20
 _CPU_OVERHEAD = 800 * 2**20
 # On a CPU attention with dropout keeps its matrices, and a layer about half as much again.
 _CPU_FACTOR = 1.5
+_FOR_EACH = " for each training that runs at once (one after another: --workers 1)"
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def training_memory(
         n_pairs = n_frames * int(encoder.count_frames(torch.tensor([WINDOW_SAMPLES]))[0])
         activations += 12 * n_pairs * encoder.n_heads * (encoder.n_layers - network.first)
     if network.from_waveforms:
-        activations += _front_end_bytes(encoder, n_samples, is_trained=network.first == 0)
+        activations += _front_end_bytes(encoder, n_samples, is_trained=network.is_whole)
     return Memory(parameters, activations, _GPU_OVERHEAD if gpu else _CPU_OVERHEAD)
 
 
@@ -115,11 +116,14 @@ def check_memory(
     batch_seconds: float,
     device: torch.device,
     ranks: Ranks = ALONE,
+    *,
+    share: int | None = None,
 ) -> None:
     """Refuse a training that the device's free memory cannot hold.
 
     Of several `ranks` each computes a share of the batch; those on one machine share its
-    memory, where that is what they compute in.
+    memory, where that is what they compute in. So do trainings that run at once, whose
+    `share` was found before the first of them began; None for a training that has all.
 
     Raises
     ------
@@ -133,9 +137,12 @@ def check_memory(
         bf16=is_bf16(options.precision, device),
         gpu=gpu,
     )
-    free = torch.cuda.mem_get_info(device)[0] if gpu else _free_memory()
-    if free is not None and not gpu:
-        free //= ranks.n_local
+    free: int | None
+    if gpu:
+        free, share = torch.cuda.mem_get_info(device)[0], None
+    else:
+        free = free_memory() if share is None else share
+        free = None if free is None else free // ranks.n_local
     logger.info("a training step needs about %.1f GB", needed.total / 1e9)
     if free is None or needed.total <= free:
         return
@@ -143,13 +150,23 @@ def check_memory(
         f"Training needs about {needed.total / 1e9:.1f} GB of {'GPU ' if gpu else ''}memory "
         f"({needed.parameters / 1e9:.1f} for parameters, {needed.activations / 1e9:.1f} for "
         f"{batch_seconds / ranks.n_ranks:g} s of sound a batch), and {free / 1e9:.1f} GB are "
-        f"free. Halve the batch, for nearly the same result: --set "
-        f"train.batch_seconds={batch_seconds / 2:g} --set "
-        f"train.accumulate={2 * options.accumulate}; or train fewer layers: --set tune.layers=2"
+        f"free{'' if share is None else _FOR_EACH}. Halve the batch, for nearly the same result: "
+        f"--set train.batch_seconds={batch_seconds / 2:g} --set "
+        f"train.accumulate={2 * options.accumulate}{_fewer_layers(network)}"
     )
 
 
-def _free_memory() -> int | None:
+def _fewer_layers(network: FineTunedEncoder) -> str:
+    """Advice to train fewer layers than now; empty where there are none to leave out."""
+    n_trained = network.encoder.n_layers - network.first
+    most = n_trained if network.is_whole else n_trained - 1
+    # With fewer the head would take no state that training reaches.
+    fewest = n_trained - max(network.states) + 1
+    n_layers = max(min(2, most), fewest)
+    return f"; or train fewer layers: --set tune.layers={n_layers}" if n_layers <= most else ""
+
+
+def free_memory() -> int | None:
     """Bytes that the system can still give; None where it does not say."""
     try:
         lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()

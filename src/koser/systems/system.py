@@ -110,6 +110,8 @@ class System(ABC):
         The processes that train it and predict rows together; each has its own copy of it.
     start : Start or None
         The trained model that its training starts from; None for a new network.
+    memory_share : int or None
+        Bytes of the machine's memory that it may take; None for whatever is free.
     """
 
     name: ClassVar[str]
@@ -118,6 +120,7 @@ class System(ABC):
     is_shareable: ClassVar[bool] = True
     ranks: Ranks = ALONE
     start: Start | None = None
+    memory_share: int | None = None
 
     def __init__(self, labels: Sequence[str], config: Config) -> None:
         self.labels = tuple(labels)

@@ -67,7 +67,7 @@ from koser.training.batches import (
     pad_windows,
 )
 from koser.training.corpora import Origins, balance_cells
-from koser.training.devices import choose_device, compute_logits
+from koser.training.devices import choose_device, compute_logits, explained_memory_errors
 from koser.training.loop import fit
 from koser.training.options import TrainOptions
 from koser.training.progress import Fit, OnEpoch
@@ -77,6 +77,10 @@ from koser.training.tables import ArrayTable, WindowTable
 from koser.training.waveforms import WaveformTable
 
 logger = logging.getLogger(__name__)
+
+
+# Not those of pace (rate, warm-up, clipping, batches): the head alone takes other ones.
+_OF_PROBE_TOO = ("weight_decay", "label_smoothing", "class_weights", "draws", "device", "precision")
 
 
 class FineTuneTrain(TrainOptions):
@@ -89,6 +93,9 @@ class FineTuneTrain(TrainOptions):
     clip_norm: float = Field(1.0, gt=0)
     batch_seconds: float = Field(60.0, gt=0)  # sound in a batch, padding included
     n_threads: int = Field(0, ge=0)  # a training of hours should not leave cores idle
+
+
+_SHORTER = "Give shorter recordings, or hear a long one piece by piece: koser predict --timeline"
 
 
 class Wav2Vec2FtConfig(SpeechConfig):
@@ -112,7 +119,13 @@ class Wav2Vec2FtConfig(SpeechConfig):
         """Why the trunk has to run in every step; empty if it does not."""
         if self.augment.is_on:
             return "waveform augmentation changes what the encoder hears"
-        return "the front-end is trained too" if self.tune.layers == "all" else ""
+        return "the front-end is trained too" if self.tune.trains_front_end else ""
+
+    @property
+    def probe(self) -> HeadTrain:
+        """How the head learns alone: what it is to learn is as for all, its pace its own."""
+        shared = {name: getattr(self.train, name) for name in _OF_PROBE_TOO}
+        return HeadTrain(epochs=self.probe_epochs, n_threads=1, **shared)
 
 
 class Wav2Vec2FtSystem(SpeechSystem):
@@ -158,7 +171,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 progress=progress,
                 ranks=ranks,
             )
-        trained = "all" if config.tune.layers == "all" else loaded.encoder.n_layers - first
+        trained = "all" if config.tune.trains_front_end else loaded.encoder.n_layers - first
         facts = {"encoder": config.encoder.name, **loaded.describe(), "trained layers": trained}
         return SpeechData(
             variants,
@@ -183,7 +196,9 @@ class Wav2Vec2FtSystem(SpeechSystem):
             self.start.put_into(network, self.labels, head_outputs(network.classifier))
         ranks = self.ranks
         device = ranks.use(choose_device(options.device))
-        check_memory(network, options, options.batch_seconds, device, ranks)
+        check_memory(
+            network, options, options.batch_seconds, device, ranks, share=self.memory_share
+        )
         table, limit = self._table(data), self._batch_length()
         batches = partial(iter_plain_batches, table, batch_length=limit, ranks=ranks)
         network.to(device).classifier.set_ridge(self.config.head, len(part.train))
@@ -194,7 +209,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
         )
         if ranks.from_first(lambda: not (resume_file.exists() and start_file.exists())):
             if not self._knows_all_labels:
-                self._probe(network, self._plain_tables(data), part, resume_file, cells)
+                with explained_memory_errors(options):
+                    self._probe(network, self._plain_tables(data), part, resume_file, cells)
             if ranks.is_first:
                 save_tensors(trained_state(network), start_file)
         result = fit(
@@ -250,9 +266,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
                 classifier.standardizer.fit(pooled[[row]] for row in range(len(pooled)))
             if self.config.probe_epochs == 0:
                 return
-            options = HeadTrain(
-                epochs=self.config.probe_epochs, device=self.config.train.device, n_threads=1
-            )
+            options = self.config.probe
             source = TrainingBatches(
                 ArrayTable(pooled, np.tile(tables[0].targets[train], (len(tables), 1))),
                 np.arange(len(pooled)),
@@ -286,7 +300,8 @@ class Wav2Vec2FtSystem(SpeechSystem):
         )
         network, n_rows = self._trained(), len(data.targets)
         precision = self.config.train.precision
-        result = predict(network, batches, n_rows, precision=precision, ranks=self.ranks)
+        with explained_memory_errors(self.config.train):
+            result = predict(network, batches, n_rows, precision=precision, ranks=self.ranks)
         chosen: np.ndarray = result[rows]
         return chosen
 
@@ -294,7 +309,7 @@ class Wav2Vec2FtSystem(SpeechSystem):
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
         network, loaded = self._trained(), self._load(self.config.encoder)
         network.eval()
-        with torch.inference_mode():
+        with explained_memory_errors(self.config.train, instead=_SHORTER), torch.inference_mode():
             if network.from_waveforms:
                 arrays = [split_windows(each, self._window_samples()) for each in waveforms]
             else:
@@ -328,13 +343,19 @@ class Wav2Vec2FtSystem(SpeechSystem):
             self.config.head,
             self.config.tune,
             from_waveforms=bool(self.config.why_plain),
+            at_once=self._batch_length(),
         )
 
     def _table(self, data: SpeechData) -> Table:
         if data.variants is not None:
             return WindowTable(data.variants.open(), data.variants.keys, data.targets)
         return WaveformTable(
-            data.clips, self._window_samples(), data.targets, data.durations, self.config.augment
+            data.clips,
+            self._window_samples(),
+            data.targets,
+            data.durations,
+            self.config.augment,
+            data.encoder.fingerprint,
         )
 
     def _plain_tables(self, data: SpeechData) -> list[Table]:
