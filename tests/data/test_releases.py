@@ -48,6 +48,14 @@ def yes(release):
     return True
 
 
+def make_folder(folder):
+    for name, content in FILES.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    return folder
+
+
 def everything_in(folder):
     return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
@@ -79,9 +87,9 @@ def test_nothing_is_fetched_or_copied_without_the_licence_accepted(release, tmp_
     with pytest.raises(DownloadError, match=r"licence of ravdess was not accepted.*zenodo\.org"):
         get(release, tmp_path / "r", accept=lambda _: False)
     with pytest.raises(DownloadError, match="not accepted"):
-        get(release, tmp_path / "r", accept=lambda _: False, source=tmp_path)
+        get(release, tmp_path / "r", accept=lambda _: False, source=make_folder(tmp_path / "s"))
     assert origin.requests == []
-    assert everything_in(tmp_path) == []
+    assert not (tmp_path / "r").exists()
 
 
 def test_a_broken_download_leaves_no_folder_and_goes_on_later(release, tmp_path, origin):
@@ -110,17 +118,37 @@ def test_a_local_archive_is_checked_as_a_download_is_and_stays(release, tmp_path
 
 
 def test_a_local_folder_is_copied(release, tmp_path):
-    source = tmp_path / "at hand"
-    for name, content in FILES.items():
-        path = source / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
+    source = make_folder(tmp_path / "at hand")
     acquired = get(release, tmp_path / "r", accept=yes, source=source)
     assert acquired.proof == "a copy of a folder, not compared with anything"
     assert "md5" not in (tmp_path / "r" / SOURCE_FILE).read_text(encoding="utf-8")
     assert len(corpora.prepare("ravdess", tmp_path / "r")) == len(FILES)
     with pytest.raises(DownloadError, match="No file or folder at"):
         get(release, tmp_path / "r2", accept=yes, source=tmp_path / "gone")
+
+
+@pytest.mark.parametrize("target", ["r", "corpora/ravdess", "../link/r"])
+def test_a_folder_is_not_copied_into_itself(release, tmp_path, target):
+    source = make_folder(tmp_path / "at hand")
+    (tmp_path / "link").symlink_to(source)
+    before = everything_in(tmp_path)
+    with pytest.raises(DownloadError, match=r"lies inside '.*at hand'.*outside it with --to"):
+        get(release, source / target, accept=lambda _: pytest.fail("was asked"), source=source)
+    assert everything_in(tmp_path) == before
+    # beside it is no part of it, however alike the names
+    assert get(release, tmp_path / "at hand too", accept=yes, source=source).proof
+
+
+def test_a_copy_that_fails_names_the_first_file_and_counts_the_others(release, tmp_path):
+    source = make_folder(tmp_path / "at hand")
+    for number in range(5):
+        (source / f"gone{number}.wav").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        DownloadError, match=r"No such file.*gone\d.*, and 4 files more\."
+    ) as caught:
+        get(release, tmp_path / "r", accept=yes, source=source)
+    assert str(caught.value).count("gone") == 1
+    assert not (tmp_path / "r").exists()
 
 
 def test_what_is_another_corpus_or_none_is_refused_and_cleared_away(release, tmp_path):
@@ -253,6 +281,16 @@ def test_the_command_shows_the_licence_asks_and_says_what_is_next(
     assert "looks like ravdess: files named like 03-01-01-01-01-01-01.wav" in out
     status, out, _ = koser("get", "ravdess", "--url", origin.url)
     assert (status, "Already there" in out) == (0, True)
+
+
+def test_the_command_refuses_to_copy_the_folder_it_is_called_in(koser, tmp_path):
+    make_folder(tmp_path)
+    before = everything_in(tmp_path)
+    status, _, err = koser("get", "ravdess", "--from", ".", "--accept-licence")
+    assert status == 1
+    assert err.startswith("Error: 'corpora/ravdess' lies inside '.'")
+    assert err.count("\n") == 1
+    assert everything_in(tmp_path) == before
 
 
 @pytest.mark.parametrize("answer", ["", "no\n", "y\n", "\n"])

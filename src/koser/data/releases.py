@@ -177,8 +177,9 @@ def get(
     Raises
     ------
     DownloadError
-        If the licence is not accepted; `folder` holds something else; `source` is missing; the
-        download fails or is not the published file; or what came is not this corpus.
+        If the licence is not accepted; `folder` holds something else; `source` is missing or
+        holds `folder`; the download fails or is not the published file; or what came is not
+        this corpus.
     """
     if (folder / SOURCE_FILE).is_file():
         return Acquired(folder)
@@ -188,6 +189,11 @@ def get(
         )
     if source is not None and not source.exists():
         raise DownloadError(f"No file or folder at '{source}'. Check what follows --from.")
+    if source is not None and folder.resolve().is_relative_to(source.resolve()):
+        raise DownloadError(
+            f"'{folder}' lies inside '{source}', which would be copied into itself. Choose a "
+            f"folder outside it with --to, or give --from the part of it that is the corpus."
+        )
     if not accept(release):
         raise DownloadError(
             f"The licence of {release.corpus} was not accepted, so nothing was fetched. Read it at "
@@ -210,13 +216,23 @@ def get(
             origin = str(source) if source is not None else release.url
             text = f"{release.describe()}\nFetched from: {origin} ({proof})\n"
             (partial / SOURCE_FILE).write_text(text, encoding="utf-8")
+    except DownloadError:
+        raise
     except OSError as error:
-        if isinstance(error, DownloadError):
-            raise
-        raise DownloadError(f"Cannot write '{folder}': {error}. Make room or use --to.") from error
+        raise DownloadError(
+            f"Cannot write '{folder}': {_reason(error)}. Make room or use --to."
+        ) from error
     if source is None:
         archive.unlink(missing_ok=True)
     return Acquired(folder, proof)
+
+
+def _reason(error: OSError) -> str:
+    """`error` in a line; what stopped the copy of a folder is a list of all files that failed."""
+    if not isinstance(error, shutil.Error):
+        return str(error)
+    first, *others = error.args[0]
+    return f"{first[-1]}" + (f", and {len(others)} files more" if others else "")
 
 
 def _refuse_another_corpus(folder: Path, release: Release, origin: Path | str) -> None:

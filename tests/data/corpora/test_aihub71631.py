@@ -1,9 +1,13 @@
+import unicodedata
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from fixtures.aihub_dialogues import LINES, Line, label_bytes, write_dialogue, write_recording
 from fixtures.sound import left_out, n_accounted, notes, rows_of, write_sound
 from koser.audio.reading import load
+from koser.data import corpora
 from koser.data.corpora.aihub71631 import prepare
 from koser.data.corpora.channels import Dialogue, Turn, find_channels, turns_alone
 from koser.data.manifest import Manifest
@@ -131,6 +135,46 @@ def test_youths_are_a_corpus_and_speakers_of_their_own(root, tmp_path):
     assert rows["YS_0001_0001"]["corpus"] == "aihub71632"
     assert rows["YS_0001_0001"]["speaker"] == "aihub71632-0011"
     assert rows["HS_0001_0001"]["corpus"] == "aihub71631"
+
+
+def called(name, root):
+    """Which corpora the rows are of, as their speakers are, and the notes."""
+    manifest = corpora.prepare(name, root)
+    assert name in ("auto", manifest.provenance.adapter)
+    table = manifest.table
+    assert all(s.startswith(c) for s, c in zip(table["speaker"], table["corpus"], strict=True))
+    return sorted(set(table["corpus"])), notes(manifest)
+
+
+@pytest.mark.parametrize("name", ["aihub71631", "aihub71632"])
+def test_the_name_that_is_given_is_the_corpus_where_the_path_says_nothing(tmp_path, name):
+    write_recording(tmp_path / "free", "S_0001")
+    said, why = called(name, tmp_path / "free")
+    assert said == [name]
+    assert f"taken for {name}, and no folder's name says otherwise (71631, 성인 or 71632" in why
+
+
+@pytest.mark.parametrize("folder", ["71632", "자유대화 (청소년)"])
+def test_how_the_path_is_typed_does_not_matter(tmp_path, monkeypatch, folder):
+    root = tmp_path / "d" / unicodedata.normalize("NFD", folder)
+    write_recording(root, "YS_0001")
+    monkeypatch.chdir(root)
+    for typed in (tmp_path / "d", root, Path(".")):
+        for name in ("aihub71632", "auto"):
+            said, why = called(name, typed)
+            assert said == ["aihub71632"]
+            assert "as their folders' names say" in why
+        said, why = called("aihub71631", typed)
+        assert said == ["aihub71631"]
+        assert "as asked for, although their folders' names say aihub71632" in why
+
+
+@pytest.mark.parametrize("name", ["aihub71631", "aihub71632", "auto"])
+def test_both_data_sets_below_one_folder_are_told_apart_whichever_is_named(root, tmp_path, name):
+    write_recording(tmp_path / "134-2.감정이 태깅된 자유대화 (청소년)", "YS_0001")
+    said, why = called(name, tmp_path)
+    assert said == ["aihub71631", "aihub71632"]
+    assert "what their folders' names say: 2 for aihub71631, 1 for aihub71632." in why
 
 
 def test_an_unknown_emotion_is_an_error_with_its_count(root):

@@ -1,3 +1,5 @@
+import shutil
+
 import pytest
 
 from fixtures.sound import left_out, n_accounted, notes, rows_of, write_sound
@@ -75,6 +77,21 @@ def test_each_observers_rating_is_a_vote(root):
     assert votes == ["negative", "neutral", "neutral", "positive", "positive"]
     assert rows["P1_5"]["votes"] is None
     assert rows_of(prepare(root, annotator="self"))["P1_0"]["votes"] is None
+
+
+def test_an_observer_whose_table_lies_there_twice_votes_once(root):
+    for rater, valence in enumerate((1, 3, 5), start=1):
+        write_table(root, f"P1.R{rater}", [(5, 3, valence)])
+    copy = root / "emotion_annotations copy"
+    shutil.copytree(root / "emotion_annotations", copy)
+    votes = [vote["label"] for vote in rows_of(prepare(root))["P1_0"]["votes"]]
+    assert votes == ["negative", "neutral", "positive"]
+    (changed,) = copy.rglob("P1.R2.csv")
+    changed.write_text(f"{HEADER}\n5,3,4,1,2,1,1,1,x\n", encoding="utf-8")
+    with pytest.raises(
+        CorpusError, match=r"Two tables are named 'P1\.R2\.csv' and differ: '.*copy"
+    ):
+        prepare(root)
 
 
 def test_debaters_are_never_apart_because_the_sound_holds_both(root):

@@ -2,6 +2,8 @@
 
 import json
 import os
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,7 +11,7 @@ from fixtures.aihub263 import invent_rows, wav_bytes, write_corpus
 from fixtures.aihub_dialogues import write_recording
 from fixtures.kemdy import segments19, segments20, write_kemdy19, write_kemdy20
 from koser.data import corpora
-from koser.data.corpora.survey import MAX_NAMES_PER_FOLDER, survey
+from koser.data.corpora.survey import MAX_NAMES_PER_SUFFIX, survey
 from koser.errors import CorpusError
 
 
@@ -30,6 +32,7 @@ WRITERS = {
     ),
     "aihub637": lambda root: touch(root, "F0001/script.txt", "F0001/wav/F0001_000001.wav"),
     "aihub71631": lambda root: write_recording(root, "HS_0001"),
+    "aihub71632": lambda root: write_recording(root / "자유대화 (청소년)", "YS_0001"),
     "emodb": lambda root: touch(root, "wav/03a01Fa.wav", "wav/16b10Td.wav"),
     "emotiontts": lambda root: touch(root, "emotional-to-emotional/nea/wav/nea00001.wav"),
     "hikia": lambda root: touch(root, "hi_kia/wav/F5_S01_1_a.wav"),
@@ -46,7 +49,7 @@ WRITERS = {
 def test_every_recogniser_is_tested_here():
     assert set(WRITERS) == set(corpora.RECOGNISERS)
     # the rest take the user's word for what they are
-    assert set(corpora.ADAPTERS) - set(WRITERS) == {"folder", "table", "aihub71632"}
+    assert set(corpora.ADAPTERS) - set(WRITERS) == {"folder", "table"}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -91,13 +94,55 @@ def test_a_folder_of_something_else_names_what_was_looked_for(tmp_path):
 
 
 def test_a_survey_looks_at_few_names_of_a_large_folder_and_still_into_the_next(tmp_path):
-    many = (f"a/{number:05d}.wav" for number in range(MAX_NAMES_PER_FOLDER + 50))
+    many = (f"a/{number:05d}.wav" for number in range(MAX_NAMES_PER_SUFFIX + 50))
     for name in (*many, "z/Actor_01/03-01-06-01-02-01-01.wav"):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    assert len(survey(tmp_path).paths) == MAX_NAMES_PER_FOLDER + 1
+    assert len(survey(tmp_path).paths) == MAX_NAMES_PER_SUFFIX + 1
     assert corpora.recognise(tmp_path).corpus == "ravdess"
+
+
+@pytest.mark.parametrize(
+    ("sound", "tables", "corpus"),
+    [
+        ("{:024x}.wav", ["4차년도.csv"], "aihub263"),
+        ("F0001_{:06d}.WAV", ["script.txt"], "aihub637"),
+    ],
+)
+def test_few_tables_are_seen_behind_the_sound_that_lies_beside_them(
+    tmp_path, sound, tables, corpus
+):
+    touch(tmp_path, *(sound.format(number) for number in range(MAX_NAMES_PER_SUFFIX + 50)))
+    touch(tmp_path, *tables)
+    assert corpora.recognise(tmp_path).corpus == corpus
+
+
+def test_label_files_are_seen_behind_the_sound_that_lies_beside_them(tmp_path):
+    write_recording(tmp_path, "zz")
+    for path in [*tmp_path.rglob("zz.*")]:
+        path.rename(tmp_path / path.name)
+    for number in range(MAX_NAMES_PER_SUFFIX + 50):
+        (tmp_path / f"{number:05d}.wav").touch()
+    assert corpora.recognise(tmp_path).corpus == "aihub71631"
+
+
+def test_a_survey_of_a_folder_in_which_no_two_names_end_alike_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys.modules[survey.__module__], "MAX_NAMES", 30)
+    touch(tmp_path, *(f"part.{number:05d}" for number in range(50)))
+    assert len(survey(tmp_path).paths) == 30
+
+
+def test_youths_are_told_by_their_folder_however_it_is_typed(tmp_path, monkeypatch):
+    root = tmp_path / "71632" / "라벨"
+    write_recording(root, "YS_0001")
+    monkeypatch.chdir(root)
+    for typed in (tmp_path, root, "."):
+        found = corpora.recognise(Path(typed))
+        assert (found.corpus, "a folder named 71632" in found.reason) == ("aihub71632", True)
+    # both together are read as adults' are, which tells them apart by their folders
+    write_recording(tmp_path / "71631", "HS_0001")
+    assert corpora.recognise(tmp_path).corpus == "aihub71631"
 
 
 def test_a_survey_ends_where_links_go_in_a_circle(tmp_path):

@@ -45,7 +45,7 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
     "aihub466": aihub466.prepare,
     "aihub637": aihub637.prepare,
     "aihub71631": aihub71631.prepare,
-    "aihub71632": aihub71631.prepare,  # of youths, laid out as 71631, of adults, is
+    "aihub71632": aihub71631.prepare_youths,
     "emodb": emodb.prepare,
     "emotiontts": emotiontts.prepare,
     "folder": folder.prepare,
@@ -71,6 +71,7 @@ RECOGNISERS: dict[str, Callable[[Survey], str | None]] = {
     "aihub466": aihub466.recognise,
     "aihub637": aihub637.recognise,
     "aihub71631": aihub71631.recognise,
+    "aihub71632": aihub71631.recognise_youths,
     "emodb": emodb.recognise,
     "emotiontts": emotiontts.recognise,
     "hikia": hikia.recognise,

@@ -26,7 +26,8 @@ from typing import Literal, get_args
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
 from koser.data.corpora.aihub263_tables import N_RATERS, RELEASES, Row, named, read_rows
-from koser.data.corpora.collecting import Collector, have_same_bytes, not_unpacked, paths_by_stem
+from koser.data.corpora.archives import name_packed, nothing_found
+from koser.data.corpora.collecting import Collector, have_same_bytes, paths_by_stem
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import Decision, check_policy, decide, vote_shares
 from koser.data.manifest import Manifest
@@ -174,14 +175,13 @@ def _read_releases(root: Path, files: Sequence[Path], collector: Collector) -> l
                 f"{release.n_rows:,} in the official file."
             )
     if len(missing) == len(RELEASES):
-        packed = [path for release in RELEASES for path in named(files, release.archives)]
-        if packed:
-            raise not_unpacked(packed)
         names = ", ".join(name for release in RELEASES for name in release.tables)
         others = ", ".join(path.name for path in files if path.suffix.lower() == ".csv") or "none"
-        raise CorpusError(
+        raise nothing_found(
             f"No CSV file of AI Hub 263 below '{root}' (looked for: {names}; other CSV files: "
-            f"{others}). Put the CSV files and the unpacked zips of the releases there."
+            f"{others}).",
+            root,
+            "Put the CSV files and the unpacked zips of the releases there.",
         )
     for release in missing:
         collector.note(f"Release {release.name} is not there (no {' or '.join(release.tables)}).")
@@ -216,7 +216,7 @@ def _refuse_packed_releases(
         for path in named(files, release.archives)
     ]
     if packed:
-        raise not_unpacked(packed)
+        raise CorpusError(name_packed(packed))
 
 
 def _report_orphans(

@@ -32,12 +32,12 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from koser.audio.listing import AUDIO_SUFFIXES, find_files
+from koser.data.corpora.archives import nothing_found
 from koser.data.corpora.collecting import (
     Collector,
     finite_number,
     have_same_bytes,
     read_json,
-    refuse_packed,
 )
 from koser.data.corpora.survey import Survey
 from koser.data.corpora.votes import check_policy
@@ -146,10 +146,10 @@ def prepare(
     collector = Collector("aihub58", root, corpus="aihub58", language="ko", engine=engine)
     clips = _read_clips(root, labels)
     if not clips:
-        refuse_packed(root)
-        raise CorpusError(
-            f"No label file of AI Hub 58 below '{root}' (looked for clip_N.json). Unpack the "
-            f"label files there."
+        raise nothing_found(
+            f"No label file of AI Hub 58 below '{root}' (looked for clip_N.json).",
+            root,
+            "Unpack the label files there.",
         )
     _refuse_unknown_labels(clips)
     sound = _sound(root, {clip.name for clip in clips}, collector)

@@ -25,13 +25,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from koser.audio.listing import audio_files, find_files
+from koser.data.corpora.archives import nothing_found
 from koser.data.corpora.collecting import (
     Collector,
     decode,
     have_same_bytes,
     paths_by_stem,
     read_bytes,
-    refuse_packed,
 )
 from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
@@ -97,10 +97,11 @@ def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
     collector = Collector("aihub637", root, corpus="aihub637", language="ko", engine=engine)
     scripts = [path for path in find_files(root, (".txt",)) if path.name.casefold() == "script.txt"]
     if not scripts:
-        refuse_packed(root)
-        raise CorpusError(
-            f"No script.txt of AI Hub 637 below '{root}'. Unpack the actors' archives there; the "
-            f"lay people's recordings have no labels and cannot be used."
+        raise nothing_found(
+            f"No script.txt of AI Hub 637 below '{root}'.",
+            root,
+            "Unpack the actors' archives there; the lay people's recordings have no labels and "
+            "cannot be used.",
         )
     lines = [line for script in scripts for line in read_script(script)]
     _refuse_unknown_labels(lines)

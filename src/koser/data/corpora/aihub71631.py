@@ -15,6 +15,9 @@ Layout
     root: ``File``, ``Wav``, ``Speaker1``, ``Speaker2``, ``Conversation``. Times may have
     thousands separators (``1,000.73``).
 
+The files do not say which of the two data sets they are of: the name that the user gives does,
+and where both are below the root, the names of their folders.
+
 The channel of a speaker is measured (`koser.data.corpora.channels`), because the first is
 mostly, and not always, that of ``Speaker1``. That ``ID`` is unique to a person over all
 recordings is taken from its use in public code; the AI Hub's description could not be checked.
@@ -26,11 +29,12 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from koser.audio.listing import audio_files, find_files
+from koser.data.corpora.archives import nothing_found
 from koser.data.corpora.channels import ChannelFinder, ChannelMap, Dialogue, Turn
 from koser.data.corpora.collecting import (
     Collector,
@@ -39,7 +43,6 @@ from koser.data.corpora.collecting import (
     have_same_bytes,
     paths_by_stem,
     read_json,
-    refuse_packed,
     whole_years,
 )
 from koser.data.corpora.survey import Survey
@@ -55,10 +58,14 @@ LabelPolicy = Literal["speaker", "verified"]
 EMOTIONS = ("angry", "fear", "happiness", "neutral", "sadness", "surprise", "affection")
 NONE = "없음"  # read as neutral
 LEVELS = {"약함": 1, "보통": 2, "강함": 3}
+ADULTS, YOUTHS = "aihub71631", "aihub71632"
 
+# What in a folder's name tells the data sets apart.
+_MARKS = {ADULTS: ("71631", "성인"), YOUTHS: ("71632", "청소년")}
 _TARGETS = {"speaker": "SpeakerEmotionTarget", "verified": "VerifyEmotionTarget"}
 _LEVEL_KEYS = {"speaker": "SpeakerEmotionLevel", "verified": "VerifyEmotionLevel"}
 _SPEAKERS = ("Speaker1", "Speaker2")
+_FOUND = "JSON files with 'Conversation' and emotion targets"
 _MASK = re.compile(r"#@[^#]*#")  # what a name was replaced by
 # Below this many recordings, starting worker processes costs more than it saves.
 _WORTH_WORKERS = 64
@@ -92,29 +99,47 @@ class Utterance:
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """One label file: its name without suffix, its people by number, its utterances."""
+    """One label file: its name without suffix, its people by number, its utterances.
+
+    `corpus` is the data set that its folders name, until it is decided which one it is of.
+    """
 
     name: str
-    corpus: str
+    corpus: str | None
     people: Mapping[str, Mapping[str, Any]]
     utterances: tuple[Utterance, ...]
 
 
 def recognise(survey: Survey) -> str | None:
-    """Say why `survey` looks like this corpus; None if it does not."""
-    for head in survey.heads(".json"):
-        if '"Conversation"' in head and "EmotionTarget" in head:
-            return "JSON files with 'Conversation' and emotion targets"
-    return None
+    """Say why `survey` looks like the adults' recordings, or both; None if it does not."""
+    return _FOUND if ADULTS in _data_sets(survey) else None
+
+
+def recognise_youths(survey: Survey) -> str | None:
+    """Say why `survey` looks like the youths' recordings; None if it does not."""
+    if _data_sets(survey) != {YOUTHS}:
+        return None
+    return f"{_FOUND}, in a folder named {' or '.join(_MARKS[YOUTHS])}"
+
+
+def _data_sets(survey: Survey) -> set[str]:
+    """Of which data sets the first label files are; without a sign, of adults."""
+    root = survey.root.resolve()
+    return {
+        _named(root / name) or ADULTS
+        for name, head in survey.heads(".json")
+        if '"Conversation"' in head and "EmotionTarget" in head
+    }
 
 
 def prepare(root: Path, *, labels: LabelPolicy = "speaker", engine: Engine = SERIAL) -> Manifest:
-    """Read the recordings below `root`.
+    """Read the recordings below `root`, of adults or of both.
 
     Parameters
     ----------
     root : Path
-        Folder with the unpacked label files and recordings, of either data set or both.
+        Folder with the unpacked label files and recordings. If its folders name both data
+        sets, each recording is of the one that its own names.
     labels : {"speaker", "verified"}
         Whose judgement the label is: the speaker's, or the second person's.
     engine : Engine
@@ -137,15 +162,28 @@ def prepare(root: Path, *, labels: LabelPolicy = "speaker", engine: Engine = SER
     LabelError
         If a label is none of the seven.
     """
+    return _prepare(ADULTS, root, labels, engine)
+
+
+def prepare_youths(
+    root: Path, *, labels: LabelPolicy = "speaker", engine: Engine = SERIAL
+) -> Manifest:
+    """Read the recordings below `root`, of youths or of both; else as `prepare`."""
+    return _prepare(YOUTHS, root, labels, engine)
+
+
+def _prepare(corpus: str, root: Path, labels: LabelPolicy, engine: Engine) -> Manifest:
     check_policy(labels, None, policies=get_args(LabelPolicy), n_raters=2)
-    collector = Collector("aihub71631", root, corpus="aihub71631", language="ko", engine=engine)
+    collector = Collector(corpus, root, corpus=corpus, language="ko", engine=engine)
     recordings = list(_recordings(root, collector))
     if not recordings:
-        refuse_packed(root)
-        raise CorpusError(
+        raise nothing_found(
             f"No label file of AI Hub 71631 or 71632 below '{root}' (looked for JSON files with "
-            f"'Conversation'). Unpack the label zips there too."
+            f"'Conversation').",
+            root,
+            "Unpack the label zips there too.",
         )
+    recordings = _told_apart(recordings, corpus, collector)
     _refuse_unknown_labels(recordings)
     audio = paths_by_stem(audio_files(root))
     named = {recording.name for recording in recordings}
@@ -163,6 +201,7 @@ def prepare(root: Path, *, labels: LabelPolicy = "speaker", engine: Engine = SER
 
 def _recordings(root: Path, collector: Collector) -> Iterator[Recording]:
     seen: dict[str, Path] = {}
+    resolved = root.resolve()  # its own name may say more than the user typed
     for path in find_files(root, (".json",)):
         name = unicodedata.normalize("NFC", path.stem)
         try:
@@ -176,14 +215,42 @@ def _recordings(root: Path, collector: Collector) -> Iterator[Recording]:
             collector.leave_out(name, "another label file of this name", f"{path}; {seen[name]}")
             continue
         seen[name] = path
-        where = unicodedata.normalize("NFC", str(path))
-        is_young = "71632" in where or "청소년" in where
         yield Recording(
             name,
-            "aihub71632" if is_young else "aihub71631",
+            _named(resolved / path.relative_to(root)),
             {number: _mapping(content.get(number)) for number in _SPEAKERS},
             tuple(_utterance(_mapping(entry)) for entry in content["Conversation"]),
         )
+
+
+def _named(path: Path) -> str | None:
+    """The data set that the folders of `path` name, the innermost first; None without a sign."""
+    for folder in reversed(path.parent.parts):
+        name = unicodedata.normalize("NFC", folder)
+        found = [corpus for corpus, marks in _MARKS.items() if any(mark in name for mark in marks)]
+        if len(found) == 1:
+            return found[0]
+    return None
+
+
+def _told_apart(
+    recordings: Sequence[Recording], corpus: str, collector: Collector
+) -> list[Recording]:
+    """`recordings` with the data set of each: `corpus`, unless their folders name both."""
+    named = Counter(each.corpus or corpus for each in recordings)
+    if len(named) > 1:
+        counts = ", ".join(f"{n:,} for {name}" for name, n in sorted(named.items()))
+        collector.note(f"Recordings are taken for what their folders' names say: {counts}.")
+        return [replace(each, corpus=each.corpus or corpus) for each in recordings]
+    if corpus not in named:
+        why = f"as asked for, although their folders' names say {next(iter(named))}"
+    elif any(each.corpus for each in recordings):
+        why = "as their folders' names say"
+    else:
+        marks = " or ".join(", ".join(of_one) for of_one in _MARKS.values())
+        why = f"and no folder's name says otherwise ({marks})"
+    collector.note(f"All recordings are taken for {corpus}, {why}.")
+    return [replace(each, corpus=corpus) for each in recordings]
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

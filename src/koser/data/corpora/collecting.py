@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from koser.audio.listing import AUDIO_SUFFIXES, find_files
 from koser.audio.reading import AudioInfo
+from koser.data.corpora.archives import name_packed, nothing_found, still_packed
 from koser.data.corpora.probing import probe_all
 from koser.data.manifest import LeftOut, Manifest, Provenance, build_table
 from koser.engines.engine import Engine
@@ -23,13 +23,10 @@ from koser.errors import AudioError, AudioFetchError, CorpusError
 from koser.labels import ordered_labels
 from koser.storage.places import Place, is_url
 
-ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
-
 _GENDERS = {
     **dict.fromkeys(("female", "f", "woman", "여성", "여자", "여"), "female"),
     **dict.fromkeys(("male", "m", "man", "남성", "남자", "남"), "male"),
 }
-_SHOWN = 3  # archives named in an error
 
 # Seconds that a segment may reach past the end of its file and still be plain rounding.
 ROUNDING = 1e-3
@@ -136,7 +133,7 @@ class Collector:
         Raises
         ------
         CorpusError
-            If no row is left, or everything is still packed.
+            If no row is left.
         ManifestError
             If the rows contradict each other.
         """
@@ -144,14 +141,15 @@ class Collector:
         # A column at once, not a mapping per row: a tenth of the memory.
         table = build_table(self._probed(list(self._with_distinct_ids())))
         if not table.height:
-            if not n_rows_in and isinstance(self.root, Path) and self.root.is_dir():
-                refuse_packed(self.root)
             reasons = Counter(row.reason for row in self._left_out).most_common(3)
             why = "; ".join(f"{count} × {reason}" for reason, count in reasons) or "none was found"
-            raise CorpusError(
-                f"No usable utterance in '{self.root}' ({n_rows_in} rows read: {why}). "
-                f"Check that this is the folder of a '{self.adapter}' corpus."
+            raise nothing_found(
+                f"No usable utterance in '{self.root}' ({n_rows_in} rows read: {why}).",
+                self.root,
+                f"Check that this is the folder of a '{self.adapter}' corpus.",
             )
+        if packed := still_packed(self.root):
+            self.note(name_packed(packed))
         provenance = Provenance(
             adapter=self.adapter,
             root=_absolute(self.root),
@@ -241,33 +239,6 @@ def paths_by_stem(paths: Iterable[Path]) -> dict[str, list[Path]]:
     for path in paths:
         groups[unicodedata.normalize("NFC", path.stem)].append(path)
     return dict(groups)
-
-
-def not_unpacked(packed: Sequence[Path]) -> CorpusError:
-    """The error for a corpus that is still in its archives `packed`."""
-    commands = "; ".join(
-        f"unzip -q '{path}' -d '{path.with_suffix('')}'"
-        if path.suffix.lower() == ".zip"
-        else f"tar -xf '{path}' -C '{path.parent}'"
-        for path in packed[:_SHOWN]
-    )
-    more = f" and {len(packed) - _SHOWN} more" if len(packed) > _SHOWN else ""
-    names = ", ".join(f"'{path}'" for path in packed[:_SHOWN])
-    return CorpusError(f"Not unpacked: {names}{more}. koser reads no archives. Run: {commands}")
-
-
-def refuse_packed(root: Path) -> None:
-    """Refuse a corpus of which nothing but archives is below `root`.
-
-    Raises
-    ------
-    CorpusError
-        If there is no audio file and at least one zip or tar file.
-    """
-    files = find_files(root, (*AUDIO_SUFFIXES, *ARCHIVE_SUFFIXES))
-    packed = [path for path in files if path.name.lower().endswith(ARCHIVE_SUFFIXES)]
-    if packed and len(packed) == len(files):
-        raise not_unpacked(packed)
 
 
 def read_bytes(path: Path) -> bytes:

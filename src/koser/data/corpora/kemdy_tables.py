@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from koser.audio.listing import audio_files, find_files
+from koser.data.corpora.archives import nothing_found
 from koser.data.corpora.collecting import (
     Collector,
     decode,
@@ -20,7 +21,6 @@ from koser.data.corpora.collecting import (
     paths_by_stem,
     read_bytes,
     read_text_beside,
-    refuse_packed,
 )
 from koser.data.corpora.votes import Decision, Vote, check_policy, decide, vote_shares
 from koser.data.manifest import Manifest
@@ -205,10 +205,10 @@ def find_tables(
             )
         tables[key] = path
     if not tables:
-        refuse_packed(root)
-        raise CorpusError(
-            f"No annotation table of {corpus} below '{root}' (looked for {names}). "
-            f"Give the folder that holds 'wav' and 'annotation'."
+        raise nothing_found(
+            f"No annotation table of {corpus} below '{root}' (looked for {names}).",
+            root,
+            "Give the folder that holds 'wav' and 'annotation'.",
         )
     return dict(sorted(tables.items()))
 

@@ -26,12 +26,13 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
 from koser.audio.listing import audio_files, find_files
+from koser.data.corpora.archives import nothing_found
 from koser.data.corpora.collecting import (
     Collector,
     canonical_gender,
@@ -40,7 +41,6 @@ from koser.data.corpora.collecting import (
     have_same_bytes,
     paths_by_stem,
     read_bytes,
-    refuse_packed,
     whole_years,
 )
 from koser.data.corpora.survey import Survey
@@ -122,12 +122,16 @@ def prepare(
         raise ConfigError(f"Unknown annotator '{annotator}'. Choose one of: {', '.join(_TABLES)}.")
     collector = Collector("kemocon", root, corpus="kemocon", language="ko", engine=engine)
     tables = find_files(root, (".csv",))
-    ratings = {person: _read(path) for person, path in _of_persons(tables, _TABLES[annotator])}
+    ratings = {
+        str(person): _read(path)
+        for (person,), path in _distinct(tables, _TABLES[annotator]).items()
+    }
     if not ratings:
-        refuse_packed(root)
-        raise CorpusError(
+        raise nothing_found(
             f"No annotations by '{annotator}' of K-EmoCon below '{root}' (looked for "
-            f"P1.{annotator}.csv and so on). Unpack emotion_annotations.tar.gz there."
+            f"P1.{annotator}.csv and so on).",
+            root,
+            "Unpack emotion_annotations.tar.gz there.",
         )
     votes = _votes(tables, labels) if annotator == "external" else {}
     people = _people(tables)
@@ -148,20 +152,20 @@ def prepare(
     return collector.manifest(label_policy=f"{labels} by {annotator}", grouping="group(debate)")
 
 
-def _of_persons(tables: Sequence[Path], pattern: re.Pattern[str]) -> Iterator[tuple[str, Path]]:
-    found: dict[str, Path] = {}
+def _distinct(tables: Sequence[Path], pattern: re.Pattern[str]) -> Mapping[tuple[int, ...], Path]:
+    """Tables by the numbers in their names, in order; copies of one count once."""
+    found: dict[tuple[int, ...], Path] = {}
     for path in tables:
         name = pattern.fullmatch(path.name)
         if name is None:
             continue
-        person = str(int(name[1]))
-        if person in found and not have_same_bytes([found[person], path]):
+        first = found.setdefault(tuple(int(number) for number in name.groups()), path)
+        if first != path and not have_same_bytes([first, path]):
             raise CorpusError(
-                f"Two tables are named '{path.name}' and differ: '{found[person]}' and '{path}'. "
+                f"Two tables are named '{path.name}' and differ: '{first}' and '{path}'. "
                 f"Keep the right one."
             )
-        found.setdefault(person, path)
-    yield from sorted(found.items(), key=lambda item: int(item[0]))
+    return dict(sorted(found.items()))
 
 
 def _read(path: Path) -> list[Rating]:
@@ -198,16 +202,11 @@ def _class(value: float, labels: str) -> str:
 def _votes(tables: Sequence[Path], labels: str) -> Mapping[tuple[str, float], list[str]]:
     """Class that each observer gave to a person and second, in the observers' order."""
     votes: dict[tuple[str, float], list[str]] = {}
-    observed = (
-        (str(int(name[1])), int(name[2]), path)
-        for path in tables
-        if (name := _OBSERVER.fullmatch(path.name))
-    )
-    for person, _, path in sorted(observed):
+    for (person, _), path in _distinct(tables, _OBSERVER).items():
         for row in _read(path):
             value = getattr(row, labels)
             if row.end is not None and value is not None:
-                votes.setdefault((person, row.end), []).append(_class(value, labels))
+                votes.setdefault((str(person), row.end), []).append(_class(value, labels))
     return votes
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import heapq
 import os
 import unicodedata
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from koser.errors import CorpusError
 
-# Names looked at: enough to meet every kind of file, few enough for a slow disk.
+# Names looked at: enough to meet every kind of file, few enough for a slow disk. Of each suffix
+# some, so that the few tables of a folder are not lost behind its sound.
 MAX_NAMES = 20_000
-MAX_NAMES_PER_FOLDER = 200
+MAX_NAMES_PER_SUFFIX = 200
 MAX_FOLDERS = 5_000
 
 _HEAD_BYTES = 65_536
@@ -46,13 +49,13 @@ class Survey:
         names = (name.rpartition("/")[2] for name in self.names)
         return [name for name in names if is_wanted(name)]
 
-    def heads(self, suffix: str) -> Iterator[str]:
-        """Yield the beginnings of the first few files that end in `suffix`, as far as readable."""
+    def heads(self, suffix: str) -> Iterator[tuple[str, str]]:
+        """Yield name and beginning of the first few readable files that end in `suffix`."""
         found = (name for name in self.names if name.lower().endswith(suffix))
         for name, _ in zip(found, range(_N_HEADS), strict=False):
             try:
                 with open(self.paths[name], "rb") as file:
-                    yield file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
+                    yield name, file.read(_HEAD_BYTES).decode("utf-8-sig", errors="replace")
             except OSError:
                 continue
 
@@ -60,8 +63,8 @@ class Survey:
 def survey(root: Path) -> Survey:
     """Look at the names below `root`, folder by folder.
 
-    At most `MAX_NAMES_PER_FOLDER` names of a folder count, in alphabetical order, and
-    `MAX_NAMES` in all. Hidden names are passed over.
+    Of each suffix, at most `MAX_NAMES_PER_SUFFIX` names of a folder count, the first in
+    alphabetical order, and `MAX_NAMES` in all. Hidden names are passed over.
 
     Raises
     ------
@@ -81,20 +84,28 @@ def survey(root: Path) -> Survey:
         seen.add((status.st_dev, status.st_ino))
         files, folders = _listed(folder)
         waiting.extend(folders)
-        for path in files[:MAX_NAMES_PER_FOLDER]:
+        for path in files[: MAX_NAMES - len(paths)]:
             name = os.path.relpath(path, root).replace(os.sep, "/")
             paths[unicodedata.normalize("NFC", name)] = path
     return Survey(root, paths)
 
 
 def _listed(folder: str) -> tuple[list[str], list[str]]:
-    """Files and folders in `folder`, each sorted."""
+    """The files of `folder` that count, and its folders, each sorted."""
+    folders: list[str] = []
+    files: dict[str, list[str]] = defaultdict(list)  # by suffix
     try:
         with os.scandir(folder) as entries:
-            shown = [entry for entry in entries if not entry.name.startswith(".")]
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                else:
+                    files[os.path.splitext(entry.name)[1].lower()].append(entry.path)
     except OSError as error:
         raise CorpusError(
             f"Cannot list '{folder}': {error.strerror}. Make it readable or move it away."
         ) from error
-    files = sorted(entry.path for entry in shown if not entry.is_dir())
-    return files, sorted(entry.path for entry in shown if entry.is_dir())
+    counting = (heapq.nsmallest(MAX_NAMES_PER_SUFFIX, alike) for alike in files.values())
+    return sorted(chain.from_iterable(counting)), sorted(folders)
