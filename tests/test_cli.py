@@ -300,3 +300,15 @@ def test_a_moved_encoder_is_passed_to_the_recognizer(
     assert koser("predict", "run", "a.wav", *option)[0] == 1
     moved = {"encoder": expected, "whisper": None, "text_model": None}
     assert given == {**moved, "threshold": 0.0, "labels": None}
+
+
+def test_brackets_in_paths_are_shown_as_they_are(koser, write_wav, tmp_path):
+    folder = tmp_path / "calls [red] of [x"
+    write_wav(folder / "angry" / "a.wav")
+    (folder / "angry" / "[bold]b.wav").write_bytes(b"no sound")
+    status, out, err = koser("prepare", "folder", folder, "--out", folder / "m.parquet")
+    assert status == 0, err
+    assert f"Manifest: {folder / 'm.parquet'}".replace(" ", "") in "".join(out.split())
+    status, out, err = koser("info", folder / "m.parquet", "--left-out")
+    assert status == 0, err
+    assert "[bold]b.wav" in out

@@ -147,10 +147,10 @@ def print_manifest(manifest: Manifest, path: Place) -> None:
     rows += [(f"label {label}", n) for label, n in counts.items()]
     print_rows(f"{provenance.adapter}, labels: {provenance.label_policy}", rows)
     for note in provenance.notes:
-        console.print(f"Note: {note}")
+        console.print(f"Note: {note}", markup=False)
     if provenance.left_out:
-        console.print(f"Every row left out: koser info {path} --left-out")
-    console.print(f"Manifest: {path}")
+        console.print(f"Every row left out: koser info {path} --left-out", markup=False)
+    console.print(f"Manifest: {path}", markup=False)
 
 
 def print_summary(manifest: Manifest) -> None:
@@ -160,15 +160,16 @@ def print_summary(manifest: Manifest) -> None:
         if section != "notes":
             print_rows(section, [(name, value) for _, name, value in rows])
     for note in summary.notes:
-        console.print(f"Note: {note}")
+        console.print(f"Note: {note}", markup=False)
 
 
 def print_left_out(manifest: Manifest) -> None:
     """Print every row that is not in the manifest, and every audio file without a row."""
     for row in manifest.provenance.left_out:
-        console.print(f"{row.source}: {row.reason}" + (f" ({row.detail})" if row.detail else ""))
+        detail = f" ({row.detail})" if row.detail else ""
+        console.print(f"{row.source}: {row.reason}{detail}", markup=False)
     for path in manifest.provenance.unlisted:
-        console.print(f"{path}: audio file without a row")
+        console.print(f"{path}: audio file without a row", markup=False)
 
 
 def print_split(split: Split, manifest: Manifest, path: Place) -> None:
@@ -181,8 +182,8 @@ def print_split(split: Split, manifest: Manifest, path: Place) -> None:
     if n_shown > _SHOWN_FOLDS:
         console.print(f"… and {n_shown - _SHOWN_FOLDS} more folds.")
     for note in split.notes:
-        console.print(f"Note: {note}")
-    console.print(f"Split: {path} (hash {split.hash})")
+        console.print(f"Note: {note}", markup=False)
+    console.print(f"Split: {path} (hash {split.hash})", markup=False)
 
 
 def print_rows(title: str, rows: Sequence[tuple[str, object]]) -> None:
@@ -246,7 +247,7 @@ def print_run(name: str, metrics: Mapping[str, Any]) -> None:
     shared = ", ".join(f"{kind} {what}" for kind, what in metrics["shared"].items())
     console.print(f"Test shares with train and val: {shared}.")
     for note in (*metrics["notes"], *metrics["protocol"]["notes"]):
-        console.print(f"Note: {note}")
+        console.print(f"Note: {note}", markup=False)
 
 
 def print_ablations(metrics: Mapping[str, Any]) -> None:
@@ -314,8 +315,8 @@ def print_gaps(values: Mapping[str, Any], path: Path) -> None:
     for gap in values["gaps"]:
         console.print(f"{gap_line(gap)}{mark}", soft_wrap=True, markup=False)
         for note in gap["notes"]:
-            console.print(f"Note: {note}")
-    console.print(f"Gap: {path}")
+            console.print(f"Note: {note}", markup=False)
+    console.print(f"Gap: {path}", markup=False)
 
 
 def print_extraction(extraction: Extraction) -> None:
