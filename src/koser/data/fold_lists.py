@@ -129,10 +129,10 @@ def read_fold_list(name: str) -> FoldList:
 def _read_table(file: Path, suffix: str) -> pl.DataFrame:
     try:
         if suffix == ".parquet":
-            table = pl.read_parquet(file, hive_partitioning=False)
+            table = pl.read_parquet(file, hive_partitioning=False, glob=False)
         else:
             separator = "\t" if suffix == ".tsv" else ","
-            table = pl.read_csv(file, separator=separator, infer_schema=False)
+            table = pl.read_csv(file, separator=separator, infer_schema=False, glob=False)
         columns = pl.all().cast(pl.String).str.strip_chars().str.normalize("NFC")
         return table.select(columns.replace("", None))
     except (pl.exceptions.PolarsError, OSError) as error:

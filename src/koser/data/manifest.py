@@ -270,7 +270,7 @@ class Manifest:
         try:
             with local_file(path) as file:
                 provenance = read_provenance(file, name=str(path))
-                table = pl.read_parquet(file, hive_partitioning=False)
+                table = pl.read_parquet(file, hive_partitioning=False, glob=False)
         except StorageError:
             raise
         except UNREADABLE as error:

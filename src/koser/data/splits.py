@@ -240,7 +240,7 @@ class Split:
                         f"is wrong. Copy it again, or make the split again."
                     )
                 metadata = pl.read_parquet_metadata(file)
-                table = pl.read_parquet(file, hive_partitioning=False)
+                table = pl.read_parquet(file, hive_partitioning=False, glob=False)
         except StorageError:
             raise
         except PermissionError as error:

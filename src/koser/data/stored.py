@@ -135,7 +135,7 @@ class StoredManifest:
     def _iter_read(self) -> Iterator[pl.DataFrame]:
         for file in self.files:
             for first in range(0, _count_rows(file), _READ_ROWS):
-                part = pl.scan_parquet(file, hive_partitioning=False).slice(first, _READ_ROWS)
+                part = _scan(file).slice(first, _READ_ROWS)
                 try:
                     yield with_columns_since(part.collect())
                 except UNREADABLE as error:
@@ -150,11 +150,14 @@ class StoredManifest:
         return Manifest(table, own)
 
 
+def _scan(file: Path) -> pl.LazyFrame:
+    """The rows of one file; brackets in its name are no pattern."""
+    return pl.scan_parquet(file, hive_partitioning=False, glob=False)
+
+
 def _count_rows(file: Path) -> int:
     try:
-        count: int = (
-            pl.scan_parquet(file, hive_partitioning=False).select(pl.len()).collect().item()
-        )
+        count: int = _scan(file).select(pl.len()).collect().item()
     except UNREADABLE as error:
         raise unreadable(file, error) from error
     return count

@@ -89,6 +89,6 @@ def _scores(folder: Path) -> Iterator[Finding]:
 def _read_predictions(folder: Path) -> pl.DataFrame:
     path = folder / _PREDICTIONS
     try:
-        return pl.read_parquet(path, hive_partitioning=False)
+        return pl.read_parquet(path, hive_partitioning=False, glob=False)
     except UNREADABLE as error:
         raise RunError(f"Cannot read the predictions '{path}': {error}.") from error

@@ -70,7 +70,7 @@ class RunFolder:
         path = self.folder / "predictions.parquet"
         check_sum(path)
         try:
-            table = pl.read_parquet(path, hive_partitioning=False)
+            table = pl.read_parquet(path, hive_partitioning=False, glob=False)
         except UNREADABLE as error:
             raise RunError(f"Cannot read the predictions '{path}': {error}.") from error
         missing = [column for column in _COLUMNS if column not in table.columns]

@@ -122,7 +122,7 @@ def _read(file: Place) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
     try:
         with local_file(file) as local:
             if suffix == ".parquet":
-                table = pl.read_parquet(local, hive_partitioning=False)
+                table = pl.read_parquet(local, hive_partitioning=False, glob=False)
             else:
                 text = decode(local.read_bytes(), str(file))
         if suffix == ".parquet":
