@@ -10,6 +10,7 @@ import pytest
 from fixtures.kemdy import segments20, write_kemdy20
 from koser.audio.reading import load
 from koser.data.manifest import Manifest
+from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems.dimensions import DimensionalSystem
 
 QUICK = {
@@ -65,7 +66,7 @@ def test_values_are_learnt_scored_kept_and_read_back(koser, rated):
         assert found["ccc"] > 0.3  # pitch is all there is to hear
         assert found["rmse"] < results["rmse_of_mean"][name]
     # The kept model gives the values that it was tested with.
-    kept = DimensionalSystem.read(rated / "run" / "best_model_mfcc.pth")
+    kept = DimensionalSystem.read(str(rated / "run"))
     chosen = max(results["folds"], key=lambda fold: fold["best_val_ccc"])
     own = predictions.filter(fold=chosen["fold"]).head(5)
     paths = dict(Manifest.read(rated / "m.parquet").table.select("id", "path").iter_rows())
@@ -96,6 +97,21 @@ def test_a_finished_training_is_not_repeated_and_another_experiment_is_refused(k
     status, _, err = regress(koser, "mfcc", "--out", "run", "--loss", "mse")
     assert status == 1
     assert "holds another experiment" in err
+
+
+def test_a_finished_training_on_other_values_is_not_taken_over(koser, rated):
+    assert regress(koser, "mfcc", "--out", "run")[0] == 0
+    made = Manifest.read(rated / "m.parquet")
+    table = made.table.with_columns(valence=pl.col("valence") + 1)
+    Manifest(table, made.provenance).write(rated / "m.parquet")
+    status, _, err = regress(koser, "mfcc", "--out", "run")
+    assert status == 1
+    assert "trained on other values or sound" in err
+    for outcome in (rated / "run").glob("parts/*/outcome.pth"):
+        values = load_tensors(outcome)
+        del values["taught"]  # as an older koser left it
+        save_tensors(values, outcome)
+    assert regress(koser, "mfcc", "--out", "run")[0] == 0
 
 
 def test_a_head_on_a_speech_encoder_gives_values_too(koser, rated, encoder_folder):

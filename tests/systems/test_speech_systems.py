@@ -219,7 +219,7 @@ def test_more_layers_than_the_encoder_has_are_refused(manifest, encoder, tmp_pat
 def test_a_training_that_does_not_fit_into_memory_is_refused_before_it_starts(
     manifest, encoder, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("koser.systems.memory._free_memory", lambda: 10**8)
+    monkeypatch.setattr("koser.systems.memory.free_memory", lambda: 10**8)
     with pytest.raises(RunError, match=r"needs about .* GB of memory .* train.batch_seconds=30"):
         fitted(manifest, "wav2vec2ft", encoder, tmp_path)
 

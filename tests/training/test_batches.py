@@ -12,8 +12,8 @@ from koser.training.batches import (
     iter_plain_batches,
     pad_features,
     pad_windows,
-    share_by_length,
 )
+from koser.training.bounds import share_by_length
 from koser.training.ranks import Ranks
 
 
@@ -128,6 +128,7 @@ def test_a_source_is_described_by_all_that_its_batches_depend_on(feature_table):
         description(seed=1),
         description(batch_size=5),
         description(batch_length=4),
+        description(batch_size=4, batch_length=4),
         description(table=feature_table(4, crop_frames=3)),
         description(table=feature_table(4, n_variants=2)),
         description(table=feature_table(4, n_classes=2), rows=np.arange(8)),
@@ -145,13 +146,12 @@ def test_plain_batches_hold_every_row_once(feature_table, bound):
     assert longest == sorted(longest)
 
 
-@pytest.mark.parametrize("bound", [{}, {"batch_size": 1, "batch_length": 1}])
-def test_a_batch_without_a_bound_or_with_two_is_refused(feature_table, bound):
+def test_a_batch_without_a_bound_is_refused(feature_table):
     table = feature_table(1)
-    with pytest.raises(ConfigError, match="Give one of batch_size"):
-        TrainingBatches(table, np.arange(3), **bound, seed=0)
-    with pytest.raises(ConfigError, match="Give one of batch_size"):
-        list(iter_plain_batches(table, np.arange(3), **bound))
+    with pytest.raises(ConfigError, match="Give batch_size, batch_length or both"):
+        TrainingBatches(table, np.arange(3), seed=0)
+    with pytest.raises(ConfigError, match="Give batch_size, batch_length or both"):
+        list(iter_plain_batches(table, np.arange(3)))
 
 
 def test_features_that_are_not_float32_become_it():
@@ -190,16 +190,64 @@ class LengthsTable:
 
     def __init__(self, lengths):
         self.all_lengths = np.asarray(lengths)
+        self.all_windows = np.ones(len(lengths), int)
         self.targets = np.ones((len(lengths), 1), np.float32)
 
     def lengths(self, rows):
         return self.all_lengths[rows]
+
+    def n_windows(self, rows):
+        return self.all_windows[rows]
 
     def read(self, row, rng=None):
         return np.array([row if rng is None else rng.integers(2**62)])
 
     def collate(self, arrays):
         return (torch.from_numpy(np.stack(arrays)),)
+
+
+class WindowsTable(LengthsTable):
+    """A table of utterances in windows of zeros [each (n_windows, window length)]."""
+
+    in_windows = True
+
+    def __init__(self, shapes):
+        super().__init__([n * length for n, length in shapes])
+        self.shapes = shapes
+        self.all_windows = np.array([n for n, _ in shapes])
+
+    def read(self, row, rng=None):
+        return np.zeros(self.shapes[row], np.float32)
+
+    def collate(self, arrays):
+        return pad_windows(arrays)
+
+
+SHAPES = st.lists(st.tuples(st.integers(1, 4), st.integers(1, 60)), min_size=5, max_size=80)
+
+
+@given(shapes=SHAPES, limit=st.integers(20, 600), size=st.none() | st.integers(1, 9))
+def test_a_bound_of_length_holds_for_the_padded_windows_of_a_batch(shapes, limit, size):
+    """As many windows as there are, each as long as the longest: not the sum of their lengths."""
+    table, rows = WindowsTable(shapes), np.arange(len(shapes))
+    bound = {"batch_length": limit, "batch_size": size}
+    source = TrainingBatches(table, rows, **bound, seed=0)
+    for batches in (list(source.epoch(1)), list(iter_plain_batches(table, rows, **bound))):
+        assert sorted(np.concatenate([batch.rows for batch in batches])) == rows.tolist()
+        for batch in batches:
+            assert size is None or len(batch.rows) <= size
+            assert len(batch.rows) == 1 or batch.inputs[0].numel() <= limit
+
+
+@given(lengths=st.lists(st.integers(1, 60), min_size=1, max_size=120), size=st.integers(1, 30))
+def test_a_length_that_never_binds_leaves_the_batches_of_a_size(lengths, size):
+    table, rows = LengthsTable(lengths), np.arange(len(lengths))
+    sources = [
+        TrainingBatches(table, rows, batch_size=size, batch_length=length, seed=3)
+        for length in (None, 60 * size)
+    ]
+    plain, both = ([batch.rows.tolist() for batch in each.epoch(1)] for each in sources)
+    assert plain == both
 
 
 def drawn(batches):
@@ -264,19 +312,26 @@ def test_ranks_are_dealt_every_plain_batch_once(lengths, n_ranks, bound):
     assert max(loads) <= sum(loads) / n_ranks + dearest
 
 
-@given(lengths=st.lists(st.integers(1, 9), min_size=1, max_size=7), n_ranks=st.integers(1, 3))
-def test_no_other_cut_makes_the_dearest_share_cheaper(lengths, n_ranks):
+@given(
+    shapes=st.lists(st.tuples(st.integers(1, 9), st.integers(1, 3)), min_size=1, max_size=7),
+    n_ranks=st.integers(1, 3),
+    in_windows=st.booleans(),
+)
+def test_no_other_cut_makes_the_dearest_share_cheaper(shapes, n_ranks, in_windows):
     """Against every way to cut the sorted lengths into so many neighbourhoods."""
-    ordered = sorted(lengths)
-    cuts = combinations_with_replacement(range(len(ordered) + 1), n_ranks - 1)
+    lengths, counts = np.array(shapes).T
+    counts = counts if in_windows else np.ones_like(counts)
+    order = np.argsort(lengths, kind="stable")
+
+    def dearest(shares):
+        return max(counts[share].sum() * lengths[share].max(initial=0) for share in shares)
+
+    cuts = combinations_with_replacement(range(len(order) + 1), n_ranks - 1)
     best = min(
-        max(
-            (end - first) * max(ordered[first:end], default=0)
-            for first, end in pairwise([0, *cut, len(ordered)])
-        )
+        dearest([order[first:end] for first, end in pairwise([0, *cut, len(order)])])
         for cut in cuts
     )
-    shares = share_by_length(np.array(lengths), n_ranks)
+    shares = share_by_length(lengths, n_ranks, n_windows=counts)
+    assert len(shares) == n_ranks
     assert sorted(np.concatenate(shares).tolist()) == list(range(len(lengths)))
-    array = np.array(lengths)
-    assert max(len(share) * array[share].max(initial=0) for share in shares) == best
+    assert dearest(shares) == best

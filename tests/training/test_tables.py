@@ -71,6 +71,7 @@ def test_windows_are_gathered_with_their_owners(window_table):
 
 def test_the_length_of_windows_is_that_of_them_all(window_table):
     assert window_table.lengths(np.array([3, 1, 2, 0])).tolist() == [14, 12, 1, 5]
+    assert window_table.n_windows(np.array([3, 1, 2, 0])).tolist() == [2, 3, 1, 1]
 
 
 def test_a_batch_of_windows_keeps_every_window(window_table):

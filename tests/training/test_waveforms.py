@@ -12,7 +12,7 @@ SECONDS = [0.2, 0.05, 0.31, 0.1]
 
 @pytest.fixture
 def waveform_table(tmp_path, write_wav):
-    def make(augmentation=AugmentOptions(), window_samples=1600):  # noqa: B008  # frozen
+    def make(augmentation=AugmentOptions(), window_samples=1600, fingerprint=""):  # noqa: B008  # frozen
         clips = [
             Clip(str(write_wav(tmp_path / f"{i}.wav", seconds=seconds)))
             for i, seconds in enumerate(SECONDS)
@@ -20,7 +20,12 @@ def waveform_table(tmp_path, write_wav):
         clips.append(Clip(clips[0].path, 0.05, 0.125))
         durations = np.array([*SECONDS, 0.075])
         return WaveformTable(
-            clips, window_samples, np.eye(5, dtype=np.float32), durations, augmentation
+            clips,
+            window_samples,
+            np.eye(5, dtype=np.float32),
+            durations,
+            augmentation,
+            fingerprint,
         )
 
     return make
@@ -32,6 +37,7 @@ def test_lengths_are_samples_without_a_file_being_opened(waveform_table):
     absent = [Clip("absent.wav")] * 5
     table = WaveformTable(absent, 1600, table.targets, table.durations, table.augmentation)
     assert table.lengths(np.arange(5)).tolist() == expected
+    assert table.n_windows(np.arange(5)).tolist() == [2, 1, 4, 1, 1]
     with pytest.raises(AudioError, match=r"absent\.wav"):
         table.read(0)
 
@@ -78,6 +84,7 @@ def test_a_table_is_described_by_its_clips_and_by_how_they_are_heard(waveform_ta
         table.describe(np.arange(1, 4)),
         waveform_table(window_samples=800).describe(rows),
         waveform_table(AugmentOptions(speed=0.1)).describe(rows),
+        waveform_table(fingerprint="0f3a").describe(rows),
     ]
     assert waveform_table().describe(rows) == table.describe(rows)
-    assert len({table.describe(rows), *others}) == 4
+    assert len({table.describe(rows), *others}) == 5

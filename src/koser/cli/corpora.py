@@ -158,7 +158,7 @@ def map_(
         str,
         typer.Option(
             help="seven, seven-without-calm, four, four-without-calm, or FILE.toml with keep, "
-            "[map] and [drop]. Every label of the manifest must be in it."
+            "\\[map] and \\[drop]. Every label of the manifest must be in it."
         ),
     ],
     out: Annotated[Path, typer.Option(help="The manifest to write (Parquet).")],

@@ -31,12 +31,17 @@ class TuneOptions(Config):
     rate: float = Field(0.1, gt=0, le=1)
     rate_decay: float = Field(0.9, gt=0, le=1)
     # Rank of low-rank adapters that are trained instead of the layers themselves; 0 for
-    # the layers themselves [Hu et al., "LoRA", ICLR 2022].
+    # the layers themselves [Hu et al., "LoRA", ICLR 2022]. A front-end has none.
     lora_rank: int = Field(0, ge=0)
     # Share of the fine-tuned weights in the final ones; the rest is what training started
     # from. The mean of both is the more robust on speakers that training has not heard
     # [Wortsman et al., "Robust fine-tuning of zero-shot models", CVPR 2022].
     average: float = Field(0.5, gt=0, le=1)
+
+    @property
+    def trains_front_end(self) -> bool:
+        """Whether the front-end learns too; adapters are in the transformer layers alone."""
+        return self.layers == "all" and self.lora_rank == 0
 
     def first_state(self, n_layers: int) -> int:
         """The state at which training starts.
@@ -67,7 +72,7 @@ def trained_states(head: HeadOptions, tune: TuneOptions, n_layers: int) -> list[
     first = tune.first_state(n_layers)
     states = [state for state in head.states(n_layers) if state >= first]
     # The trunk's output alone does not do: training would not reach the head's input.
-    lowest = first if tune.layers == "all" else first + 1
+    lowest = first if tune.trains_front_end else first + 1
     if not states or max(states) < lowest:
         raise ConfigError(
             f"head.layers = {head.layers} lies below the trained layers, which then would have "
@@ -165,6 +170,14 @@ class FineTunedEncoder(nn.Module):
         What is trained.
     from_waveforms : bool
         Whether `forward` takes waveforms.
+    at_once : int, optional
+        Samples or frames, padding included, that the layers are given at once where nothing
+        is learnt: a recording of an hour has more windows than the memory holds.
+
+    Attributes
+    ----------
+    is_whole : bool
+        Whether the front-end is trained too.
     """
 
     def __init__(
@@ -175,15 +188,17 @@ class FineTunedEncoder(nn.Module):
         tune: TuneOptions,
         *,
         from_waveforms: bool,
+        at_once: int | None = None,
     ) -> None:
         super().__init__()
         self.first = tune.first_state(encoder.n_layers)
         self.from_waveforms = from_waveforms
         self._tune = tune
-        self._is_whole = tune.layers == "all"
+        self._at_once = at_once
+        self.is_whole = tune.trains_front_end
         self._encoder = [encoder]  # in a list, so that it does not become a submodule
-        self.tuned = encoder if self._is_whole else nn.ModuleList(encoder.layers[self.first :])
-        self.final_norm = None if self._is_whole else encoder.final_norm
+        self.tuned = encoder if self.is_whole else nn.ModuleList(encoder.layers[self.first :])
+        self.final_norm = None if self.is_whole else encoder.final_norm
         self._set_trained(encoder)
         states = trained_states(head, tune, encoder.n_layers)
         self.states = [state - self.first for state in states]  # counted from `first`
@@ -221,16 +236,44 @@ class FineTunedEncoder(nn.Module):
         self, sound: torch.Tensor, lengths: torch.Tensor, owners: torch.Tensor
     ) -> torch.Tensor:
         """What the classifier takes [shape=(n_utterances, n_states, n_values)]; see `forward`."""
+        states, n_frames = self._run_in_pieces(sound, lengths)
+        pooled = []
+        for state in states:
+            joined, n_joined = join_windows(state, n_frames, owners)
+            pooled.append(self.pooling(joined, n_joined))
+        return torch.stack(pooled, 1)
+
+    def _run_in_pieces(
+        self, sound: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """As `_run`, of a few windows at a time where there are many and nothing is learnt."""
+        n_windows, longest = len(sound), sound.shape[-1]
+        if self._at_once is None or torch.is_grad_enabled() or n_windows <= 1:
+            return self._run(sound, lengths)
+        n_at_once = max(1, self._at_once // longest)
+        if n_windows <= n_at_once:
+            return self._run(sound, lengths)
+        n_frames = self.encoder.count_frames(lengths) if self.from_waveforms else lengths
+        shape = (n_windows, int(n_frames.max()), self.encoder.width)
+        # Made once and filled: kept in pieces and put together they would be there twice.
+        states = [sound.new_zeros(shape, dtype=torch.float32) for _ in self.states]
+        for first in range(0, n_windows, n_at_once):
+            piece = slice(first, first + n_at_once)
+            found, _ = self._run(sound[piece], lengths[piece])
+            for state, values in zip(states, found, strict=True):
+                state[piece, : values.shape[1]] = values[:, : shape[1]]
+        return states, n_frames
+
+    def _run(
+        self, sound: torch.Tensor, lengths: torch.Tensor
+    ) -> tuple[list[torch.Tensor], torch.Tensor]:
+        """The states that the head takes, window by window in float32, and their real frames."""
         if self.from_waveforms:
             hidden, n_frames = self.run_trunk(sound, lengths)
         else:
             hidden, n_frames = sound.transpose(1, 2), lengths
         states = [hidden, *self.encoder.run(hidden, n_frames, self.first)]
-        pooled = []
-        for index in self.states:
-            joined, n_joined = join_windows(states[index].float(), n_frames, owners)
-            pooled.append(self.pooling(joined, n_joined))
-        return torch.stack(pooled, 1)
+        return [states[index].float() for index in self.states], n_frames
 
     def penalty(self) -> torch.Tensor:
         """What is added to the loss."""
@@ -240,7 +283,7 @@ class FineTunedEncoder(nn.Module):
         self, waveforms: torch.Tensor, n_samples: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """The state at which training starts, and the real frames, of waveforms."""
-        if self._is_whole:
+        if self.is_whole:
             return self.encoder.embed(waveforms, n_samples)
         self.encoder.to(waveforms.device)
         with torch.no_grad():
@@ -262,10 +305,10 @@ class FineTunedEncoder(nn.Module):
             if trained:
                 groups.append((trained, share))
 
-        claim(encoder.final_norm if self._is_whole else self.final_norm, rate)
+        claim(encoder.final_norm if self.is_whole else self.final_norm, rate)
         for depth, layer in enumerate(reversed(encoder.layers[self.first :])):
             claim(layer, rate * self._tune.rate_decay**depth)
-        if self._is_whole:
+        if self.is_whole:
             claim(encoder, rate * self._tune.rate_decay**encoder.n_layers)
         claim(self, 1.0)
         return groups

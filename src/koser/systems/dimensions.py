@@ -18,7 +18,7 @@ import torch
 from koser.config import Config
 from koser.errors import CheckpointError, ConfigError
 from koser.evaluation.dimensions import DIMENSIONS
-from koser.models.checkpoint import Checkpoint
+from koser.models.checkpoint import Checkpoint, find_checkpoint
 from koser.systems import DIMENSIONAL, system_class
 from koser.systems.mfcc import MfccSystem
 from koser.systems.system import Part
@@ -138,15 +138,15 @@ class DimensionalSystem:
         return replace(made, system=f"{self.model}{DIMENSIONAL}", state=state)
 
     @classmethod
-    def read(cls, path: Path) -> DimensionalSystem:
-        """The trained system in a checkpoint.
+    def read(cls, path: str | Path) -> DimensionalSystem:
+        """The trained system in a run folder of ``koser regress``, or in a ``.pth`` from one.
 
         Raises
         ------
         CheckpointError
             If it is none, or one of labels.
         """
-        checkpoint = Checkpoint.read(path)
+        checkpoint = Checkpoint.read(find_checkpoint(Path(path)))
         if not checkpoint.system.endswith(DIMENSIONAL):
             raise CheckpointError(
                 f"'{path}' is a model of labels ({', '.join(checkpoint.labels)}), not of valence "

@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from koser.config import Config, build_config
 from koser.data.enrolment import EnrolmentOptions
@@ -63,12 +64,23 @@ from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FramesTable, StatisticsTable
 
+# Of every encoder that koser knows: a frame is 20 ms. Counting needs no encoder in memory.
+_FRAMES_PER_SECOND = 50
+
+
+class Wav2Vec2Train(HeadTrain):
+    """How the head learns, and how much sound it learns from at once."""
+
+    # With attentive pooling: sound in a batch, padding included, which `batch_size` clips of
+    # up to 5 s do not reach. Frames of longer ones would take memory without end.
+    batch_seconds: float = Field(160.0, gt=0)
+
 
 class Wav2Vec2Config(SpeechConfig):
     """All settings of the system."""
 
     head: HeadOptions = HeadOptions()
-    train: HeadTrain = HeadTrain()
+    train: Wav2Vec2Train = Wav2Vec2Train()
     corpora: CorporaOptions = CorporaOptions()
     enrolment: EnrolmentOptions = EnrolmentOptions()
     # Speeds at which the train part is heard beside 1.0 (Ko et al., Interspeech 2015).
@@ -132,12 +144,17 @@ class Wav2Vec2System(Enrolling, SpeechSystem):
         options, origins = self.config.train, data.origins
         network, table = self.begin(data, part)
         batches = partial(
-            iter_plain_batches, table, batch_size=options.batch_size, ranks=self.ranks
+            iter_plain_batches,
+            table,
+            batch_size=options.batch_size,
+            batch_length=self.batch_length,
+            ranks=self.ranks,
         )
         source = TrainingBatches(
             table,
             part.train,
             batch_size=options.batch_size,
+            batch_length=self.batch_length,
             seed=part.seed,
             cells=balance_cells(options.balance, origins, data.targets),
             ranks=self.ranks,
@@ -174,7 +191,9 @@ class Wav2Vec2System(Enrolling, SpeechSystem):
             torch.manual_seed(part.seed)
             network = self._make_network(n_states, width)
         if self.start is None:
-            batches = iter_plain_batches(table, part.train, batch_size=options.batch_size)
+            batches = iter_plain_batches(
+                table, part.train, batch_size=options.batch_size, batch_length=self.batch_length
+            )
             network.classifier.standardizer.fit(
                 pooled for _, pooled in iter_pooled(network, batches, options.precision)
             )
@@ -202,7 +221,11 @@ class Wav2Vec2System(Enrolling, SpeechSystem):
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
         batches = iter_plain_batches(
-            self.open_table(data), rows, batch_size=options.batch_size, ranks=self.ranks
+            self.open_table(data),
+            rows,
+            batch_size=options.batch_size,
+            batch_length=self.batch_length,
+            ranks=self.ranks,
         )
         network, n_rows = self._trained(), len(data.targets)
         result = predict(network, batches, n_rows, precision=options.precision, ranks=self.ranks)
@@ -269,6 +292,12 @@ class Wav2Vec2System(Enrolling, SpeechSystem):
         load_trained_state(network, state)
         system._network = network.to(choose_device(system.config.train.device)).eval()
         return system
+
+    @property
+    def batch_length(self) -> int | None:
+        """Most frames in a batch, padding included; None where the head takes none."""
+        seconds: float = self.config.train.batch_seconds
+        return max(1, round(seconds * _FRAMES_PER_SECOND)) if self._has_frames else None
 
     @property
     def _has_frames(self) -> bool:

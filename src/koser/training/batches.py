@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import heapq
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -11,8 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from koser.errors import ConfigError, RunError
-from koser.features.batching import batches_by_length
+from koser.errors import RunError
+from koser.training.bounds import Bound, deal, padded_length
 from koser.training.ranks import ALONE, Ranks
 
 # Batches are cut from pools of this many: similar lengths meet, yet no batch is ever
@@ -58,6 +57,10 @@ class Table(Protocol):
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Lengths of utterances, whole and unaugmented, in the table's unit; integers."""
+        ...
+
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """Into how many windows of equal length each utterance is cut, unaugmented."""
         ...
 
     # Any: an array, or where there are two of an utterance, both; the table's own.
@@ -142,8 +145,8 @@ class TrainingBatches:
     batch_size : int, optional
         Utterances a batch.
     batch_length : int, optional
-        In place of `batch_size`: the largest padded length of a batch, its utterances
-        times the longest, in the table's unit and before augmentation. A longer
+        In place of `batch_size` or beside it: the largest padded length of a batch, its
+        windows times the longest, in the table's unit and before augmentation. A longer
         utterance is a batch by itself.
     seed : int
         Of every draw.
@@ -157,7 +160,7 @@ class TrainingBatches:
     Raises
     ------
     ConfigError
-        Unless exactly one of `batch_size` and `batch_length` is given.
+        If neither `batch_size` nor `batch_length` is given.
     RunError
         If there are more processes than utterances in a batch.
     """
@@ -173,10 +176,11 @@ class TrainingBatches:
         cells: np.ndarray | None = None,
         ranks: Ranks = ALONE,
     ) -> None:
-        self._bound = _bound(batch_size, batch_length)
+        self._bound = Bound(batch_size, batch_length)
         self._table = table
         self._rows = np.sort(rows)
         self._lengths = table.lengths(self._rows)
+        self._n_windows = table.n_windows(self._rows)
         self._seed = seed
         self._cells: list[np.ndarray] | None = None  # places in the sorted rows
         if cells is not None:
@@ -207,7 +211,9 @@ class TrainingBatches:
     def epoch(self, epoch: int) -> Iterator[Batch]:
         """Yield this rank's share of each batch of one epoch."""
         for batch in self._plan(epoch):
-            shares = self._bound.shares(self._lengths[batch], self.ranks.n_ranks)
+            shares = self._bound.shares(
+                self._lengths[batch], self._n_windows[batch], self.ranks.n_ranks
+            )
             rows = self._rows[batch[shares[self.ranks.rank]]]
             if not len(rows):
                 yield _empty_batch(self._table, self._rows[0])
@@ -224,7 +230,7 @@ class TrainingBatches:
             raise RunError(
                 f"{n_ranks} processes share batches of about {n_utterances} utterances: some would "
                 f"have none. Use --nproc-per-node {n_utterances}, or larger batches "
-                f"(--set train.{self._bound.setting}=…)."
+                f"(--set train.{self._bound.setting(self._lengths)}=…)."
             )
 
     def _plan(self, epoch: int) -> list[np.ndarray]:
@@ -235,7 +241,8 @@ class TrainingBatches:
         batches = []
         for start in range(0, len(order), size):
             pool = order[start : start + size]
-            batches += [pool[chosen] for chosen in self._bound.cut(self._lengths[pool])]
+            cut = self._bound.cut(self._lengths[pool], self._n_windows[pool])
+            batches += [pool[chosen] for chosen in cut]
         return [batches[place] for place in rng.permutation(len(batches))]
 
     def _order(self, rng: np.random.Generator) -> np.ndarray:
@@ -268,114 +275,12 @@ def iter_plain_batches(
     Batches are dealt whole to `ranks`, so that what comes out is what one process has, bit
     for bit. `TrainingBatches` says what the other parameters are, and what is refused.
     """
-    lengths = table.lengths(rows)
-    batches = _bound(batch_size, batch_length).cut(lengths)
-    costs = [len(chosen) * int(lengths[chosen].max()) for chosen in batches]
+    lengths, n_windows = table.lengths(rows), table.n_windows(rows)
+    batches = Bound(batch_size, batch_length).cut(lengths, n_windows)
+    costs = [padded_length(lengths[chosen], n_windows[chosen]) for chosen in batches]
     for place in deal(costs, ranks.n_ranks)[ranks.rank]:
         chosen = batches[place]
         yield _batch(table, rows[chosen], [None] * len(chosen))
-
-
-def deal(costs: Sequence[int], n_ranks: int) -> list[list[int]]:
-    """Deal pieces of work so that none has much more of it than another.
-
-    The dearest first, each to who has least so far [1]_.
-
-    Parameters
-    ----------
-    costs : Sequence[int]
-        Of each piece.
-    n_ranks : int
-        Among how many.
-
-    Returns
-    -------
-    list[list[int]]
-        For each rank, its places in `costs`, ascending.
-
-    References
-    ----------
-    .. [1] Graham, "Bounds on multiprocessing timing anomalies", SIAM J. Appl. Math. 17, 1969.
-
-    Examples
-    --------
-    >>> deal([5, 4, 3, 3, 3], 2)
-    [[0, 3], [1, 2, 4]]
-    """
-    shares: list[list[int]] = [[] for _ in range(n_ranks)]
-    loads = [(0, rank) for rank in range(n_ranks)]
-    for place in sorted(range(len(costs)), key=lambda place: -costs[place]):
-        load, rank = heapq.heappop(loads)
-        shares[rank].append(place)
-        heapq.heappush(loads, (load + costs[place], rank))
-    return [sorted(share) for share in shares]
-
-
-def share_by_length(lengths: np.ndarray, n_ranks: int) -> list[np.ndarray]:
-    """Share a batch so that the largest padded length of a share is as small as it can be.
-
-    Parameters
-    ----------
-    lengths : np.ndarray [shape=(n_utterances,)]
-        Integers > 0.
-    n_ranks : int
-        Shares.
-
-    Returns
-    -------
-    list[np.ndarray] [shape=(n_utterances of the share,)]
-        Places in `lengths`, neighbours in length together; empty where fewer shares do.
-    """
-    low, high = int(lengths.max()), len(lengths) * int(lengths.max())
-    while low < high:
-        middle = (low + high) // 2
-        if len(batches_by_length(lengths, middle)) <= n_ranks:
-            high = middle
-        else:
-            low = middle + 1
-    shares = batches_by_length(lengths, low)
-    return shares + [np.zeros(0, np.int64)] * (n_ranks - len(shares))
-
-
-@dataclass(frozen=True)
-class _Bound:
-    """How large a batch may be."""
-
-    limit: int  # utterances, or the padded length of them all
-    is_length: bool
-
-    @property
-    def setting(self) -> str:
-        """What sets it, of a training's settings."""
-        return "batch_seconds" if self.is_length else "batch_size"
-
-    def cut(self, lengths: np.ndarray) -> list[np.ndarray]:
-        """Places in `lengths` in batches, the shortest first."""
-        if self.is_length:
-            return batches_by_length(lengths, self.limit)
-        order = np.argsort(lengths, kind="stable")
-        return [order[first : first + self.limit] for first in range(0, len(order), self.limit)]
-
-    def shares(self, lengths: np.ndarray, n_ranks: int) -> list[np.ndarray]:
-        """Places in the `lengths` of one batch, shared among ranks by what bounds it."""
-        if self.is_length:
-            return share_by_length(lengths, n_ranks)
-        return [np.arange(rank, len(lengths), n_ranks) for rank in range(n_ranks)]
-
-    def typical_size(self, lengths: np.ndarray) -> int:
-        """About how many utterances a batch has; at least one."""
-        return max(1, round(self.limit / float(lengths.mean()))) if self.is_length else self.limit
-
-
-def _bound(batch_size: int | None, batch_length: int | None) -> _Bound:
-    if batch_size is not None and batch_length is None:
-        return _Bound(batch_size, is_length=False)
-    if batch_length is not None and batch_size is None:
-        return _Bound(batch_length, is_length=True)
-    raise ConfigError(
-        f"A batch is bounded by a size or by a length. Give one of batch_size ({batch_size}) "
-        f"and batch_length ({batch_length})."
-    )
 
 
 def _generator(seed: int, epoch: int, row: int) -> np.random.Generator:

@@ -173,6 +173,10 @@ class AlignedTable:
         """Lengths of utterances."""
         return self.table.lengths(rows)
 
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """As the table's own."""
+        return self.table.n_windows(rows)
+
     def read(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """The aligned features of one utterance."""
         return self.alignment(self.table.read(row, rng), int(self.origins.ids[row]))

@@ -71,13 +71,15 @@ def compute_logits(
 
 
 @contextmanager
-def explained_memory_errors(options: TrainOptions) -> Iterator[None]:
+def explained_memory_errors(options: TrainOptions, *, instead: str | None = None) -> Iterator[None]:
     """Turn a lack of memory within the block into one line that says what to try.
 
     Parameters
     ----------
     options : TrainOptions
         What is tried: its fields that begin with ``batch_`` say how large a batch is.
+    instead : str, optional
+        What to try where batches are not what can be changed.
 
     Raises
     ------
@@ -93,6 +95,8 @@ def explained_memory_errors(options: TrainOptions) -> Iterator[None]:
         if not is_lack and "DefaultCPUAllocator" not in str(error):
             raise
         place = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        if instead is not None:
+            raise RunError(f"The memory of {place} ended. {instead}") from error
         sizes = {
             name: value
             for name, value in options.model_dump().items()

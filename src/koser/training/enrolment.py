@@ -68,6 +68,10 @@ class EnrolledTable:
         """Lengths of utterances."""
         return self._table.lengths(rows)
 
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """As the table's own."""
+        return self._table.n_windows(rows)
+
     def read(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """The features of one utterance, adapted to what was heard of its speaker."""
         features: np.ndarray = self._table.read(row, rng)

@@ -91,6 +91,10 @@ class PairTable:
         frames: np.ndarray = self.audio_stores[0].shapes(self.audio_keys[0, rows])[:, -1]
         return frames
 
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """1 for every utterance: it is whole."""
+        return np.ones(len(rows), np.int64)
+
     def read(self, row: int, rng: np.random.Generator | None = None) -> Pair:
         """One utterance; with `rng` at some speed, with some errors, and perhaps with a part."""
         is_withheld = {"audio": self.modalities == "text", "text": self.modalities == "audio"}

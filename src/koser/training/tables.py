@@ -33,6 +33,10 @@ class StoredTable:
     keys: np.ndarray
     targets: np.ndarray
 
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """1 for every utterance: it is whole."""
+        return np.ones(len(rows), np.int64)
+
     def read(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """The array of one utterance: the plain one, or one that `rng` chooses."""
         variant = 0 if rng is None else int(rng.integers(len(self.stores)))
@@ -128,6 +132,11 @@ class WindowTable(StoredTable):
         frames: np.ndarray = shapes[:, 0] * shapes[:, 2]
         return frames
 
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """Windows of utterances in the plain variant."""
+        counts: np.ndarray = self.stores[0].shapes(self.keys[0, rows])[:, 0]
+        return counts
+
     @staticmethod
     def collate(arrays: Sequence[np.ndarray]) -> tuple[torch.Tensor, ...]:
         """``(hidden_states, n_frames, owners)`` of `pad_windows`."""
@@ -152,6 +161,10 @@ class ArrayTable:
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """1 for every utterance: there is nothing to pad."""
+        return np.ones(len(rows), np.int64)
+
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """1 for every utterance: it is whole."""
         return np.ones(len(rows), np.int64)
 
     def read(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:

@@ -33,6 +33,8 @@ class WaveformTable:
         be opened for it.
     augmentation : AugmentOptions
         How training changes what it hears.
+    fingerprint : str
+        Of the encoder that hears it: its frozen part is no part of what is trained.
     """
 
     in_windows: ClassVar[bool] = True
@@ -41,11 +43,17 @@ class WaveformTable:
     targets: np.ndarray
     durations: np.ndarray
     augmentation: AugmentOptions
+    fingerprint: str = ""
 
     def lengths(self, rows: np.ndarray) -> np.ndarray:
         """Samples of utterances at 16 kHz, unaugmented."""
         samples: np.ndarray = np.rint(self.durations[rows] * SAMPLING_RATE).astype(np.int64)
         return samples
+
+    def n_windows(self, rows: np.ndarray) -> np.ndarray:
+        """Windows that utterances are cut into, unaugmented; see `split_windows`."""
+        counts: np.ndarray = np.maximum(-(-self.lengths(rows) // self.window_samples), 1)
+        return counts
 
     def read(self, row: int, rng: np.random.Generator | None = None) -> np.ndarray:
         """Windows of one utterance, with `rng` augmented [shape=(n_windows, n_samples)].
@@ -67,10 +75,10 @@ class WaveformTable:
         return pad_windows(arrays)
 
     def describe(self, rows: np.ndarray) -> str:
-        """A hash of the clips, of their lengths and targets, and of how they are heard."""
+        """A hash of the clips, of their lengths and targets; how and by whom they are heard."""
         clips = [self.clips[row] for row in rows.tolist()]
         digest = hashlib.blake2b(repr(clips).encode(), digest_size=16)
         for array in (self.lengths(rows), self.targets[rows]):
             digest.update(np.ascontiguousarray(array).tobytes())
         settings = f"{self.window_samples} {self.augmentation.model_dump_json()}"
-        return f"{digest.hexdigest()} {settings}"
+        return f"{digest.hexdigest()} {settings} {self.fingerprint}"

@@ -85,6 +85,9 @@ def test_fingerprints_of_all_encoders_differ(load_kind):
         ("mismatched", r"do not fit its config\.json\. Download or save"),
         ("damaged", r"damaged, or do not fit.*Download or save"),
         ("8 kHz", r"wants sound at 8000 Hz; koser's is at 16000\. Give another"),
+        ("other bands", r"of another kind of model .*128 Mel bands.*, not 80.* \(whisper\)"),
+        ("other n_fft", r"of another kind of model .*n_fft = 512, not 400.* \(whisper\)"),
+        ("other hop", r"of another kind of model .*hop_length = 80, not 160.* \(whisper\)"),
     ],
 )
 def test_a_wrong_folder_is_refused_in_one_line(kind, pattern, encoder_folder):

@@ -76,6 +76,8 @@ class EncoderExtractor(ABC):
 
         Raises
         ------
+        EncoderError
+            If a value is no finite number in any precision.
         StoreError
             If a value does not fit into `dtype`.
         """
@@ -126,6 +128,12 @@ class EncoderExtractor(ABC):
     def _keep(self, features: torch.Tensor) -> np.ndarray:
         array = features.numpy()
         largest = float(np.abs(array).max())
+        if not np.isfinite(largest):
+            raise EncoderError(
+                f"The weights of '{self.loaded.options.name}' are damaged, or this sound overflows "
+                f"in them: its hidden states are NaN or infinite in float32 too. Download or save "
+                f"the encoder again."
+            )
         if not largest < float(np.finfo(self.dtype).max):
             raise StoreError(
                 f"Hidden states of '{self.loaded.options.name}' reach {largest:.3g}, which "

@@ -25,7 +25,7 @@ from koser.features.pretrained import (
 )
 from koser.features.speech.convolutional import ConvolutionalEncoder, WavLmEncoder
 from koser.features.speech.encoder import SpeechEncoder
-from koser.features.speech.whisper import WhisperEncoder
+from koser.features.speech.whisper import HOP_LENGTH, N_FFT, WhisperEncoder
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ def _outline(source: Source, options: EncoderOptions, local: bool) -> SpeechEnco
         model = build(config)
         if config.model_type == "whisper":
             # Their number decides nothing but their own size.
-            return WhisperEncoder(model.encoder, np.zeros((201, config.num_mel_bins)))
+            return WhisperEncoder(model.encoder, np.zeros((N_FFT // 2 + 1, config.num_mel_bins)))
         return _CONVOLUTIONAL[config.model_type](model, normalize=True)
 
 
@@ -156,7 +156,7 @@ def _load(options: EncoderOptions, source: Source, *, local_files_only: bool) ->
     where = {"revision": options.revision, "local_files_only": local_files_only}
     config = _read_config(source, where)
     kind: str = config.model_type
-    front_end = _load_front_end(options, where, kind)
+    front_end = _load_front_end(options, where, config)
     logger.info("loading the encoder %s (%s)", name, kind)
     encoder = (
         _load_whisper(source, where, front_end)
@@ -192,7 +192,7 @@ def _read_config(source: Source, where: dict[str, Any]) -> Any:
 
 
 # Any: a feature extractor of transformers
-def _load_front_end(options: EncoderOptions, where: dict[str, Any], kind: str) -> Any:
+def _load_front_end(options: EncoderOptions, where: dict[str, Any], config: Any) -> Any:
     from transformers import AutoFeatureExtractor
 
     loader: Any = AutoFeatureExtractor  # transformers does not type it
@@ -203,10 +203,11 @@ def _load_front_end(options: EncoderOptions, where: dict[str, Any], kind: str) -
             f"'{options.name}' has no readable preprocessor_config.json, which says how it wants "
             f"its sound. Save the model's feature extractor beside it."
         ) from error
-    if not hasattr(front_end, "mel_filters" if kind == "whisper" else "do_normalize"):
+    mismatch = _front_end_mismatch(front_end, config)
+    if mismatch:
         raise EncoderError(
             f"The preprocessor_config.json of '{options.name}' is of another kind of model "
-            f"({type(front_end).__name__}) than its config.json ({kind}). Save the model's own "
+            f"({mismatch}) than its config.json ({config.model_type}). Save the model's own "
             f"feature extractor beside it."
         )
     if front_end.sampling_rate != 16_000:
@@ -215,6 +216,25 @@ def _load_front_end(options: EncoderOptions, where: dict[str, Any], kind: str) -
             f"Give another encoder."
         )
     return front_end
+
+
+def _front_end_mismatch(front_end: Any, config: Any) -> str:
+    """What shows that a front-end is of another model; empty if nothing does."""
+    kind = type(front_end).__name__
+    is_whisper = config.model_type == "whisper"
+    if not hasattr(front_end, "mel_filters" if is_whisper else "do_normalize"):
+        return kind
+    if not is_whisper:
+        return ""
+    # Whisper's spectrum is computed here, not by the front-end, with what all Whispers have.
+    for name, wanted in (("n_fft", N_FFT), ("hop_length", HOP_LENGTH)):
+        found = getattr(front_end, name, None)
+        if found != wanted:
+            return f"{kind} with {name} = {found}, not {wanted}"
+    n_bins, n_mels = front_end.mel_filters.shape
+    if (n_bins, n_mels) != (N_FFT // 2 + 1, config.num_mel_bins):
+        return f"{kind} with {n_mels} Mel bands of {n_bins} bins, not {config.num_mel_bins}"
+    return ""
 
 
 def _load_convolutional(

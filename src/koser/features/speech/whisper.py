@@ -21,11 +21,11 @@ from torch.nn import functional
 from koser.features.spectrum import MatmulSpectrum
 from koser.features.speech.encoder import SpeechEncoder, larger
 
-_N_FFT = 400
-_HOP_LENGTH = 160
+N_FFT = 400
+HOP_LENGTH = 160
 # Mel frames that the stride of the second convolution makes one of.
 _STRIDE = 2
-_SAMPLES_PER_FRAME = _HOP_LENGTH * _STRIDE
+_SAMPLES_PER_FRAME = HOP_LENGTH * _STRIDE
 
 
 class WhisperEncoder(SpeechEncoder):
@@ -52,7 +52,7 @@ class WhisperEncoder(SpeechEncoder):
         self.max_seconds = len(self.positions) * _SAMPLES_PER_FRAME / 16_000
         filters = torch.as_tensor(np.ascontiguousarray(mel_filters.T), dtype=torch.float32)
         self.register_buffer("mel_filters", filters, persistent=False)
-        self.register_buffer("window", torch.hann_window(_N_FFT), persistent=False)
+        self.register_buffer("window", torch.hann_window(N_FFT), persistent=False)
         self._spectrum: MatmulSpectrum | None = None  # in place of torch's; see `exportable`
 
     def count_frames(self, n_samples: torch.Tensor) -> torch.Tensor:
@@ -64,7 +64,7 @@ class WhisperEncoder(SpeechEncoder):
     def exportable(self) -> Self:
         """A copy whose spectrum is made of operations that ONNX has."""
         copied = super().exportable()
-        copied._spectrum = MatmulSpectrum(_N_FFT, _HOP_LENGTH, self.window.numpy())
+        copied._spectrum = MatmulSpectrum(N_FFT, HOP_LENGTH, self.window.numpy())
         return copied
 
     def embed_windows(
@@ -88,7 +88,7 @@ class WhisperEncoder(SpeechEncoder):
         the original ends, after 30 s, this does too.
         """
         n_mel_frames = -larger(-(max_frames + 1), -len(self.positions)) * _STRIDE
-        n_needed = n_mel_frames * _HOP_LENGTH
+        n_needed = n_mel_frames * HOP_LENGTH
         padded = functional.pad(waveforms.float(), (0, n_needed - waveforms.shape[1]))
         power = self._power(padded)[..., :n_mel_frames]
         mel = (self.mel_filters @ power).clamp_min(1e-10).log10()
@@ -98,11 +98,11 @@ class WhisperEncoder(SpeechEncoder):
     def _power(self, padded: torch.Tensor) -> torch.Tensor:
         # At either end the transform mirrors the sound: at this one silence, but for a full 30 s.
         if self._spectrum is not None:
-            mirrored = functional.pad(padded, (_N_FFT // 2, _N_FFT // 2), mode="reflect")
+            mirrored = functional.pad(padded, (N_FFT // 2, N_FFT // 2), mode="reflect")
             power: torch.Tensor = self._spectrum(mirrored).transpose(1, 2)
             return power
         return (
-            torch.stft(padded, _N_FFT, _HOP_LENGTH, window=self.window, return_complex=True)
+            torch.stft(padded, N_FFT, HOP_LENGTH, window=self.window, return_complex=True)
             .abs()
             .square()
         )

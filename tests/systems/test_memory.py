@@ -1,0 +1,107 @@
+"""Memory of fine-tuning: what is counted, what is refused, and what the refusal advises."""
+
+import re
+
+import pytest
+import torch
+from transformers import AutoModel, Wav2Vec2Config
+
+from fixtures.encoders import N_LAYERS
+from koser.errors import RunError
+from koser.features.speech.convolutional import ConvolutionalEncoder
+from koser.models.heads import HeadOptions
+from koser.models.speech import FineTunedEncoder, TuneOptions
+from koser.systems.ensemble import EnsembleSystem
+from koser.systems.ensemble_config import EnsembleConfig
+from koser.systems.memory import check_memory, training_memory
+from koser.systems.wav2vec2ft import FineTuneTrain
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Let the machine have as much free memory as is said."""
+
+    def have(n_bytes):
+        monkeypatch.setattr("koser.systems.memory.free_memory", lambda: n_bytes)
+
+    return have
+
+
+def network_of(encoder, head=HeadOptions(), *, from_waveforms=False, **tune):  # noqa: B008
+    return FineTunedEncoder(encoder, 4, head, TuneOptions(**tune), from_waveforms=from_waveforms)
+
+
+def base_needs(**tune):
+    """Of a step of wav2vec2-base from waveforms."""
+    with torch.device("meta"):
+        encoder = ConvolutionalEncoder(AutoModel.from_config(Wav2Vec2Config()), normalize=True)
+        network = network_of(encoder, from_waveforms=True, **tune)
+    return training_memory(network, 60, bf16=True, gpu=True)
+
+
+def test_the_front_end_counts_as_trained_only_where_it_is():
+    eleven, twelve, every, whole = (
+        base_needs(layers=each).activations for each in (11, 12, "transformer", "all")
+    )
+    assert twelve == every
+    # What one layer more keeps, and nothing of the convolutions below it.
+    assert twelve - eleven == pytest.approx(2999 * 768 * 34, rel=1e-3)
+    # Three outputs of each convolution of 60 s in float32, 512 channels wide.
+    frames = sum(960_000 // stride for stride in (5, 10, 20, 40, 80, 160, 320))
+    frozen = 4 * 512 * (2 * 960_000 // 5 + 960_000 // 10)
+    assert whole - every == 3 * 4 * 512 * frames - frozen
+
+
+def test_adapters_in_all_layers_leave_the_front_end_frozen():
+    assert base_needs(layers="all", lora_rank=8) == base_needs(layers="transformer", lora_rank=8)
+
+
+@pytest.mark.parametrize(
+    ("layers", "head", "advised"),
+    [
+        (3, "weighted", 2),
+        (2, "weighted", 1),
+        (1, "weighted", None),
+        ("transformer", "weighted", 2),
+        ("all", "weighted", 2),
+        # A head on a lower state has to be trained with the layer below it.
+        (3, 2, 2),
+        (3, 1, None),
+        ("all", 1, 3),
+        ("all", 0, None),
+    ],
+)
+def test_what_is_advised_trains_less_and_is_no_error_itself(layers, head, advised, load_kind, free):
+    encoder = load_kind("wav2vec2").encoder
+    head = HeadOptions(layers=head)
+    free(10**8)
+    with pytest.raises(RunError) as caught:
+        check_memory(network_of(encoder, head, layers=layers), FineTuneTrain(), 60.0, CPU)
+    found = re.search(r"; or train fewer layers: --set tune\.layers=(\d)$", str(caught.value))
+    assert (int(found[1]) if found else None) == advised
+    if found:
+        network_of(encoder, head, layers=advised)
+        assert advised < N_LAYERS or layers == "all"
+
+
+def test_trainings_at_once_have_a_share_of_the_memory_each(load_kind, free):
+    network, options = network_of(load_kind("wav2vec2").encoder, layers=2), FineTuneTrain()
+    needed = training_memory(network, 60.0, bf16=False, gpu=False).total
+    free(10 * needed)
+    check_memory(network, options, 60.0, CPU, share=needed)
+    with pytest.raises(RunError, match=r"GB are free for each training.*--workers 1"):
+        check_memory(network, options, 60.0, CPU, share=needed - 1)
+    # Others have begun and taken theirs: what is left now is not all of its own share.
+    free(needed // 2)
+    check_memory(network, options, 60.0, CPU, share=needed)
+    with pytest.raises(RunError, match=r"GB are free\. Halve") as caught:
+        check_memory(network, options, 60.0, CPU)
+    assert "--workers" not in str(caught.value)
+
+
+def test_an_ensemble_passes_its_share_of_the_memory_on():
+    ensemble = EnsembleSystem(("a", "b"), EnsembleConfig(members=("mfcc", "wav2vec2ft")))
+    ensemble.memory_share = 10**9
+    assert ensemble._make("wav2vec2ft").memory_share == 10**9
