@@ -2,6 +2,7 @@ import errno
 import fcntl
 import os
 import signal
+import stat
 import subprocess
 import sys
 import threading
@@ -39,6 +40,70 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
         fail_half_way()
     assert (tmp_path / "a").read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["a"]
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "a").write_bytes(b"old")
+    (tmp_path / "link").symlink_to("hop")
+    (tmp_path / "hop").symlink_to(tmp_path / "far" / "a")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "far" / "a").read_bytes() == b"new"
+    assert not (tmp_path / "far" / "a").is_symlink()
+    assert os.listdir(tmp_path / "far") == ["a"]
+    assert sorted(os.listdir(tmp_path)) == ["far", "hop", "link"]
+
+
+def test_a_link_to_nothing_comes_to_point_to_a_file_and_one_to_itself_is_refused(tmp_path):
+    (tmp_path / "link").symlink_to("a")
+    write_atomically(tmp_path / "link", b"new")
+    assert (tmp_path / "a").read_bytes() == b"new"
+    (tmp_path / "loop").symlink_to("loop")
+    with pytest.raises(OSError, match="symbolic links"):
+        write_atomically(tmp_path / "loop", b"")
+    assert (tmp_path / "loop").is_symlink()
+
+
+def test_a_pipe_gets_the_whole_content_or_nothing_and_stays_one(tmp_path):
+    path, got = tmp_path / "pipe", []
+    os.mkfifo(path)
+
+    def written_to(block):
+        reader = threading.Thread(target=lambda: got.append(path.read_bytes()))
+        reader.start()
+        try:
+            block()
+        finally:
+            reader.join()
+
+    def fail_half_way():
+        with replacing(path) as partial:
+            partial.write_bytes(b"half")
+            raise KoserError("half way")
+
+    written_to(lambda: write_atomically(path, b"whole" * 100_000))
+    with pytest.raises(KoserError, match="half way"):
+        written_to(fail_half_way)
+    assert got == [b"whole" * 100_000, b""]
+    assert stat.S_ISFIFO(path.stat().st_mode)
+    assert os.listdir(tmp_path) == ["pipe"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root makes devices")
+def test_a_device_stays_one(tmp_path):
+    path = tmp_path / "null"
+    try:
+        os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
+        path.write_bytes(b"")
+    except PermissionError:
+        pytest.skip("devices cannot be made or used here")
+    (tmp_path / "link").symlink_to(path)
+    for name in ("null", "link"):
+        write_atomically(tmp_path / name, b"content")
+    assert stat.S_ISCHR(path.stat().st_mode)
+    assert (tmp_path / "link").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["link", "null"]
 
 
 KILLED = """

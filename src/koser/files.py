@@ -15,10 +15,12 @@ import logging
 import os
 import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 logger = logging.getLogger(__name__)
 
@@ -32,27 +34,33 @@ def replacing(path: Path) -> Iterator[Path]:
     """A path beside `path` to write to; it takes the place of `path` if the block succeeds.
 
     Whatever happens, a reader of `path` sees the old file or the whole new one, and
-    nothing else is left behind, unless this process is killed: see above.
+    nothing else is left behind, unless this process is killed: see above. A link stays, and
+    what it points to is replaced. A pipe or a device stays, too, and is written into.
 
     Raises
     ------
     OSError
         With `path` as its ``filename``, if the file system refuses.
     """
+    if _is_special(path):
+        with _passing_on(path) as partial:
+            yield partial
+        return
     try:
-        partial, descriptor = _claim(path, _open_file)
+        target = Path(os.path.realpath(path)) if path.is_symlink() else path
+        partial, descriptor = _claim(target, _open_file)
         try:
             os.ftruncate(descriptor, 0)  # what a killed writer left
             yield partial
             os.fsync(descriptor)
-            os.replace(partial, path)
+            os.replace(partial, target)
         except BaseException:
             # Only now, while it is locked: after the renaming the name may be another writer's.
             partial.unlink(missing_ok=True)
             raise
         finally:
             os.close(descriptor)
-        sync_folder(path.parent)
+        sync_folder(target.parent)
     except OSError as error:
         # A full disk names no file, and nobody has heard of the partial one.
         if error.errno is None or not _is_partial(error.filename):
@@ -103,19 +111,34 @@ def locked(path: Path, *, on_wait: Callable[[], None]) -> Iterator[None]:
     """
     while True:
         with path.open("ab") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+            if not take_lock(file):
                 on_wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in _NO_LOCKS:
-                    raise
-                logger.warning("'%s' cannot be locked: let one process at a time write.", path)
             # The lock of a file that was removed meanwhile keeps nobody out.
             if _is_at(path, file.fileno()):
                 yield
                 return
+
+
+def take_lock(file: BinaryIO) -> bool:
+    """Lock an open file until it is closed; False if another process has the lock.
+
+    Where the file system has no locks, that is logged, and nobody is kept out.
+
+    Raises
+    ------
+    OSError
+        If it cannot be locked for another reason.
+    """
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        logger.warning("'%s' cannot be locked: let one process at a time write.", file.name)
+    return True
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -159,6 +182,28 @@ def sync_folder(folder: Path) -> None:
             os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _is_special(path: Path) -> bool:
+    """Whether `path` is, or leads to, something that holds no bytes: a device, a pipe."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))  # a folder refuses by itself
+
+
+@contextmanager
+def _passing_on(path: Path) -> Iterator[Path]:
+    """A path to write to; what is there is written into `path` if the block succeeds."""
+    # Opened first: a pipe's reader sees its end if the block fails, and does not wait for ever.
+    with open(os.open(path, os.O_WRONLY), "wb") as target:
+        with tempfile.TemporaryDirectory(prefix="koser-") as folder:
+            whole = Path(folder) / path.name
+            yield whole
+            with whole.open("rb") as source:
+                shutil.copyfileobj(source, target)
+        target.flush()
 
 
 def _is_partial(filename: object) -> bool:

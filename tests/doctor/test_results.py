@@ -101,3 +101,27 @@ def test_shards_are_whole_until_one_is_damaged_and_unfinished_until_all_are_ther
     path.write_bytes(raw[:-1])
     (finding,) = examine(tmp_path / "out").findings
     assert "missing or damaged" in finding.what
+    with open_shards(tmp_path / "out", {"task": "t"}, n_rows=5, shard_rows=2) as folder:
+        folder.write(1, pl.DataFrame({"id": ["made again"] * 2}), n_failed=0)
+    assert verdicts(tmp_path / "out") == {"shards": "ok"}
+    listed = tmp_path / "out" / "done.jsonl"
+    listed.write_bytes(listed.read_bytes().replace(b"koser-shards", b"koser-shirts"))
+    (finding,) = examine(tmp_path / "out").findings
+    assert (finding.verdict.value, "done.jsonl' is damaged" in finding.what) == ("fail", True)
+
+
+@pytest.mark.parametrize(
+    ("program", "printed"),
+    [
+        ("main.py", "python main.py"),
+        ("/far/my code/main.py", "python '/far/my code/main.py'"),
+        ("/venv/bin/koser", "koser"),
+        ("/venv/lib/koser/__main__.py", "koser"),
+    ],
+)
+def test_an_unfinished_run_goes_on_with_the_program_that_began_it(tmp_path, program, printed):
+    command = [program, "--model", "mfcc"]
+    (tmp_path / "run.json").write_text(json.dumps({"command": command}), encoding="utf-8")
+    (tmp_path / "parts").mkdir()
+    finding = examine(tmp_path).findings[0]
+    assert finding.way_out == f"Go on with it: {printed} --model mfcc --resume"

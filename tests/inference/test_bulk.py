@@ -6,6 +6,8 @@ import pytest
 
 from fixtures.manifests import manifest
 from fixtures.recognizers import mfcc_checkpoint
+from fixtures.stores import CUT
+from koser.audio.reading import Clip
 from koser.data.stored import StoredManifest
 from koser.engines.local import SERIAL, LocalEngine
 from koser.engines.shards import read_shards
@@ -102,14 +104,71 @@ def test_what_is_done_is_not_done_again(model, stored, tmp_path, monkeypatch):
     monkeypatch.setattr(bulk._Recognition, "finish", original)
     assert len(read_shards(out).done) == 2
     seen = []
+    (tmp_path / "in" / "40.wav").write_bytes(b"not audio, but there")
     predict_manifest(
         source, stored, out, SERIAL, shard_rows=SHARD, progress=lambda *each: seen.append(each)
     )
-    assert seen == [(N_ROWS, N_ROWS)]  # the one shard that was left
+    assert seen == [(N_ROWS - 6, N_ROWS), (N_ROWS, N_ROWS)]
     assert read(out)["id"].to_list() == [f"문장{i}" for i in range(N_ROWS)]
     # Complete: not even a worker is made.
     monkeypatch.setattr(bulk._Recognition, "__init__", pytest.fail)
     predict_manifest(source, stored, out, LocalEngine(2), shard_rows=SHARD)
+
+
+def test_rows_whose_files_were_not_there_are_tried_again_and_no_others(
+    model, stored, tmp_path, write_wav, monkeypatch
+):
+    out, source = tmp_path / "out", ModelSource(model)
+    worked = []
+    original = bulk._Recognition.finish
+
+    def watched(self, rows):
+        worked.append(rows[0].id)
+        return original(self, rows)
+
+    monkeypatch.setattr(bulk._Recognition, "finish", watched)
+
+    def predict():
+        worked.clear()
+        told = []
+        done = predict_manifest(
+            source,
+            stored,
+            out,
+            SERIAL,
+            shard_rows=SHARD,
+            on_failure=lambda *each: told.append(each),
+        )
+        return [name for name, _ in told], done.n_failed
+
+    assert predict() == (["문장7", "문장40"], 2)
+    before = read(out)
+    # Still away, and another row of its shard, which had a result: that one stays.
+    (tmp_path / "in" / "35.wav").rename(tmp_path / "35.wav")
+    assert predict() == (["문장40"], 2)
+    assert worked == ["문장32"]  # the file that is no audio will be none
+    assert read(out).equals(before)
+    (tmp_path / "35.wav").rename(tmp_path / "in" / "35.wav")
+    write_wav(tmp_path / "in" / "40.wav", seconds=0.3)
+    assert predict() == ([], 1)
+    after = read(out)
+    is_40 = pl.col("id") == "문장40"
+    assert after.filter(is_40)["error"].item() is None
+    assert after.filter(~is_40).equals(before.filter(~is_40))
+    assert predict() == ([], 1)
+    assert worked == []
+    predict_manifest(source, stored, tmp_path / "whole", SERIAL, shard_rows=SHARD)
+    assert read(tmp_path / "whole").equals(after)
+
+
+def test_failures_that_may_pass_are_those_of_bytes_and_not_of_sound(model, make_bucket, tmp_path):
+    bucket = make_bucket(always={"cut": CUT})
+    urls = [bucket.put(name, b"not audio" * 999) for name in ("cut.wav", "bad.wav")]
+    (tmp_path / "bad.wav").write_bytes(b"not audio" * 999)
+    local = [str(tmp_path / name) for name in ("bad.wav", "none.wav")]
+    clips = [Clip(path) for path in (*urls, f"{urls[0]}-none.wav", *local)]
+    results = load_recognizer(model).iter_clips(clips)
+    assert [result.may_pass for result in results] == [True, False, True, False, True]
 
 
 def test_a_row_that_kills_its_process_is_reported_and_the_others_are_there(
@@ -164,7 +223,7 @@ def test_the_command_predicts_a_folder_of_manifests_and_goes_on(koser, model, st
     assert "70 utterances in 3 shards" in out
     assert "Error: 문장7: " in err
     assert "2 of 70 could not be recognised." in err
-    assert koser(*arguments, "--shard-rows", SHARD)[0] == 1  # nothing to do; two still failed
+    assert koser(*arguments, "--shard-rows", SHARD)[0] == 1  # two still fail
     lines = iter_lines([], "csv", load_recognizer(model).labels)
     assert read(tmp_path / "out").columns == ["id", *next(lines).split(",")]
 

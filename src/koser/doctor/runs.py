@@ -69,7 +69,7 @@ def examine_checkpoint(path: Path) -> Diagnosis:
 def _completeness(folder: Path) -> Iterator[Finding]:
     if not is_finished(folder):
         command = read_json(folder / "run.json").get("command") or ["koser", "train", "..."]
-        line = shlex.join(["koser", *command[1:]])
+        line = shlex.join([*_program(command[0]), *command[1:]])
         yield warn("run", "it is not finished", f"Go on with it: {line} --resume")
         return
     missing = [name for name in _FILES if not (folder / name).is_file()]
@@ -79,6 +79,12 @@ def _completeness(folder: Path) -> Iterator[Finding]:
         yield fail("files", f"missing: {', '.join(missing)}", TRAIN_AGAIN)
     else:
         yield ok("files", "all there")
+
+
+def _program(path: str) -> list[str]:
+    """How to start what a run's command names: a script beside the corpus, or koser."""
+    is_script = Path(path).suffix == ".py" and Path(path).name != "__main__.py"
+    return ["python", path] if is_script else ["koser"]
 
 
 def check_hashes(folder: Path) -> Iterator[Finding]:

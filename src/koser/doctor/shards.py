@@ -18,7 +18,7 @@ def examine_shards(path: Path) -> Diagnosis:
     try:
         findings = tuple(_of_shards(read_shards(path)))
     except ResultsError as error:
-        findings = (fail("shards", str(error), _AGAIN),)
+        findings = (fail("shards", str(error), ""),)  # it says what to do
     return Diagnosis("shards", str(path), findings)
 
 

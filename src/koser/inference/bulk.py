@@ -96,6 +96,9 @@ def predict_manifest(
 ) -> ShardFolder:
     """Recognise every utterance; interrupted and called again, it goes on.
 
+    Called again, it also tries again those whose files could not be fetched or found, with
+    the others of their shards, so that every digit stays.
+
     Each worker computes with one thread, so that neither how many there are nor where they
     are changes a digit.
 
@@ -145,13 +148,12 @@ def predict_manifest(
         "koser": __version__,
     }
     with open_shards(out, job, n_rows=len(manifest), shard_rows=shard_rows) as folder:
-        todo = [number for number in range(folder.n_shards) if number not in folder.done]
+        todo = folder.todo
         chunks = _iter_chunks(manifest, shard_rows, frozenset(todo))
         made = engine.map_chunks(factory, chunks, lost=_lost, here=is_on_gpu)
-        n_done = sum(shard.n_rows for shard in folder.done.values())
+        n_done = len(manifest) - sum(map(folder.rows_of, todo))
         for number, answers in zip(todo, made, strict=True):
-            failed = _failures(answers)
-            folder.write(number, _table(answers, labels), n_failed=len(failed))
+            failed = _keep(folder, number, answers, labels)
             for identifier, reason in failed.items():
                 if on_failure is not None:
                     on_failure(identifier, reason)
@@ -200,8 +202,32 @@ def _iter_chunks(
             yield [_Utterance(*row) for row in rows]
 
 
-def _failures(answers: Sequence[_Answer]) -> dict[str, str]:
-    return {name: result.error for name, result in answers if isinstance(result, Failure)}
+def _keep(
+    folder: ShardFolder, number: int, answers: Sequence[_Answer], labels: Sequence[str]
+) -> dict[str, str]:
+    """Write a shard; a result of an earlier time stays if there is none now.
+
+    Returns
+    -------
+    dict[str, str]
+        Why there is no result, by utterance.
+    """
+    table, old = _table(answers, labels), folder.read(number)
+    failed = [isinstance(result, Failure) for _, result in answers]
+    if old is not None and old.schema == table.schema and old["id"].equals(table["id"]):
+        stays = pl.Series(failed) & old["error"].is_null()
+        rows = pl.concat(
+            [table.with_row_index().filter(~stays), old.with_row_index().filter(stays)]
+        )
+        table = rows.sort("index").drop("index")
+    lost = [
+        (name, result)
+        for (name, result), error in zip(answers, table["error"], strict=True)
+        if isinstance(result, Failure) and error is not None
+    ]
+    n_passing = sum(result.may_pass for _, result in lost)
+    folder.write(number, table, n_failed=len(lost), n_passing=n_passing)
+    return {name: result.error for name, result in lost}
 
 
 def _table(answers: Sequence[_Answer], labels: Sequence[str]) -> pl.DataFrame:

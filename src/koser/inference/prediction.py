@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from koser.errors import ConfigError, LabelError
 
@@ -67,10 +67,20 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be recognised, and why."""
+    """A file that could not be recognised, and why.
+
+    Attributes
+    ----------
+    path, error : str
+        The file, and one line.
+    may_pass : bool
+        Whether its bytes could not be had, which says nothing of them and may be otherwise
+        another time.
+    """
 
     path: str
     error: str
+    may_pass: bool = field(default=False, compare=False)
 
     def to_dict(self) -> dict[str, object]:
         """JSON values, as the command line and the server write them."""

@@ -388,4 +388,6 @@ def _read(arrival: Arrival) -> np.ndarray | Failure:
     try:
         return arrival.load()
     except AudioError as error:
-        return Failure(arrival.clip.path, str(error))
+        # The machine or the store refused; what is wrong with sound has other causes.
+        may_pass = isinstance(error.__cause__, OSError)
+        return Failure(arrival.clip.path, str(error), may_pass)
