@@ -60,8 +60,37 @@ def test_an_exception_reaches_the_caller(n_workers):
 
 
 def test_a_crashed_worker_is_reported_with_a_way_out():
-    with pytest.raises(RunError, match=r"worker process died.*--workers 1"):
+    with pytest.raises(
+        RunError, match=r"worker process died.*koser train with --resume.*--workers 1"
+    ):
         list(iter_map(partial(Square, 0), [1, 13], n_workers=2))
+
+
+class Endless:
+    """Takes longer than any test, unless it fails; a training of hours is like that."""
+
+    def __call__(self, number):
+        if number == 0:
+            return 0
+        if number == 1:
+            raise ValueError("one")
+        time.sleep(600)
+        return None
+
+
+def test_an_error_does_not_wait_for_the_other_tasks():
+    started = time.monotonic()
+    with pytest.raises(ValueError, match="one"):
+        list(iter_map(Endless, [0, 1, 2], n_workers=2))
+    assert time.monotonic() - started < 60
+
+
+def test_who_wants_no_more_results_does_not_wait_for_the_other_tasks():
+    started = time.monotonic()
+    results = iter_map(Endless, [0, *[2] * 9], n_workers=2)
+    assert next(results) == 0
+    results.close()
+    assert time.monotonic() - started < 60
 
 
 def test_at_least_one_core_is_available():

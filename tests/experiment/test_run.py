@@ -16,6 +16,7 @@ from koser.experiment import members
 from koser.experiment.request import TrainRequest, choose_folder, resolve_split
 from koser.experiment.run import Listeners, run_experiment
 from koser.inference.recognizer import load_recognizer
+from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ["angry", "neutral", "sadness"]
@@ -268,6 +269,25 @@ def test_warnings_from_other_processes_are_passed_on_once(run, monkeypatch, capl
     assert not caplog.records
 
 
+def test_trainings_at_once_are_told_their_share_of_the_memory(run, monkeypatch, tmp_path):
+    (outcome,) = run().results.outcomes
+    work = members.MemberWork("mfcc", (), MfccConfig(), None, tmp_path, {}, np.zeros(0, int))
+    told = []
+
+    def noted(factory, items, **how):
+        told.append(factory().make_system(MfccConfig()).memory_share)
+        return iter([outcome] * len(items))
+
+    monkeypatch.setattr(members, "iter_map", noted)
+    monkeypatch.setattr(members, "free_memory", lambda: 9 * 10**9)
+    for n_workers in (3, 8, 1):
+        members.run_members(work, [outcome.member] * 4, n_workers=n_workers)
+    monkeypatch.setattr(members, "free_memory", lambda: None)
+    members.run_members(work, [outcome.member] * 4, n_workers=2)
+    # One alone looks for itself, when it begins.
+    assert told == [3 * 10**9, 9 * 10**9 // 4, None, None]
+
+
 def test_a_run_leaves_logging_as_it_was(run):
     before = logging.getLogger("koser").handlers[:], logging.getLogger("koser").level
     folder = run().folder
@@ -365,3 +385,35 @@ def test_a_kill_between_an_outcome_and_its_tidying_leaves_nothing_in_the_end(run
     run(resume=True)
     assert not (training / "last.pth").exists()
     assert (folder / "report.html").exists()
+
+
+def change_manifest(file, **columns):
+    manifest = Manifest.read(file)
+    Manifest(manifest.table.with_columns(**columns), manifest.provenance).write(file)
+
+
+SWAPPED = pl.col("label").replace({"angry": "sadness", "sadness": "angry"})
+
+
+@pytest.mark.parametrize("is_old", [False, True])
+def test_a_finished_training_on_other_labels_is_not_taken_over(run, manifest_file, is_old):
+    folder = run().folder
+    (folder / "report.html").unlink()
+    if is_old:  # of a koser that did not keep what it was taught
+        (outcome,) = folder.glob("parts/*/outcome.pth")
+        values = load_tensors(outcome)
+        del values["taught"]
+        save_tensors(values, outcome)
+        run(resume=True)
+        return
+    change_manifest(manifest_file, label=SWAPPED)
+    with pytest.raises(RunError, match=r"trained on other labels or sound.*another folder"):
+        run(resume=True)
+
+
+def test_a_finished_training_on_other_sound_is_not_taken_over(run, manifest_file):
+    folder = run().folder
+    (folder / "report.html").unlink()
+    change_manifest(manifest_file, path=pl.col("path").reverse())
+    with pytest.raises(RunError, match="trained on other labels or sound"):
+        run(resume=True)

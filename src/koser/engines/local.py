@@ -14,7 +14,14 @@ from typing import Any, Generic, TypeVar
 
 from koser.engines.engine import Work
 from koser.engines.isolation import Isolation
-from koser.engines.processes import apply, map_chunk, start_pool
+from koser.engines.processes import (
+    apply,
+    kill_pool,
+    map_chunk,
+    result_of,
+    running_pool,
+    start_pool,
+)
 from koser.errors import RunError
 
 ItemT = TypeVar("ItemT")
@@ -61,7 +68,7 @@ def iter_map(
     if n_workers <= 1:
         yield from map(factory(), items)
         return
-    with start_pool(n_workers, factory) as pool:
+    with running_pool(n_workers, factory) as pool:
         pending: deque[Future[list[ResultT]]] = deque()
         iterator = iter(items)
         try:
@@ -73,15 +80,13 @@ def iter_map(
                     pending.append(pool.submit(map_chunk, chunk))
                 if not pending:
                     return
-                yield from pending.popleft().result()
+                yield from result_of(pending.popleft())
         except BrokenProcessPool as error:
             raise RunError(
                 "A worker process died: out of memory, or a crash inside a library. "
-                "What was done is kept. Run the same command again, with --workers 1 if it repeats."
+                "What was done is kept. Run the same command again (koser train with --resume), "
+                "with --workers 1 if it repeats."
             ) from error
-        finally:
-            for future in pending:
-                future.cancel()
 
 
 def iter_ahead(
@@ -203,7 +208,7 @@ def _iter_until_broken(
     sent: deque[_Sent[RowT, ResultT]],
 ) -> Iterator[list[ResultT]]:
     """Yield results until `chunks` end or a process dies; then what is open is in `sent`."""
-    with start_pool(n_workers, factory) as pool:
+    with running_pool(n_workers, factory) as pool:
         try:
             while True:
                 for chunk in islice(chunks, n_workers * _CHUNKS_PER_WORKER - len(sent)):
@@ -213,15 +218,11 @@ def _iter_until_broken(
                 if not sent:
                     return
                 future = sent[0].future
-                result = future.result() if future is not None else []
+                result = result_of(future) if future is not None else []
                 sent.popleft()
                 yield result
         except BrokenProcessPool:
             return
-        finally:
-            for each in sent:
-                if each.future is not None:
-                    each.future.cancel()
 
 
 class _Cell(Generic[RowT, ResultT]):
@@ -236,10 +237,14 @@ class _Cell(Generic[RowT, ResultT]):
         if self._pool is None:
             self._pool = start_pool(1, self.factory)
         try:
-            result: list[ResultT] = self._pool.submit(apply, rows).result()
+            result: list[ResultT] = result_of(self._pool.submit(apply, rows))
         except BrokenProcessPool:
             self.close()
             return None
+        except BaseException:
+            kill_pool(self._pool)
+            self._pool = None
+            raise
         return result
 
     def close(self) -> None:

@@ -32,6 +32,7 @@ from koser.experiment.environment import describe_environment
 from koser.experiment.folder import held, names_in
 from koser.experiment.outputs import kept_files
 from koser.experiment.request import TrainRequest
+from koser.experiment.taught import hash_taught
 from koser.features.extraction import Progress
 from koser.features.threads import torch_threads
 from koser.files import PARTIAL_SUFFIX, copy_atomically, replacing, write_json
@@ -226,8 +227,14 @@ class _Trainer:
         """Train, predict the test part and keep both; or read what was kept."""
         own = self.folder / "parts" / f"seed{part.seed}-fold{fold:02d}"
         done = own / "outcome.pth"
+        taught = hash_taught(part, self.data, self.values)
         if done.exists():
             kept = load_tensors(done)
+            if kept.pop("taught", taught) != taught:  # older versions did not keep it
+                raise RunError(
+                    f"'{done}' was trained on other values or sound: the manifest has changed "
+                    f"since. Give the original one, or another folder with --out."
+                )
             return {**kept, "predicted": kept["predicted"].numpy(), "folder": own}
         own.mkdir(parents=True, exist_ok=True)
         system = DimensionalSystem(self.request.train.model, self.config)
@@ -243,7 +250,8 @@ class _Trainer:
             "best_val_ccc": fit.best.val_ccc,
             "train_mean": self.values[part.train].mean(axis=0).tolist(),
         }
-        save_tensors({**outcome, "predicted": torch.from_numpy(predicted.copy())}, done)
+        kept = {**outcome, "taught": taught, "predicted": torch.from_numpy(predicted.copy())}
+        save_tensors(kept, done)
         return {**outcome, "predicted": predicted, "folder": own}
 
 

@@ -25,9 +25,11 @@ from koser.errors import RunError
 from koser.experiment.calibrating import ValPart
 from koser.experiment.cost import Memory, forget_peak, peak_memory
 from koser.experiment.logs import log_to, warnings_collected
+from koser.experiment.taught import hash_taught
 from koser.features.threads import torch_threads
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems import system_class
+from koser.systems.memory import free_memory
 from koser.systems.starting import Start
 from koser.systems.system import Inside, Part, System
 from koser.training.devices import choose_device
@@ -123,6 +125,8 @@ class MemberWork:
         Told of every epoch; only where members run in this process.
     spare_threads : int
         Threads of torch for a system that takes what is free.
+    memory_share : int, optional
+        Bytes of the machine's memory for each of the trainings that run at once.
     tuner : Chooser, optional
         Who chooses each member's configuration; every member has `config` otherwise.
     ranks : Ranks
@@ -144,6 +148,7 @@ class MemberWork:
     shares: np.ndarray | None = None
     on_epoch: OnMemberEpoch | None = None
     spare_threads: int = 1
+    memory_share: int | None = None
     tuner: Chooser | None = None
     ranks: Ranks = ALONE
     start: Start | None = None
@@ -154,8 +159,9 @@ class MemberWork:
         folder = self.folder / member.name
         done = folder / "outcome.pth"
         facts = json.dumps(system_class(self.model).describe_data(self.data), sort_keys=True)
+        taught = hash_taught(member.part, self.data, self.true_ids, self.data.targets)
         if self.ranks.from_first(done.exists):
-            outcome = _read_outcome(done, member, facts)
+            outcome = _read_outcome(done, member, facts, taught)
             _tidy(folder)
             return outcome
         folder.mkdir(parents=True, exist_ok=True)
@@ -178,9 +184,15 @@ class MemberWork:
             tuple(notes),
             trained.inside,
         )
-        _write_outcome(outcome, done, facts)
+        _write_outcome(outcome, done, facts, taught)
         _tidy(folder)
         return outcome
+
+    def make_system(self, config: Any) -> System:  # an instance of its `config_class`
+        """A new system that knows what it may take of the machine."""
+        system = system_class(self.model)(self.labels, config)
+        system.memory_share = self.memory_share
+        return system
 
     def threads(self, system: System) -> AbstractContextManager[None]:
         """As many threads of torch as `system` is to have."""
@@ -196,7 +208,7 @@ class MemberWork:
         config, data = self.config, self.data
         if self.tuner is not None:
             config, data = self.tuner.choose(self, member)
-        system = system_class(self.model)(self.labels, config)
+        system = self.make_system(config)
         system.ranks, system.start = self.ranks, self.start
         part = member.part
         with self.threads(system):
@@ -274,7 +286,7 @@ def run_members(
             len(members),
             work.ranks.n_ranks,
         )
-    work = _with_spare_threads(work, processes)
+    work = _with_shares(work, processes)
     passed_on: set[str] = set()
     for outcome in iter_map(partial(_itself, work), members, n_workers=processes):
         outcomes.append(outcome)
@@ -290,14 +302,21 @@ def run_members(
 
 def follow_members(work: MemberWork, members: list[Member]) -> None:
     """What the other ranks do while the first one runs `run_members`."""
-    work = _with_spare_threads(work, 1)
+    work = _with_shares(work, 1)
     for member in members:
         work.follow(member)
 
 
-def _with_spare_threads(work: MemberWork, processes: int) -> MemberWork:
+def _with_shares(work: MemberWork, processes: int) -> MemberWork:
+    """Tell trainings what each may take of the machine while `processes` of them run."""
     n_sharing = processes * work.ranks.n_local
-    return replace(work, spare_threads=max(1, available_cores() // n_sharing))
+    # Found before any of them runs: later, what is free lacks what the others have taken.
+    free = free_memory() if processes > 1 else None
+    return replace(
+        work,
+        spare_threads=max(1, available_cores() // n_sharing),
+        memory_share=None if free is None else free // processes,
+    )
 
 
 def _itself(work: MemberWork) -> MemberWork:
@@ -310,10 +329,11 @@ def _tidy(folder: Path) -> None:
         file.unlink()
 
 
-def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
+def _write_outcome(outcome: Outcome, path: Path, facts: str, taught: str) -> None:
     values = {
         "part": _part_summary(outcome.member.part),
         "features": facts,
+        "taught": taught,
         "history": [asdict(record) for record in outcome.fit.history],
         "best_epoch": outcome.fit.best_epoch,
         "probabilities": torch.from_numpy(outcome.probabilities),
@@ -329,7 +349,7 @@ def _write_outcome(outcome: Outcome, path: Path, facts: str) -> None:
     save_tensors(values, path)
 
 
-def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
+def _read_outcome(path: Path, member: Member, facts: str, taught: str) -> Outcome:
     values = load_tensors(path)
     if values["part"] != _part_summary(member.part):
         raise RunError(
@@ -339,6 +359,11 @@ def _read_outcome(path: Path, member: Member, facts: str) -> Outcome:
         raise RunError(
             f"'{path}' was trained on other features ({values['features']}, now {facts}): the "
             f"encoder has changed since. Train into another folder."
+        )
+    if values.get("taught", taught) != taught:  # older versions did not keep it
+        raise RunError(
+            f"'{path}' was trained on other labels or sound: the manifest has changed since. "
+            f"Resume with the original one, or train into another folder."
         )
     try:
         return Outcome(

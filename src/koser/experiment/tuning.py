@@ -207,7 +207,7 @@ class _Search:
         # What a killed trial left there belongs to other settings.
         shutil.rmtree(self.scratch, ignore_errors=True)
         self.scratch.mkdir(parents=True)
-        system = system_class(self.work.model)(self.work.labels, config)
+        system = self.work.make_system(config)
         with self.work.threads(system):
             system.fit(data, part, resume_file=self.scratch / "last.pth")
             probabilities = system.predict_rows(data, part.test)
