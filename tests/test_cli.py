@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from fixtures.encoders import save_encoder
+from koser.cli import run_app
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.errors import CheckpointError
@@ -312,3 +313,14 @@ def test_brackets_in_paths_are_shown_as_they_are(koser, write_wav, tmp_path):
     status, out, err = koser("info", folder / "m.parquet", "--left-out")
     assert status == 0, err
     assert "[bold]b.wav" in out
+
+
+def test_an_interrupted_program_says_so_in_one_line(monkeypatch, capsys):
+    def work() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sys.argv", ["program"])
+    with pytest.raises(SystemExit) as ended:
+        run_app(work)
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "Interrupted. What was finished is kept.\n"

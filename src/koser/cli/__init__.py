@@ -79,6 +79,9 @@ for command in (
     app.command(command.__name__.rstrip("_"))(refusing_urls(command))
 
 
+_INTERRUPTED = 130
+
+
 def run_app(command: Callable[..., None] | typer.Typer) -> None:
     """Run a typer app or a function as a program, refusing in one line.
 
@@ -86,13 +89,17 @@ def run_app(command: Callable[..., None] | typer.Typer) -> None:
     """
     debug = "--debug" in sys.argv
     sys.argv[:] = [argument for argument in sys.argv if argument != "--debug"]
+    if not isinstance(command, typer.Typer):
+        single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+        single.command()(refusing_urls(command))
+        command = single
     with one_line_errors(debug=debug):
-        if isinstance(command, typer.Typer):
+        try:
             command()
-        else:
-            single = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-            single.command()(refusing_urls(command))
-            single()
+        except SystemExit as ended:
+            if ended.code == _INTERRUPTED:  # what typer makes of Ctrl-C, in silence
+                raise KeyboardInterrupt from ended
+            raise
 
 
 def main() -> None:
