@@ -139,6 +139,7 @@ def test_speakers_of_another_tool_are_named(koser, files):
     [
         (["predict", ".", "one.wav", "--set", "hop=1"], "Add --timeline"),
         (["predict", ".", "one.wav", "--picture", "a.png"], "Add --timeline"),
+        (["predict", ".", "--manifest", "m", "--out", "f", "--set", "hop=1"], "Add --timeline"),
         (["predict", ".", "one.wav", "--format", "srt"], "'srt' is a format of timelines"),
         (["predict", ".", "one.wav", "--format", "parquet"], "Give --out FILE.parquet"),
         (["predict", ".", "one.wav", "--labels", "joy,calm"], "does not know 'joy'"),
@@ -181,7 +182,7 @@ def test_an_explanation_is_printed_drawn_and_told_as_json(koser, files):
     [
         (["none.wav"], "No audio file at 'none.wav'"),
         (["bad.wav"], "bad.wav"),
-        (["one.wav", "--start", "3", "--end", "1"], "lasts -2.0 s"),
+        (["one.wav", "--start", "3", "--end", "1"], "holds no samples"),
         (["one.wav", "--set", "hop=1"], "exceeds window"),
     ],
 )

@@ -13,8 +13,11 @@ from koser.audio.reading import Clip, load_clip
 from koser.data.corpora.folder import prepare
 from koser.errors import RunError
 from koser.experiment.explaining import explain_mistakes
+from koser.experiment.outputs import kept_files
 from koser.experiment.request import TrainRequest
+from koser.experiment.robustness import RobustnessRequest, measure_robustness
 from koser.experiment.run import run_experiment
+from koser.hashes import write_sums
 from koser.inference.explanation import explain
 from koser.inference.recognizer import load_recognizer
 from koser.reporting.report import ReportOptions, write_report
@@ -103,3 +106,16 @@ def test_a_run_without_its_trainings_is_refused(run, tmp_path):
     with pytest.raises(RunError, match="without its parts/"):
         explain_mistakes(copied, 1)
     assert not (copied / "explanations.json").exists()
+
+
+def test_models_that_have_heard_the_tested_persons_first_are_not_asked_without(run, tmp_path):
+    copied = shutil.copytree(run, tmp_path / "run")
+    description = json.loads((copied / "run.json").read_text(encoding="utf-8"))
+    description["experiment"]["config"]["enrolment"] = {"k": 3}
+    (copied / "run.json").write_text(json.dumps(description), encoding="utf-8")
+    write_sums(copied, kept_files(copied))
+    with pytest.raises(RunError, match="after hearing 3 utterances of each person"):
+        explain_mistakes(copied, 1)
+    asked = RobustnessRequest(copied, (tmp_path / "m.parquet",), (), seed=0, places={})
+    with pytest.raises(RunError, match="koser robustness does not do"):
+        measure_robustness(asked, tmp_path / "out")

@@ -142,7 +142,7 @@ def test_killed_it_goes_on_after_the_trainings_that_were_done(
     assert measure_robustness(ask(work), tmp_path / "out") == measured
     assert len(loaded) == 4
     assert len(set(loaded)) == 4
-    assert not (tmp_path / "out" / "robustness").exists()
+    assert not (tmp_path / "out" / ".robustness").exists()
 
 
 def test_answers_that_were_kept_to_another_question_are_not_taken(work, measured, tmp_path):

@@ -4,6 +4,7 @@ from hypothesis import strategies as st
 
 from koser.errors import ConfigError
 from koser.experiment.search import SearchSpace, Trial
+from koser.systems.ensemble_config import EnsembleConfig
 from koser.systems.mfcc import MfccConfig
 
 SPACE = """
@@ -128,6 +129,7 @@ def test_what_is_behind_the_others_half_way_is_hopeless():
         ("[train]\nepochs = []", "train.epochs = \\[\\] is no range"),
         ("[train]\nepochs = 20", "train.epochs = 20 is no range"),
         ("[train]\nepochs = {low = 3, high = 1}", "The range of train.epochs is none"),
+        ("[train]\nlearning_rate = {low = 1e-4, high = inf}", "bounds must be finite"),
         ("[train]\nepochs = {low = 1, high = 3, logs = 1}", "train.epochs = .* is no range"),
     ],
 )
@@ -141,3 +143,10 @@ def test_a_space_that_is_none_is_refused_in_one_line(tmp_path, text, message):
 def test_a_missing_space_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"Cannot read the space .*none.toml"):
         SearchSpace.read(tmp_path / "none.toml", MfccConfig)
+
+
+def test_a_section_that_no_member_has_is_refused_in_one_line(tmp_path):
+    (tmp_path / "space.toml").write_text("whisper.beam_size = [1, 2]", encoding="utf-8")
+    space = SearchSpace.read(tmp_path / "space.toml", EnsembleConfig)
+    with pytest.raises(ConfigError, match=r"names 'whisper.beam_size'.*no member has it"):
+        space.settings_of(EnsembleConfig(members=("prosody", "mfcc")))

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures.raters import simulate_votes
 from koser.config import resolve_config
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
@@ -70,6 +71,16 @@ def test_what_recognises_more_is_chosen(search):
     assert config.train.epochs == 40
     scores = {settings["train.epochs"]: scores[-1] for settings, scores, _ in tried(work, member)}
     assert scores[40] > 0.9 > scores[1]
+
+
+def test_every_trial_learns_its_own_target(search, manifest):
+    rated = simulate_votes(manifest, agreement=0.5, seed=0)
+    space = SearchSpace({"train.target": ["label", "votes"], "train.epochs": [5]})
+    options = TuneOptions(n_trials=2, n_folds=2, objective="nll")
+    tuner, work, member = search(rated, space=space, options=options)
+    tuner.choose(work, member)
+    (_, first, _), (_, second, _) = tried(work, member)
+    assert first != second
 
 
 def test_an_inner_score_is_that_of_models_trained_by_hand(search, tmp_path):

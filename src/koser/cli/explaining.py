@@ -54,7 +54,8 @@ def explain(
         best = found.prediction
         typer.echo(f"{path}: {best.best} {best.confidence:.3f}, evidence in nats of its log-odds")
         for cell in sorted(found.cells, key=lambda cell: -abs(cell.evidence))[:_N_SHOWN]:
-            typer.echo(f"{cell.start:8.2f} - {cell.end:.2f} s  {cell.evidence:+.3f}")
+            since, until = cell.start + (start or 0.0), cell.end + (start or 0.0)  # of the file
+            typer.echo(f"{since:8.2f} - {until:.2f} s  {cell.evidence:+.3f}")
         for word in found.words:
             typer.echo(f"  {word.text}  {word.evidence:+.3f}")
     if picture is not None:

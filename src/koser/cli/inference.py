@@ -138,6 +138,8 @@ def predict(
 
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     chosen = None if labels is None else tuple(_names(labels))
+    if not timeline and (set or picture is not None or speakers is not None):
+        raise ConfigError("--set, --picture and --speakers are of timelines. Add --timeline.")
     if manifest is not None and not timeline and out is not None and _takes_shards(out):
         if paths or enrol or format not in (Format.table, Format.parquet):
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
@@ -161,8 +163,6 @@ def predict(
 
     if timeline and manifest is not None:
         raise ConfigError("--timeline takes recordings, not a manifest. Give files or folders.")
-    if not timeline and (set or picture is not None or speakers is not None):
-        raise ConfigError("--set, --picture and --speakers are of timelines. Add --timeline.")
     voice = EnrolSource.parse(enrol or [], is_timeline=timeline)
     clips = find_clips(paths or [], manifest)
     if timeline:

@@ -1,7 +1,7 @@
 """Splits made of others: a training's own utterances split again, and what is left of a split.
 
-A training's own utterances are split again to choose settings, or to stack systems; what the outer
-split keeps apart, the inner one keeps apart too.
+A training's own utterances are split again to choose settings, or to stack systems. Speakers are
+kept apart, and sentences where the outer split does; sessions are not.
 """
 
 from __future__ import annotations

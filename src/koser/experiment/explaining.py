@@ -10,6 +10,7 @@ import numpy as np
 
 from koser.audio.reading import Clip, load_clip
 from koser.errors import AudioError, RunError
+from koser.experiment.enrolled import refuse_enrolled
 from koser.files import write_json
 from koser.inference.explanation import explain
 from koser.inference.recognizer import Recognizer, load_recognizer
@@ -53,7 +54,9 @@ def explain_mistakes(
     RunError
         If the folder is no run, or a training's model is not in it.
     """
-    rows = worst_rows(RunFolder.read(folder).predictions).head(n).to_dicts()
+    run = RunFolder.read(folder)
+    refuse_enrolled(run, "koser report --explain")
+    rows = worst_rows(run.predictions).head(n).to_dicts()
     loaded: dict[Path, Recognizer] = {}
     found = {}
     for number, row in enumerate(rows):

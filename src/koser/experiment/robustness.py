@@ -26,6 +26,7 @@ from koser.evaluation.comparison import Comparison, compare_all
 from koser.evaluation.pairing import Answers
 from koser.evaluation.scoring import evaluate
 from koser.experiment.degrading import Ask, OnTraining, answer_all, members_of_run
+from koser.experiment.enrolled import refuse_enrolled
 from koser.experiment.folder import held
 from koser.experiment.members import Member
 from koser.experiment.results import PROBABILITY_PREFIX, clusters_of, prediction_table
@@ -36,6 +37,7 @@ from koser.reporting.runs import RunFolder
 from koser.storage.places import Place
 
 FILE = "robustness.json"
+_UNDONE = ".robustness"  # answers of trainings, while others are still asked
 CLEAN = "clean"
 # Of a probability: the same model on the same sound differs by rounding, in half precision too,
 # by less.
@@ -105,10 +107,11 @@ def measure_robustness(
     """
     degradations = list_degradations(request.kinds)
     run = RunFolder.read(request.run)
+    refuse_enrolled(run, "koser robustness")
     manifest = combine([Manifest.read(place) for place in request.manifests])
     members = members_of_run(run, manifest)
     with held(out):
-        kept = out / "robustness"
+        kept = out / _UNDONE
         ask = Ask(
             run.folder,
             run.model,

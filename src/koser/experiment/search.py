@@ -7,6 +7,7 @@ had not been: every proposal is drawn from the trials before it and a seed of it
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,11 @@ class SearchSpace:
         for key in self.ranges:
             value: Any = config.model_dump(mode="json")
             for part in key.split("."):
+                if part not in value:
+                    raise ConfigError(
+                        f"The search space names '{key}', which nothing here would use: no member "
+                        f"has it. Leave it out."
+                    )
                 value = value[part]
             values[key] = value
         return values
@@ -243,6 +249,8 @@ def _distribution(key: str, values: Any) -> BaseDistribution:
         is_whole = all(isinstance(values[end], int) for end in ("low", "high"))
         kind = IntDistribution if is_whole else FloatDistribution
         try:
+            if not all(math.isfinite(value) for value in values.values()):
+                raise ValueError("bounds must be finite")
             return kind(**values)
         except (TypeError, ValueError) as error:
             raise ConfigError(f"The range of {key} is none: {error}") from error

@@ -217,7 +217,8 @@ class _Search:
     def extract(self, config: Config) -> Any:
         """The features under `config`, looked up once for those that differ in training alone."""
         values = config.model_dump(mode="json")
-        values.pop("train", None)
+        # What is to be learnt is part of the features; the rest of the training is not.
+        values["train"] = values.get("train", {}).get("target")
         key = json.dumps(values, sort_keys=True)
         if key not in self._data:
             learnt = np.unique(np.concatenate([part.train for part in self.parts]))

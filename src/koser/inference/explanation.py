@@ -160,7 +160,9 @@ def explain(
 def _load_short(clip: Clip) -> np.ndarray:
     start, end = clip.start or 0.0, clip.end
     # Before anything is decoded: the file may last for hours.
-    _refuse_long((probe(clip.path).duration if end is None else end) - start, f"'{clip.path}'")
+    seconds = (probe(clip.path).duration if end is None else end) - start
+    if seconds > 0:  # else the bounds are wrong, which reading them says
+        _refuse_long(seconds, f"'{clip.path}'")
     return load_clip(clip)
 
 
