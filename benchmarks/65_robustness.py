@@ -63,7 +63,9 @@ def main() -> None:
             started = time.perf_counter()
             kinds = tuple(arguments.kinds) or (QUICK_KINDS if arguments.quick else ())
             asked = RobustnessRequest(run.folder, (manifest,), kinds, seed=0, places={})
-            values = measure_robustness(asked, run.folder, n_workers=available_cores())
+            values = measure_robustness(
+                asked, run.folder, store_root=folders.store, n_workers=available_cores()
+            )
             print_robustness(values)
             n_heard = values["n"] * len(values["seeds"]) * (1 + len(values["conditions"]))
             seconds = time.perf_counter() - started

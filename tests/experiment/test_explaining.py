@@ -118,4 +118,4 @@ def test_models_that_have_heard_the_tested_persons_first_are_not_asked_without(r
         explain_mistakes(copied, 1)
     asked = RobustnessRequest(copied, (tmp_path / "m.parquet",), (), seed=0, places={})
     with pytest.raises(RunError, match="koser robustness does not do"):
-        measure_robustness(asked, tmp_path / "out")
+        measure_robustness(asked, tmp_path / "out", store_root=tmp_path / "store")

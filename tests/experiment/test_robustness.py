@@ -10,6 +10,7 @@ import pytest
 import sklearn.metrics
 import soundfile
 
+from fixtures.text import CREDULOUS
 from koser.audio.degradation import Degradation, degrade, draw_at, list_degradations
 from koser.audio.reading import load
 from koser.data.assignment import TRAIN
@@ -21,6 +22,8 @@ from koser.experiment import degrading
 from koser.experiment.request import TrainRequest
 from koser.experiment.robustness import RobustnessRequest, measure_robustness
 from koser.experiment.run import run_experiment
+from koser.features.text.cache import CACHE_NAME
+from koser.features.text.transcriber import Transcriber
 from koser.inference.recognizer import load_recognizer
 
 QUICK = ("train.epochs=6", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
@@ -55,10 +58,14 @@ def ask(work, *kinds, manifest=None, seed=0):
     return RobustnessRequest(work / "run", manifests, kinds or KINDS, seed, {})
 
 
+def measure(request, out, **how):
+    return measure_robustness(request, out, store_root=out.parent / "heard", **how)
+
+
 @pytest.fixture(scope="module")
 def measured(work):
     before = {path: path.stat().st_mtime_ns for path in (work / "store").rglob("*")}
-    values = measure_robustness(ask(work), work / "out")
+    values = measure(ask(work), work / "out")
     assert {path: path.stat().st_mtime_ns for path in (work / "store").rglob("*")} == before
     return values
 
@@ -109,12 +116,12 @@ def test_clean_scores_are_the_runs_own_and_others_are_scikit_learns(work, measur
 def test_the_same_again_and_in_several_processes_and_in_part_gives_the_same(
     work, measured, tmp_path
 ):
-    again = measure_robustness(ask(work), tmp_path / "again", n_workers=2)
+    again = measure(ask(work), tmp_path / "again", n_workers=2)
     assert again == measured
-    alone = measure_robustness(ask(work, "noise"), tmp_path / "alone")
+    alone = measure(ask(work, "noise"), tmp_path / "alone")
     scores = [[each["uar"], each["ci95"]] for each in alone["conditions"]]
     assert scores == [[each["uar"], each["ci95"]] for each in measured["conditions"][:5]]
-    other = measure_robustness(ask(work, "noise", seed=1), tmp_path / "other")
+    other = measure(ask(work, "noise", seed=1), tmp_path / "other")
     tables = [
         pl.read_parquet(tmp_path / name / "robustness.parquet") for name in ("alone", "other")
     ]
@@ -130,7 +137,7 @@ def test_killed_it_goes_on_after_the_trainings_that_were_done(
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_robustness(ask(work), tmp_path / "out", on_training=stop)
+        measure(ask(work), tmp_path / "out", on_training=stop)
     assert not (tmp_path / "out" / "robustness.json").exists()
     loaded = []
 
@@ -139,7 +146,7 @@ def test_killed_it_goes_on_after_the_trainings_that_were_done(
         return load_recognizer(path, **places)
 
     monkeypatch.setattr(degrading, "load_recognizer", noted)
-    assert measure_robustness(ask(work), tmp_path / "out") == measured
+    assert measure(ask(work), tmp_path / "out") == measured
     assert len(loaded) == 4
     assert len(set(loaded)) == 4
     assert not (tmp_path / "out" / ".robustness").exists()
@@ -150,8 +157,8 @@ def test_answers_that_were_kept_to_another_question_are_not_taken(work, measured
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        measure_robustness(ask(work, "noise", seed=3), tmp_path / "out", on_training=stop)
-    found = measure_robustness(ask(work, "noise"), tmp_path / "out")["conditions"]
+        measure(ask(work, "noise", seed=3), tmp_path / "out", on_training=stop)
+    found = measure(ask(work, "noise"), tmp_path / "out")["conditions"]
     assert [each["uar"] for each in found] == [each["uar"] for each in measured["conditions"][:5]]
 
 
@@ -161,7 +168,7 @@ def test_sound_that_has_changed_since_is_refused(work, tmp_path):
         shutil.copy(tmp_path / "tones" / "sadness" / "s0_0.wav", path)
     prepare(tmp_path / "tones", speaker_pattern=r"(s\d)_").write(tmp_path / "m.parquet")
     with pytest.raises(RunError, match="the models do not say what the run says: for 'angry/"):
-        measure_robustness(ask(work, manifest=tmp_path / "m.parquet"), tmp_path / "out")
+        measure(ask(work, manifest=tmp_path / "m.parquet"), tmp_path / "out")
     assert not (tmp_path / "out" / "robustness.json").exists()
 
 
@@ -170,15 +177,45 @@ def test_another_corpus_an_unknown_kind_and_a_run_without_its_models_are_refused
     (tmp_path / "tones" / "angry" / "s0_0.wav").unlink()
     prepare(tmp_path / "tones", speaker_pattern=r"(s\d)_").write(tmp_path / "less.parquet")
     with pytest.raises(SplitError, match="does not belong to the manifest"):
-        measure_robustness(ask(work, manifest=tmp_path / "less.parquet"), tmp_path / "out")
+        measure(ask(work, manifest=tmp_path / "less.parquet"), tmp_path / "out")
     with pytest.raises(ConfigError, match="No degradation is called 'rain'"):
-        measure_robustness(ask(work, "rain"), tmp_path / "out")
+        measure(ask(work, "rain"), tmp_path / "out")
     shutil.copytree(work / "run", tmp_path / "run")
     shutil.rmtree(tmp_path / "run" / "parts" / "seed42-fold01")
     lacking = RobustnessRequest(tmp_path / "run", (work / "m.parquet",), KINDS, 0, {})
     with pytest.raises(RunError, match="lacks the models of 1 of its 6 trainings"):
-        measure_robustness(lacking, tmp_path / "out")
+        measure(lacking, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_what_whisper_heard_is_heard_once_by_all_runs_with_the_same_split(
+    work, whisper_folder, text_folder, tmp_path, monkeypatch
+):
+    for name, decay in {"first": 1e-3, "second": 1e-2}.items():
+        whisper = [f"whisper.{key}={value}" for key, value in CREDULOUS.items()]
+        quick = ("train.epochs=1", "fusion.width=8", "fusion.hidden=[8, 8]", "speeds=[]")
+        request = TrainRequest(
+            "multimodal",
+            "kfold",
+            manifest=work / "m.parquet",
+            split_options=SplitOptions(n_folds=2),
+            whisper=str(whisper_folder),
+            text_model=str(text_folder()),
+            overrides=(*whisper, *quick, f"train.weight_decay={decay}"),
+        )
+        run_experiment(request.resolve(), tmp_path / name, store_root=tmp_path / "store")
+
+    def measured_on(name):
+        asked = RobustnessRequest(tmp_path / name, (work / "m.parquet",), ("g711a",), 0, {})
+        return measure_robustness(asked, tmp_path / name, store_root=tmp_path / "store")
+
+    first = measured_on("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(Transcriber, "transcribe", pytest.fail)  # the second hears nothing new
+        assert measured_on("second")["run"] == "second"
+        assert measured_on("first") == first
+    (tmp_path / "store" / CACHE_NAME).unlink()
+    assert measured_on("first") == first
 
 
 @pytest.mark.parametrize(

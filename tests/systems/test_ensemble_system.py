@@ -15,6 +15,7 @@ from koser.data.splits import SplitOptions, make_split
 from koser.errors import ConfigError, RunError, SplitError
 from koser.experiment.request import TrainRequest
 from koser.experiment.series import resolve_series
+from koser.features.text.transcriber import Transcriber
 from koser.models.checkpoint import Checkpoint
 from koser.systems.ensemble import EnsembleSystem
 from koser.systems.ensemble_config import EnsembleConfig
@@ -244,6 +245,10 @@ def test_members_that_read_hear_a_recording_once(
     np.testing.assert_allclose(got, system.predict_rows(data, np.arange(3)), atol=1e-4)
     silent = loaded.predict_spoken(waveforms, [None] * 3)
     assert np.abs(silent - got).max() > 1e-6, "words count"
+    loaded.keep_transcripts(tmp_path / "kept")
+    np.testing.assert_array_equal(loaded.predict_waveforms(waveforms), got)
+    monkeypatch.setattr(Transcriber, "transcribe", pytest.fail)
+    np.testing.assert_array_equal(loaded.predict_waveforms(waveforms), got)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from koser.cli.inference import Encoder, MovedTextModel, MovedWhisper
-from koser.cli.options import Language, Quiet, Workers, report_options
+from koser.cli.options import Language, Quiet, Store, Workers, report_options
 from koser.cli.results import RunPath
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
@@ -35,6 +35,7 @@ def robustness(
     encoder: Encoder = None,
     whisper: MovedWhisper = None,
     text_model: MovedTextModel = None,
+    store: Store = None,
     workers: Workers = None,
     report_language: Language = "ko",
     quiet: Quiet = False,
@@ -45,6 +46,7 @@ def robustness(
     """
     from koser.engines.local import available_cores
     from koser.experiment.robustness import FILE, RobustnessRequest, measure_robustness
+    from koser.features.store import default_store_root
     from koser.reporting.report import write_report
     from koser.terminal import bar, notes_shown
     from koser.terminal.results import print_robustness
@@ -61,7 +63,11 @@ def robustness(
     folder = out or run
     with notes_shown(), bar("trainings", quiet=quiet) as show:
         values = measure_robustness(
-            request, folder, n_workers=workers or available_cores(), on_training=show
+            request,
+            folder,
+            store_root=store or default_store_root(),
+            n_workers=workers or available_cores(),
+            on_training=show,
         )
     print_robustness(values)
     typer.echo(f"Robustness: {folder / FILE}, {folder / 'robustness.png'}")

@@ -75,6 +75,7 @@ def measure_robustness(
     request: RobustnessRequest,
     out: Path,
     *,
+    store_root: Path,
     n_workers: int = 1,
     on_training: OnTraining | None = None,
 ) -> dict[str, Any]:
@@ -86,6 +87,8 @@ def measure_robustness(
         What to try.
     out : Path
         Where to; the run folder itself, or another.
+    store_root : Path
+        Folder of the stores: what Whisper hears is kept there.
     n_workers : int
         Processes. The result does not depend on it, but for the last digits of a large encoder.
     on_training : Callable, optional
@@ -121,6 +124,7 @@ def measure_robustness(
             request.seed,
             kept,
             request.places,
+            store_root,
         )
         answers = answer_all(ask, members, n_workers=n_workers, on_training=on_training)
         tables = _tables(manifest, members, answers)

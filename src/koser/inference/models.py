@@ -135,6 +135,10 @@ class TorchModel:
         """Calibrated probabilities of waveforms [shape=(n_waveforms, n_labels)]."""
         return self._calibrated(self.system.predict_waveforms(waveforms))
 
+    def keep_transcripts(self, store_root: Path) -> None:
+        """Keep what its Whisper hears, if it has one; see `System.keep_transcripts`."""
+        self.system.keep_transcripts(store_root)
+
     def _calibrated(self, probabilities: np.ndarray) -> np.ndarray:
         from koser.evaluation.calibration import apply_temperature
 

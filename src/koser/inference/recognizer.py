@@ -24,6 +24,7 @@ from koser.inference.enrolment import hear_voice
 from koser.inference.models import (
     ProbabilityModel,
     ReadingModel,
+    TorchModel,
     load_model,
     require_enrolling,
 )
@@ -138,6 +139,19 @@ class Recognizer:
             Of `labels`; rows sum to 1.
         """
         return self._shares(waveforms)[0]
+
+    def keep_transcripts(self, store_root: Path) -> None:
+        """Keep what Whisper hears from now on, and hear no sound twice.
+
+        Without this nothing that is recognised is kept: a transcript is somebody's words.
+
+        Parameters
+        ----------
+        store_root : Path
+            Folder of the stores; the cache of transcripts is in it.
+        """
+        if isinstance(self._model, TorchModel):
+            self._model.keep_transcripts(store_root)
 
     def transcribe(self, waveforms: Sequence[np.ndarray]) -> list[str | None]:
         """What the model believes to be said in each; None from one that reads no words."""

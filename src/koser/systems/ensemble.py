@@ -262,6 +262,11 @@ class EnsembleSystem(System):
         answers = [system.predict_waveforms(waveforms) for system in self._systems.values()]
         return pool.combine(np.stack(answers))
 
+    def keep_transcripts(self, store_root: Path) -> None:
+        """Keep what any member's Whisper hears; see `System.keep_transcripts`."""
+        for system in self._systems.values():
+            system.keep_transcripts(store_root)
+
     def to_graph(self) -> torch.nn.Module:
         """An ensemble is no one graph.
 

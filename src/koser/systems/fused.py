@@ -23,7 +23,9 @@ from koser.engines.local import SERIAL
 from koser.errors import ConfigError
 from koser.features.extraction import Progress
 from koser.features.text.encoder import TextExtractor, load_text_encoder
+from koser.features.text.kept import KeptTranscriber
 from koser.features.text.transcriber import Transcriber
+from koser.features.text.transcription import DEFAULT_LANGUAGE
 from koser.features.text.whisper import find_whisper
 from koser.features.threads import torch_threads
 from koser.files import write_atomically
@@ -57,7 +59,7 @@ class _Readers:
     they fit 8 GB: Whisper-medium takes 1.5 GB in half precision, a BERT 0.4.
     """
 
-    transcriber: Transcriber
+    transcriber: Transcriber | KeptTranscriber
     text: TextExtractor
 
 
@@ -78,6 +80,7 @@ class FusedSystem(System):
         self._sound_shape: tuple[int, ...] = ()
         self._n_text = 0
         self._readers: _Readers | None = None
+        self._transcripts_in: Path | None = None
 
     def count_parameters(self) -> ParameterCount:
         """How large fusion, encoder and text model are; Whisper comes converted, uncounted."""
@@ -216,7 +219,8 @@ class FusedSystem(System):
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono), transcribed first.
 
-        Transcripts of what is predicted are not kept anywhere: they are somebody's words.
+        Transcripts of what is predicted are somebody's words, and not kept anywhere, except
+        where `keep_transcripts` asks for it.
 
         Returns
         -------
@@ -264,17 +268,30 @@ class FusedSystem(System):
                 found[place] = array
         return found
 
+    def keep_transcripts(self, store_root: Path) -> None:
+        """Keep what Whisper hears in the cache in `store_root`, and hear no sound twice."""
+        self._transcripts_in, self._readers = store_root, None
+
     def _load_readers(self) -> _Readers:
         if self._readers is None:
             config = self.config
-            whisper = find_whisper(config.whisper).load()
             loaded = load_text_encoder(config.text)
             device = choose_device(config.train.device).type
             self._readers = _Readers(
-                Transcriber(whisper, config.whisper.language or "ko"),
+                self._make_transcriber(),
                 TextExtractor(loaded, keep=config.fusion.takes, device=device),
             )
         return self._readers
+
+    def _make_transcriber(self) -> Transcriber | KeptTranscriber:
+        options = self.config.whisper
+        # As many as torch has: where processes share the cores, so do their Whispers.
+        n_threads = options.n_threads or torch.get_num_threads()
+        folder = find_whisper(options.model_copy(update={"n_threads": n_threads}))
+        language = options.language or DEFAULT_LANGUAGE
+        if self._transcripts_in is not None:
+            return KeptTranscriber(folder, language, self._transcripts_in)
+        return Transcriber(folder.load(), language)
 
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
         """The trained fusion, and which Whisper and text model it needs."""

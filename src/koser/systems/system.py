@@ -243,6 +243,9 @@ class System(ABC):
     def predict_waveforms(self, waveforms: Sequence[np.ndarray]) -> np.ndarray:
         """Probabilities of waveforms (16 kHz mono) [shape=(n_waveforms, n_labels)]."""
 
+    def keep_transcripts(self, store_root: Path) -> None:  # noqa: B027  nothing, for most
+        """Keep what Whisper hears in the cache in `store_root`, and hear no sound twice."""
+
     def to_graph(self) -> torch.nn.Module:
         """The trained system as one computation that ONNX can express.
 
