@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from fixtures.encoders import save_encoder
 from fixtures.kemdy import segments20, write_kemdy20
 from koser.audio.reading import load
 from koser.data.manifest import Manifest
@@ -112,6 +113,19 @@ def test_a_finished_training_on_other_values_is_not_taken_over(koser, rated):
         del values["taught"]  # as an older koser left it
         save_tensors(values, outcome)
     assert regress(koser, "mfcc", "--out", "run")[0] == 0
+
+
+def test_a_training_on_another_encoder_at_the_same_path_is_not_taken_over(koser, rated):
+    encoder = save_encoder("wav2vec2", rated / "encoder")
+    command = ("wav2vec2", "--out", "run", "--encoder", encoder)
+    assert regress(koser, *command)[0] == 0
+    assert regress(koser, *command)[0] == 0  # the same encoder: nothing is refused
+    (rated / "run" / "parts" / "seed42-fold01" / "outcome.pth").unlink()  # as if killed before
+    save_encoder("wav2vec2", encoder, seed=1)
+    status, _, err = regress(koser, *command)
+    assert status == 1
+    assert "seed42-fold00" in err
+    assert "the encoder has changed since" in err
 
 
 def test_a_head_on_a_speech_encoder_gives_values_too(koser, rated, encoder_folder):

@@ -227,10 +227,18 @@ class _Trainer:
         """Train, predict the test part and keep both; or read what was kept."""
         own = self.folder / "parts" / f"seed{part.seed}-fold{fold:02d}"
         done = own / "outcome.pth"
+        described = system_class(self.request.train.model).describe_data(self.data)
+        facts = json.dumps(described, sort_keys=True)
         taught = hash_taught(part, self.data, self.values)
         if done.exists():
             kept = load_tensors(done)
-            if kept.pop("taught", taught) != taught:  # older versions did not keep it
+            # Older versions kept neither what the features are nor what was taught.
+            if (features := kept.pop("features", facts)) != facts:
+                raise RunError(
+                    f"'{done}' was trained on other features ({features}, now {facts}): the "
+                    f"encoder has changed since. Give another folder with --out."
+                )
+            if kept.pop("taught", taught) != taught:
                 raise RunError(
                     f"'{done}' was trained on other values or sound: the manifest has changed "
                     f"since. Give the original one, or another folder with --out."
@@ -250,8 +258,8 @@ class _Trainer:
             "best_val_ccc": fit.best.val_ccc,
             "train_mean": self.values[part.train].mean(axis=0).tolist(),
         }
-        kept = {**outcome, "taught": taught, "predicted": torch.from_numpy(predicted.copy())}
-        save_tensors(kept, done)
+        told = {"features": facts, "taught": taught}
+        save_tensors({**outcome, **told, "predicted": torch.from_numpy(predicted.copy())}, done)
         return {**outcome, "predicted": predicted, "folder": own}
 
 
