@@ -1,8 +1,8 @@
 """Enrolment: k unlabelled utterances of each tested person adapt the features.
 
-emotiontts, speaker and sentence left out, 50 folds; `--corpus ravdess`: the published 6 folds, eight
-classes. Frozen Whisper-base (REAL weights), and MFCC + CNN. For every k the same utterances are
-scored: 10 of each person are held out for enrolment, whatever k. `--systems wav2vec2` for one
+emotiontts, speaker and sentence left out, 50 folds; `--corpus ravdess`: the published 6 folds,
+eight classes. Frozen Whisper-base (REAL weights), and MFCC + CNN. For every k the same utterances
+are scored: 10 of each person are held out for enrolment, whatever k. `--systems wav2vec2` for one
 system, `--encoder` for another encoder, `--k 0 5` for a part of it.
 """
 
