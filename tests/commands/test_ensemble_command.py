@@ -98,7 +98,8 @@ def test_weights_members_and_their_average_stand_beside_the_result(koser, train,
         ("mfcc,ensemble", [], "an ensemble cannot be a member of one"),
         ("mfcc,wav2vec2", ["--whisper", "x"], "no member has a section 'whisper'"),
         ("mfcc,wav2vec2", ["--set", 'members=["mfcc"]'], "name them twice"),
-        ("mfcc,wav2vec2", ["--set", "inner.n_folds=3"], "has 2 × speaker"),
+        ("mfcc,wav2vec2", ["--set", "inner.n_folds=3"], "of 2 × speaker"),
+        ("mfcc,wav2vec2", ["--val-fraction", "0.1"], "What works: --val-fraction 0 --set"),
     ],
 )
 def test_mistakes_are_refused_in_one_line(train, members, more, message, tmp_path):

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import polars as pl
 import pytest
 from scipy.optimize import minimize
 
@@ -274,7 +275,7 @@ def test_what_makes_no_ensemble_is_refused(overrides, message, configure):
 
 
 def test_a_split_settles_what_inner_folds_keep_apart(manifest, configure):
-    manifest = with_texts(manifest)
+    manifest = with_texts(manifest, n_scripts=6)
     for protocol, expected in (("speaker", "kfold"), ("speaker+script", "speaker+script")):
         split = make_split(manifest, protocol, SplitOptions(val_fraction=0))
         settled = EnsembleSystem.settle(configure(), manifest, split)
@@ -282,7 +283,7 @@ def test_a_split_settles_what_inner_folds_keep_apart(manifest, configure):
 
 
 def test_each_of_several_splits_settles_its_own(manifest, tmp_path):
-    with_texts(manifest).write(tmp_path / "m.parquet")
+    with_texts(manifest, n_scripts=6).write(tmp_path / "m.parquet")
     request = TrainRequest(
         model="ensemble",
         split="speaker",
@@ -294,10 +295,43 @@ def test_each_of_several_splits_settles_its_own(manifest, tmp_path):
     assert [each.config.inner.protocol for each in series] == ["kfold", "speaker+script"]
 
 
-def test_too_few_speakers_are_refused_before_the_work(manifest, configure):
-    split = make_split(manifest, "kfold", SplitOptions(n_folds=2, val_fraction=0))
-    with pytest.raises(ConfigError, match=r"inner.n_folds = 4: .* has 3 × speaker.*n_folds=2"):
-        EnsembleSystem.settle(configure("inner.n_folds=4"), manifest, split)
+@pytest.mark.parametrize(
+    ("n_outer", "val_fraction", "n_folds", "message"),
+    [
+        (2, 0, 4, r"inner.n_folds = 4: .* of 3 × speaker.* works: --set inner.n_folds=2\.$"),
+        # Of the train part's three speakers, an inner fold of two leaves none to train on.
+        (
+            2,
+            0.1,
+            2,
+            r"inner.n_folds = 2: .* of 2 × speaker.*--val-fraction 0 --set inner.n_folds=2",
+        ),
+        (3, 0.1, 2, r"inner.n_folds = 2: .* of 3 × speaker.* works: --set inner.n_folds=3\.$"),
+    ],
+)
+def test_inner_folds_that_cannot_be_are_refused_before_the_work_with_what_can(
+    n_outer, val_fraction, n_folds, message, manifest, configure
+):
+    options = SplitOptions(n_folds=n_outer, val_fraction=val_fraction)
+    split = make_split(manifest, "kfold", options)
+    with pytest.raises(ConfigError, match=message) as caught:
+        EnsembleSystem.settle(configure(f"inner.n_folds={n_folds}"), manifest, split)
+    works = int(str(caught.value).rstrip(".").rpartition("=")[2])
+    if "--val-fraction 0" in str(caught.value):
+        split = make_split(manifest, "kfold", SplitOptions(n_folds=n_outer, val_fraction=0))
+    settled = EnsembleSystem.settle(configure(f"inner.n_folds={works}"), manifest, split)
+    assert settled.inner.n_folds == works
+
+
+def test_inner_folds_of_one_speaker_or_script_ask_for_more_of_them(manifest, configure):
+    few = Manifest(manifest.table.filter(pl.col("speaker") < "s2"), manifest.provenance)
+    split = make_split(few, "leave_one_speaker_out", SplitOptions(val_fraction=0))
+    with pytest.raises(ConfigError, match=r"of 1 × speaker.*Train on more speakers\.$"):
+        EnsembleSystem.settle(configure(), few, split)
+    texts = with_texts(manifest)
+    split = make_split(texts, "speaker+script", SplitOptions(val_fraction=0))
+    with pytest.raises(ConfigError, match=r"Train on more speakers and scripts\.$"):
+        EnsembleSystem.settle(configure(), texts, split)
 
 
 def test_utterances_that_cannot_be_split_again_are_refused_in_one_line(

@@ -27,13 +27,12 @@ import numpy as np
 import torch
 
 from koser.config import Config, build_config
-from koser.data.assignment import TRAIN, codes
 from koser.data.manifest import Manifest
-from koser.data.nesting import InnerFold, inner_protocol, split_again
-from koser.data.splits import Split, SplitOptions
+from koser.data.nesting import inner_protocol
+from koser.data.splits import Split
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
-from koser.errors import ConfigError, SplitError
+from koser.errors import ConfigError
 from koser.evaluation.pooling import Pool
 from koser.features.extraction import Progress
 from koser.models.checkpoint import Checkpoint
@@ -47,6 +46,7 @@ from koser.systems.held_out import (
     score_answers,
     threads_of,
 )
+from koser.systems.inner_folds import check_inner_folds, inner_folds
 from koser.systems.system import (
     Inside,
     ParameterCount,
@@ -111,20 +111,9 @@ class EnsembleSystem(System):
 
     @classmethod
     def settle(cls, config: EnsembleConfig, manifest: Manifest, split: Split) -> EnsembleConfig:
-        """Let inner folds keep apart what `split` does; refuse a split with too few speakers."""
+        """Let inner folds keep apart what `split` does; refuse a split that allows none."""
         inner = config.inner.model_copy(update={"protocol": inner_protocol(split.protocol)})
-        column = manifest.grouping_column
-        if column is not None:
-            groups = codes(manifest.table[column])
-            counts = [len(np.unique(groups[part == TRAIN])) for part in split.parts(manifest)]
-            if min(counts) < max(inner.n_folds, 2):
-                kind = manifest.provenance.grouping
-                raise ConfigError(
-                    f"inner.n_folds = {inner.n_folds}: the train part of fold "
-                    f"{int(np.argmin(counts))} has {min(counts)} × {kind}, and each inner fold "
-                    f"tests at least one that it does not train on. Lower it "
-                    f"(--set inner.n_folds=2), or train on more speakers."
-                )
+        check_inner_folds(manifest, split, inner)
         return config.model_copy(update={"inner": inner})
 
     @classmethod
@@ -177,7 +166,7 @@ class EnsembleSystem(System):
             trained on, and the ensemble on the val part.
         """
         started = time.perf_counter()
-        folds = self._inner_folds(data, part)
+        folds = inner_folds(data.manifest, part.train, len(part.val), self.config.inner)
         inner = [Part(*fold, part.seed) for fold in folds]
         held_out = HeldOut(
             {
@@ -211,21 +200,6 @@ class EnsembleSystem(System):
                     on_epoch=on_epoch,
                 )
         return self._record(data, part, held_out.score(self._pool), started)
-
-    def _inner_folds(self, data: EnsembleData, part: Part) -> list[InnerFold]:
-        inner = self.config.inner
-        options: dict[str, Any] = {"n_folds": inner.n_folds, "seed": inner.seed}
-        if inner.protocol == "speaker+script":
-            options["n_script_folds"] = inner.n_script_folds or inner.n_folds
-        # As much as the members' own val part is of what they learn from.
-        options["val_fraction"] = len(part.val) / (len(part.train) + len(part.val))
-        try:
-            return split_again(data.manifest, part.train, inner.protocol, SplitOptions(**options))
-        except SplitError as error:
-            raise SplitError(
-                f"The {len(part.train)} utterances that an ensemble trains on cannot be split "
-                f"again into {inner.n_folds} inner folds (inner.n_folds). {error}"
-            ) from error
 
     def _record(self, data: EnsembleData, part: Part, train: Scores, started: float) -> Fit:
         val = None
