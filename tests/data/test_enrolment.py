@@ -140,10 +140,28 @@ def test_a_speaker_that_training_has_heard_is_not_enrolled():
         hold_out_enrolment(split_of(made, "random"), made, options())
 
 
-def test_a_speaker_with_too_few_utterances_is_no_test():
-    made = corpus(n_each=5)
-    with pytest.raises(SplitError, match=r"1 of 1 tested speakers .* --set enrolment.pool=4"):
-        hold_out_enrolment(split_of(made, test_fraction=0.1), made, options())
+@pytest.mark.parametrize(
+    ("n_each", "k", "advice"),
+    [
+        (5, 3, r"\(--set enrolment.pool=4\)"),
+        (5, 5, r"\(--enrol 4 --set enrolment.pool=4\)"),  # a pool of 4 alone is refused for k
+        (2, 2, r"\(--enrol 1 --set enrolment.pool=1\)"),
+    ],
+)
+def test_speakers_with_too_few_utterances_are_no_test_and_what_is_advised_works(n_each, k, advice):
+    made = corpus(n_each=n_each)
+    plain = split_of(made, test_fraction=0.1)
+    with pytest.raises(SplitError, match=f"1 of 1 tested speakers .* {n_each}: .*{advice}") as no:
+        hold_out_enrolment(plain, made, options(k))
+    pool = int(str(no.value).partition("pool=")[2].partition(")")[0])
+    hold_out_enrolment(plain, made, options(min(k, pool), pool=pool))
+
+
+def test_a_speaker_of_one_utterance_can_only_be_left_out():
+    made = corpus(n_each=1)
+    with pytest.raises(SplitError, match=r"smallest has 1: leave such speakers out") as refusal:
+        hold_out_enrolment(split_of(made), made, options(0))
+    assert "enrolment.pool=" not in str(refusal.value)
 
 
 def test_a_split_is_changed_once():
@@ -153,17 +171,31 @@ def test_a_split_is_changed_once():
         hold_out_enrolment(once, made, options())
 
 
-def test_a_val_part_of_nothing_but_what_is_heard_is_refused():
+@pytest.mark.parametrize(
+    ("kept", "k", "advice"),
+    [
+        (5, 3, r"Give --set enrolment.pool=4, a larger"),
+        (3, 3, r"Give --enrol 2 --set enrolment.pool=2, a larger"),
+        (1, 0, r"Give a larger --val-fraction, or 0"),
+    ],
+)
+def test_a_val_part_of_nothing_but_what_is_heard_is_refused_and_what_is_advised_works(
+    kept, k, advice
+):
     made = corpus()
     plain = split_of(made)
-    is_drawn = pl.Series(Enrolment.draw(made, options()).is_drawn)
-    lost = (pl.col("part") == "val") & ~is_drawn
+    first = np.zeros(len(made), bool)
+    first[Enrolment.draw(made, options()).drawn[:, :kept]] = True
+    lost = (pl.col("part") == "val") & ~pl.Series(first)
     part = pl.when(lost).then(pl.lit("left_out")).otherwise("part").alias("part")
-    with pytest.raises(SplitError, match="val part is empty"):
-        hold_out_enrolment(replace(plain, table=plain.table.with_columns(part)), made, options())
+    split = replace(plain, table=plain.table.with_columns(part))
+    with pytest.raises(SplitError, match=f"val part is empty. {advice}"):
+        hold_out_enrolment(split, made, options(k))
+    if kept > 1:
+        hold_out_enrolment(split, made, options(min(k, kept - 1), pool=kept - 1))
 
 
 def test_no_more_can_be_heard_than_is_held_out():
-    with pytest.raises(ConfigError, match=r"give enrolment.pool=11 too"):
+    with pytest.raises(ConfigError, match=r"give enrolment.pool=11 too, or a lower k"):
         build_config(EnrolmentOptions, {"k": 11})
     assert build_config(EnrolmentOptions, {"k": 11, "pool": 11}).k == 11

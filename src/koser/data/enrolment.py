@@ -40,7 +40,7 @@ class EnrolmentOptions(Config):
         if self.k is not None and self.k > self.pool:
             raise ValueError(
                 f"k = {self.k} utterances cannot be heard of a pool of {self.pool}; "
-                f"give enrolment.pool={self.k} too"
+                f"give enrolment.pool={self.k} too, or a lower k"
             )
         return self
 
@@ -161,20 +161,42 @@ def hold_out_enrolment(split: Split, manifest: Manifest, options: EnrolmentOptio
     enrolment = Enrolment.draw(manifest, options)
     _refuse_trained_speakers(parts, enrolment, manifest)
     _refuse_few_utterances(parts, enrolment, manifest, options)
-    had_val = (parts == VAL).any(axis=1)
-    parts[((parts == TEST) | (parts == VAL)) & enrolment.is_drawn] = LEFT_OUT
-    is_tested = (parts == TEST).any(axis=1)
-    if (had_val & is_tested & ~(parts == VAL).any(axis=1)).any():
+    left = _without_pool(parts, enrolment, options.pool)
+    if _lacks_val(parts, left):
+        # A smaller pool leaves more to test too, so that only trying tells which one will do.
+        pools = range(options.pool - 1, 0, -1)
+        tried = (n for n in pools if not _lacks_val(parts, _without_pool(parts, enrolment, n)))
+        most = next(tried, 0)
         raise SplitError(
             f"Without {options.pool} utterances of each person, a fold's val part is empty. Give "
-            f"fewer (--set enrolment.pool=…), a larger --val-fraction, or 0 for no val part."
+            f"{f'{_smaller(most, options)}, ' if most else ''}a larger --val-fraction, or 0 for no "
+            f"val part."
         )
+    is_tested = (left == TEST).any(axis=1)
     return replace(
         split,
-        table=_table(parts[is_tested], manifest.table["id"]),
+        table=_table(left[is_tested], manifest.table["id"]),
         protocol=enrolled_protocol(split.protocol, options.k),
         notes=(*split.notes, *_notes(options, is_tested)),
     )
+
+
+def _without_pool(parts: IntArray, enrolment: Enrolment, pool: int) -> IntArray:
+    """`parts`, where nothing is scored of the first `pool` utterances drawn of a person."""
+    is_drawn = replace(enrolment, drawn=enrolment.drawn[:, :pool]).is_drawn
+    return np.where(((parts == TEST) | (parts == VAL)) & is_drawn, LEFT_OUT, parts)
+
+
+def _lacks_val(parts: IntArray, left: IntArray) -> bool:
+    """Whether a fold that had a val part has none left, and is tested."""
+    has_lost = (parts == VAL).any(axis=1) & ~(left == VAL).any(axis=1)
+    return bool((has_lost & (left == TEST).any(axis=1)).any())
+
+
+def _smaller(pool: int, options: EnrolmentOptions) -> str:
+    """How a pool of no more than `pool` is asked for: `k` can be no larger."""
+    heard = f"--enrol {pool} " if options.k is not None and options.k > pool else ""
+    return f"{heard}--set enrolment.pool={pool}"
 
 
 def _rank(seed: int, name: str) -> bytes:
@@ -241,10 +263,14 @@ def _refuse_few_utterances(
     tested = np.unique(enrolment.speakers[(parts == TEST).any(axis=0)])
     short = tested[n_utterances[tested] <= options.pool]
     if len(short):
+        short = short[np.argsort(n_utterances[short], kind="stable")]
         names = manifest.table["speaker"].unique().sort().gather(short[:3].tolist())
+        fewest = int(n_utterances[short[0]])
+        smaller = f"hold out fewer ({_smaller(fewest - 1, options)}), or " if fewest > 1 else ""
+        way = f"{smaller}leave such speakers out of the manifest."
         raise SplitError(
             f"{len(short)} of {len(tested)} tested speakers have no more than the "
             f"{options.pool} utterances that are held out for enrolment, such as "
-            f"{', '.join(names)}: nothing of them would be scored. Hold out fewer: "
-            f"--set enrolment.pool={max(1, int(n_utterances[short].min()) - 1)}"
+            f"{', '.join(names)}: nothing of them would be scored. The smallest has {fewest}: "
+            f"{way}"
         )
