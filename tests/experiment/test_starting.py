@@ -14,7 +14,7 @@ import torch
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.data.splits import SplitOptions
-from koser.errors import RunError, SplitError
+from koser.errors import ConfigError, RunError, SplitError
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import Listeners, run_experiment
 from koser.experiment.starting import speaker_keys
@@ -147,6 +147,16 @@ def test_a_start_that_has_learnt_from_the_test_part_is_refused(folder):
     with pytest.raises(SplitError, match=r"before has learnt from \d+ utterances of the test part"):
         request(folder, "kfold", init="before").resolve()
     request(folder, "speaker", init="before").resolve()  # the same split: nothing of its test part
+
+
+def test_a_start_that_was_trained_with_enrolment_is_refused_for_that(folder):
+    enrolled = (*QUICK, "enrolment.k=1", "enrolment.pool=2")
+    run(folder, "enrolled", "speaker", overrides=enrolled)
+    for now in (QUICK, enrolled):
+        kwargs = {"manifest": "other.parquet", "init": "enrolled", "overrides": now}
+        with pytest.raises(ConfigError, match="enrolled was trained with enrolment"):
+            run(folder, "after", "speaker", **kwargs)
+        assert not (folder / "after").exists()
 
 
 def test_speakers_are_kept_apart_where_the_split_does(folder):

@@ -1,5 +1,7 @@
 """Networks that start from trained ones: what they keep, and what they are refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,6 +117,19 @@ def test_other_systems_and_other_settings_are_refused():
         check_start(start, "wav2vec2", configured("wav2vec2"))
     with pytest.raises(ConfigError, match="'multimodal' cannot start from a trained model"):
         check_start(start, "multimodal", configured("multimodal"))
+
+
+@pytest.mark.parametrize("now", [(), ("enrolment.k=3",)])
+def test_a_model_with_enrolment_is_refused_for_that_and_one_that_hears_nobody_is_not(now):
+    checkpoint = mfcc_checkpoint()
+
+    def start(k):
+        enrolled = {**checkpoint.config, "enrolment": {"k": k, "pool": 10, "seed": 42}}
+        return started(replace(checkpoint, config=enrolled))
+
+    with pytest.raises(ConfigError, match=r"trained with enrolment \(enrolment.k = 3\).*without"):
+        check_start(start(3), "mfcc", configured("mfcc", *CNN, *now))
+    check_start(start(0), "mfcc", configured("mfcc", *CNN, *now))
 
 
 def test_weights_of_another_size_are_refused_whatever_was_checked():

@@ -134,6 +134,13 @@ def check_start(start: Start, system: str, config: Config) -> Config:
                 f"this training has {_at(now, key)}: its weights fit no other. Use its setting "
                 f"(--set {key}=… or --config), or pre-train with this one."
             )
+    heard = then.get("enrolment", {}).get("k")  # older models have no such section
+    if heard:
+        raise ConfigError(
+            f"--init {start.about['model']} was trained with enrolment (enrolment.k = {heard}): "
+            f"its weights know features that are adapted to each speaker, and no training can "
+            f"start from them. Pre-train without --enrol."
+        )
     if "encoder" not in then:
         return config
     encoder: Any = getattr(config, "encoder")  # noqa: B009  # of the systems that have one
