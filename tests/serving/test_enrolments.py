@@ -14,6 +14,7 @@ from koser.demo import corpus_folder
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import TimelineOptions
+from koser.inference.stream import EmotionStream
 from koser.inference.timeline import make_timeline
 from koser.serving.metrics import Metrics
 from koser.serving.problems import ProblemError
@@ -102,12 +103,9 @@ def test_timelines_know_a_held_voice_or_learn_it_from_their_first_speech(server,
         assert [each["label"] for each in answer.json()["cells"]] == [c.label for c in made.cells]
 
 
-def test_a_stream_says_from_when_on_the_voice_is_known(server, enrolling, paths):
-    pcm = np.concatenate([load(path) for path in paths])
-    pcm = (pcm * 32767).astype("<i2")
-    options = TimelineOptions(enrol_first=4)
-    expected = make_timeline(Recognizer(enrolling), [pcm.astype(np.float32) / 32768], options)
-    url = f"ws{server.url.removeprefix('http')}/v1/stream?enrol_first=4"
+def streamed(server, pcm, enrol_first):
+    """All that a stream of `pcm` answers."""
+    url = f"ws{server.url.removeprefix('http')}/v1/stream?enrol_first={enrol_first}"
     messages = []
     with connect(url) as stream:
         for first in range(0, len(pcm), 8000):
@@ -115,12 +113,32 @@ def test_a_stream_says_from_when_on_the_voice_is_known(server, enrolling, paths)
         stream.send('{"type": "end"}')
         while not messages or messages[-1]["type"] != "end":
             messages.append(json.loads(stream.recv(timeout=30)))
+    return messages
+
+
+def test_a_stream_says_from_when_on_the_voice_is_known(server, enrolling, paths):
+    pcm = np.concatenate([load(path) for path in paths])
+    pcm = (pcm * 32767).astype("<i2")
+    options = TimelineOptions(enrol_first=4)
+    expected = make_timeline(Recognizer(enrolling), [pcm.astype(np.float32) / 32768], options)
+    messages = streamed(server, pcm, 4)
     enrolled = [each for each in messages if each["type"] == "enrolled"]
     assert enrolled == [{"type": "enrolled", "enrolled_from": expected.enrolled_from}]
     finals = [each["segment"] for each in messages if each["type"] == "final"]
     assert [each["label"] for each in finals] == [each.label for each in expected.segments]
     for one, other in zip(finals, expected.segments, strict=True):
         assert one["probabilities"] == pytest.approx(dict(other.probabilities), abs=1e-5)
+
+
+def test_a_voice_that_becomes_known_where_the_stream_ends_is_told_too(server, enrolling, paths):
+    waveform = load(paths[0])[:16_000]  # no window fits: it is recognised when it has ended
+    stream = EmotionStream(Recognizer(enrolling), TimelineOptions(enrol_first=0.2))
+    stream.feed(waveform)
+    assert stream.enrolled_from is None
+    stream.finish()
+    kinds = [each["type"] for each in streamed(server, (waveform * 32767).astype("<i2"), 0.2)]
+    assert stream.enrolled_from is not None
+    assert kinds[-3:] == ["final", "enrolled", "end"]
 
 
 def test_what_is_forgotten_expired_or_invented_is_not_found(server, paths):

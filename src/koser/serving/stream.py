@@ -127,16 +127,11 @@ class StreamSession:
             detail = f"A stream takes {limit:g} s of sound. Open another one."
             raise _EndError(_POLICY, ProblemError("audio-too-long", detail))
         loop = asyncio.get_running_loop()
-        for result in await loop.run_in_executor(self._pool, self._stream.feed, samples):
-            await self._send_result(result)
-        if self._stream.enrolled_from is not None and not self._is_enrolled:
-            self._is_enrolled = True
-            await self._send("enrolled", enrolled_from=self._stream.enrolled_from)
+        await self._send_results(await loop.run_in_executor(self._pool, self._stream.feed, samples))
 
     async def _finish(self, reason: _EndError) -> None:
         loop = asyncio.get_running_loop()
-        for result in await loop.run_in_executor(self._pool, self._stream.finish):
-            await self._send_result(result)
+        await self._send_results(await loop.run_in_executor(self._pool, self._stream.finish))
         if reason.problem is None:
             await self._send("end", duration=self._stream.duration)
         else:
@@ -153,9 +148,14 @@ class StreamSession:
             )
         await self._socket.close(reason.code)
 
-    async def _send_result(self, result: StreamResult) -> None:
-        values = result.segment.to_dict()
-        await self._send("final" if result.is_final else "partial", segment=values)
+    async def _send_results(self, results: list[StreamResult]) -> None:
+        """Send results, and `enrolled` once the voice has become known meanwhile."""
+        for result in results:
+            values = result.segment.to_dict()
+            await self._send("final" if result.is_final else "partial", segment=values)
+        if self._stream.enrolled_from is not None and not self._is_enrolled:
+            self._is_enrolled = True
+            await self._send("enrolled", enrolled_from=self._stream.enrolled_from)
 
     async def _send(self, kind: str, **values: object) -> None:
         await self._socket.send_text(json.dumps({"type": kind, **values}, ensure_ascii=False))
