@@ -107,7 +107,7 @@ def test_only_the_row_that_kills_is_lost():
 
 def test_work_that_always_kills_ends_with_what_to_do():
     results = LocalEngine(2).map_chunks(partial(Doubling, deadly=ROWS), [ROWS], lost=lost)
-    with pytest.raises(EngineError, match=r"die whatever they are given.*--workers"):
+    with pytest.raises(EngineError, match=r"die whatever they are.*--workers.*--resume"):
         list(results)
 
 
