@@ -61,8 +61,8 @@ class Isolation(Generic[RowT, ResultT]):
             raise EngineError(
                 f"Workers die whatever they are given, {self._n_in_a_row} rows one after another: "
                 f"out of memory, or a crash inside a library. What was done is kept. Run the same "
-                f"command again with fewer workers (--workers), koser train with --resume too where "
-                f"its run folder is there."
+                f"command again with fewer workers (--workers); koser train with --resume too, "
+                f"where its run folder is there."
             )
         return self._lost(row)
 
