@@ -139,6 +139,42 @@ def test_a_folder_is_not_copied_into_itself(release, tmp_path, target):
     assert get(release, tmp_path / "at hand too", accept=yes, source=source).proof
 
 
+def test_links_to_files_and_folders_elsewhere_are_copied_as_what_they_lead_to(release, tmp_path):
+    source, disk = make_folder(tmp_path / "at hand"), tmp_path / "other disk"
+    disk.mkdir()
+    (source / "Actor_01").rename(disk / "Actor_01")
+    (source / "Actor_01").symlink_to(disk / "Actor_01")
+    name = next(iter(path for path in FILES if path.startswith("Actor_02")))
+    (source / name).rename(disk / "one.wav")
+    (source / name).symlink_to(disk / "one.wav")
+    get(release, tmp_path / "r", accept=yes, source=source)
+    for name, content in FILES.items():
+        assert (tmp_path / "r" / name).read_bytes() == content
+    assert not any(path.is_symlink() for path in (tmp_path / "r").rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("link", "leads_to"),
+    [
+        ("Actor_01/itself", "at hand/Actor_01"),
+        ("above", ""),  # where the copy goes, too
+        ("up", "at hand"),
+        ("one", "two"),  # which leads back
+        ("result", "results"),  # where the copy goes
+    ],
+)
+def test_links_that_a_copy_would_never_end_with_are_refused(release, tmp_path, link, leads_to):
+    source = make_folder(tmp_path / "at hand")
+    for name in ("two", "results"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "two" / "back").symlink_to(source)
+    (source / link).symlink_to(tmp_path / leads_to)
+    before = everything_in(tmp_path)
+    with pytest.raises(DownloadError, match=r"is a link to .* copied into itself.*--from"):
+        get(release, tmp_path / "results" / "r", accept=yes, source=source)
+    assert everything_in(tmp_path) == before
+
+
 def test_a_copy_that_fails_names_the_first_file_and_counts_the_others(release, tmp_path):
     source = make_folder(tmp_path / "at hand")
     for number in range(5):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -207,6 +208,7 @@ def get(
     try:
         with filling(folder) as partial:
             if source is not None and is_folder:
+                _refuse_endless(source, target=folder.resolve())
                 shutil.copytree(source, partial, dirs_exist_ok=True)
             else:
                 if source is not None:
@@ -225,6 +227,24 @@ def get(
     if source is None:
         archive.unlink(missing_ok=True)
     return Acquired(folder, proof)
+
+
+def _refuse_endless(source: Path, *, target: Path, above: tuple[Path, ...] = ()) -> None:
+    """Refuse links to folders that hold what is being copied, or where it goes.
+
+    Other links are followed, to files and to folders: a corpus may lie on several disks, and the
+    copy is to stand by itself.
+    """
+    real = source.resolve()
+    if any(each.is_relative_to(real) for each in (*above, target)):
+        raise DownloadError(
+            f"'{source}' is a link to '{real}', which would be copied into itself. Remove the "
+            f"link, or give --from a folder without it."
+        )
+    with os.scandir(source) as entries:
+        folders = sorted(entry.path for entry in entries if entry.is_dir())
+    for each in folders:
+        _refuse_endless(Path(each), target=target, above=(*above, real))
 
 
 def _reason(error: OSError) -> str:
