@@ -7,6 +7,7 @@ import torch
 from transformers import AutoModel, Wav2Vec2Config
 
 from fixtures.encoders import N_LAYERS
+from koser.config import resolve_config
 from koser.errors import RunError
 from koser.features.speech.convolutional import ConvolutionalEncoder
 from koser.models.heads import HeadOptions
@@ -14,7 +15,8 @@ from koser.models.speech import FineTunedEncoder, TuneOptions
 from koser.systems.ensemble import EnsembleSystem
 from koser.systems.ensemble_config import EnsembleConfig
 from koser.systems.memory import check_memory, training_memory
-from koser.systems.wav2vec2ft import FineTuneTrain
+from koser.systems.wav2vec2ft import FineTuneTrain, Wav2Vec2FtConfig
+from koser.training.devices import explained_memory_errors
 
 CPU = torch.device("cpu")
 
@@ -52,6 +54,19 @@ def test_the_front_end_counts_as_trained_only_where_it_is():
     frames = sum(960_000 // stride for stride in (5, 10, 20, 40, 80, 160, 320))
     frozen = 4 * 512 * (2 * 960_000 // 5 + 960_000 // 10)
     assert whole - every == 3 * 4 * 512 * frames - frozen
+
+
+def test_the_head_alone_advises_what_can_be_set():
+    config = Wav2Vec2FtConfig()
+    with (
+        pytest.raises(RunError, match="head was learning alone") as caught,
+        explained_memory_errors(config.probe),
+    ):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+    advised = re.findall(r"--set ([\w.]+=\w+)", str(caught.value))
+    assert advised == ["probe_epochs=0", "head.layers=last"]
+    for override in advised:
+        assert resolve_config(Wav2Vec2FtConfig, overrides=[override]) != config
 
 
 def test_adapters_in_all_layers_leave_the_front_end_frozen():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import torch
@@ -42,6 +42,16 @@ class HeadTrain(TrainOptions):
     learning_rate: float = Field(1e-3, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
     batch_size: int = Field(32, gt=0)  # utterances
+
+
+class ProbeTrain(HeadTrain):
+    """How the head of an encoder that is fine-tuned learns alone first."""
+
+    # Its batches are no setting of the system.
+    if_memory_ends: ClassVar[str | None] = (
+        "The head was learning alone, on the pretrained states. Let it begin with the layers "
+        "(--set probe_epochs=0), or give it fewer states (--set head.layers=last)."
+    )
 
 
 ConfigT = TypeVar("ConfigT", bound=TrainedConfig)

@@ -49,7 +49,7 @@ from koser.models.speech import (
 from koser.systems.graphs import FineTunedGraph
 from koser.systems.memory import check_memory
 from koser.systems.speech import (
-    HeadTrain,
+    ProbeTrain,
     SpeechConfig,
     SpeechData,
     SpeechSystem,
@@ -122,10 +122,10 @@ class Wav2Vec2FtConfig(SpeechConfig):
         return "the front-end is trained too" if self.tune.trains_front_end else ""
 
     @property
-    def probe(self) -> HeadTrain:
+    def probe(self) -> ProbeTrain:
         """How the head learns alone: what it is to learn is as for all, its pace its own."""
         shared = {name: getattr(self.train, name) for name in _OF_PROBE_TOO}
-        return HeadTrain(epochs=self.probe_epochs, n_threads=1, **shared)
+        return ProbeTrain(epochs=self.probe_epochs, n_threads=1, **shared)
 
 
 class Wav2Vec2FtSystem(SpeechSystem):

@@ -95,6 +95,7 @@ def explained_memory_errors(options: TrainOptions, *, instead: str | None = None
         if not is_lack and "DefaultCPUAllocator" not in str(error):
             raise
         place = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        instead = instead or options.if_memory_ends
         if instead is not None:
             raise RunError(f"The memory of {place} ended. {instead}") from error
         sizes = {

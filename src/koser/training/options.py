@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
@@ -20,6 +20,9 @@ Balance = Literal["none", "corpus", "corpus+label"]
 
 class TrainOptions(Config):
     """What every training has; how large a batch is, each system says itself."""
+
+    # What to try where memory ends, if it is not what the fields that begin with ``batch_`` say.
+    if_memory_ends: ClassVar[str | None] = None
 
     epochs: int = Field(60, gt=0)  # at most; exactly so many where there is no val part
     # Epochs without a better val UAR before stopping. Half of all, because most of the gain
