@@ -19,13 +19,14 @@ def manifest(tone_corpus):
     ("outer", "inner"),
     [
         ("speaker+script", "speaker+script"),
+        ("session", "session"),
         ("speaker", "kfold"),
         ("random", "kfold"),
         ("leave_one_speaker_out", "kfold"),
         ("fixed:ravdess", "kfold"),
     ],
 )
-def test_sentences_are_kept_apart_where_the_outer_split_does(outer, inner):
+def test_sentences_and_sessions_are_kept_apart_where_the_outer_split_does(outer, inner):
     assert inner_protocol(outer) == inner
 
 
@@ -40,6 +41,15 @@ def test_rows_are_those_of_the_whole_manifest_and_each_is_tested_once(manifest):
         assert all(parts)
         assert not parts[0] & parts[1] | parts[0] & parts[2] | parts[1] & parts[2]
         np.testing.assert_array_equal(np.sort(np.concatenate(fold)), np.sort(rows))
+
+
+def test_under_session_the_two_people_of_a_dialogue_do_not_meet_in_an_inner_fold(manifest):
+    pairs = manifest.table["speaker"].replace_strict({f"s{i}": f"{i // 2}" for i in range(6)})
+    dialogues = Manifest(manifest.table.with_columns(session=pairs), manifest.provenance)
+    options = SplitOptions(n_folds=3, val_fraction=0.0)
+    for fold in split_again(dialogues, np.arange(36), "session", options):
+        assert len(fold.test) == 12
+        assert not set(pairs[fold.train.tolist()]) & set(pairs[fold.test.tolist()])
 
 
 def test_more_folds_than_speakers_are_refused(manifest):

@@ -31,6 +31,7 @@ SENTENCES = (
     "버스 파업 때문에 늦었습니다",
 )
 FOLDED = ("leave_one_speaker_out", "kfold", "speaker+script cells")
+SESSIONS = ("session", "session folds")
 
 
 def random_manifest(seed: int, *, n: int, n_groups: int, p_labels=(0.4, 0.1, 0.2, 0.3)) -> Manifest:
@@ -65,9 +66,10 @@ def manifests(draw) -> Manifest:
 
 def split_or_skip(data: Manifest, protocol: str, **options) -> Split:
     """Random manifests may have too few groups or scripts; that refusal is tested elsewhere."""
-    name = protocol.removesuffix(" cells")
-    if name != protocol:
-        options |= {"n_folds": 2, "n_script_folds": 3}
+    name, _, in_folds = protocol.partition(" ")
+    options |= {"cells": {"n_folds": 2, "n_script_folds": 3}, "folds": {"n_folds": 3}}.get(
+        in_folds, {}
+    )
     refusals = ("empty in fold", "must get one", "needs texts")
     try:
         return make_split(data, name, SplitOptions(**options))
@@ -91,7 +93,7 @@ def are_disjoint(parts: list[set]) -> bool:
     return sum(map(len, parts)) == len(set.union(*parts))
 
 
-ALL = ("random", "speaker", "session", *FOLDED, "speaker+script")
+ALL = ("random", "speaker", *SESSIONS, *FOLDED, "speaker+script")
 
 
 @pytest.mark.parametrize("protocol", ALL)
@@ -119,10 +121,11 @@ def test_no_speaker_is_in_two_parts(protocol, data, seed):
     assert split.grouping.startswith("speaker")
 
 
+@pytest.mark.parametrize("protocol", SESSIONS)
 @given(data=manifests(), seed=st.integers(0, 5))
 @settings(max_examples=10)
-def test_no_session_is_in_two_parts(data, seed):
-    split = split_or_skip(data, "session", seed=seed)
+def test_no_session_is_in_two_parts(protocol, data, seed):
+    split = split_or_skip(data, protocol, seed=seed)
     assert all(are_disjoint(parts) for parts in values_per_part(split, data, "session"))
     assert split.grouping == "session"
 
@@ -137,7 +140,7 @@ def test_no_script_is_in_two_parts(protocol, data, seed, val_fraction):
     assert split.grouping == "speaker+script"
 
 
-@pytest.mark.parametrize("protocol", FOLDED)
+@pytest.mark.parametrize("protocol", [*FOLDED, "session folds"])
 @given(data=manifests(), seed=st.integers(0, 5))
 @settings(max_examples=10)
 def test_over_all_folds_every_utterance_is_tested_once(protocol, data, seed):
@@ -353,6 +356,12 @@ def test_without_speakers_the_error_says_how_to_supply_them(protocol):
     )
     with pytest.raises(SplitError, match=message):
         make_split(data, protocol)
+
+
+def test_more_folds_than_sessions_are_refused():
+    rows = [{"session": f"{i % 4}"} for i in range(40)]
+    with pytest.raises(SplitError, match="5 folds of 4 × session"):
+        make_split(manifest(rows, None), "session", SplitOptions(n_folds=5))
 
 
 def test_a_missing_session_is_refused():

@@ -21,7 +21,8 @@ ValFraction = Annotated[
     float, typer.Option(help="Wanted share of the val part; 0 for none (fixed epochs).")
 ]
 Folds = Annotated[
-    int | None, typer.Option("--folds", help="Folds of kfold, or of speakers in speaker+script.")
+    int | None,
+    typer.Option("--folds", help="Folds of kfold or session, or of speakers in speaker+script."),
 ]
 ScriptFolds = Annotated[int | None, typer.Option(help="Folds of scripts in speaker+script.")]
 Workers = Annotated[int | None, typer.Option(help="Processes; by default one per core.")]

@@ -1,7 +1,7 @@
 """Splits made of others: a training's own utterances split again, and what is left of a split.
 
 A training's own utterances are split again to choose settings, or to stack systems. Speakers are
-kept apart, and sentences where the outer split does; sessions are not.
+kept apart, and sentences or sessions where the outer split does.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def inner_protocol(outer: str) -> str:
 
     ``kfold`` keeps speakers or groups whole, whatever the outer protocol is.
     """
-    return outer if outer == "speaker+script" else "kfold"
+    return outer if outer in ("speaker+script", "session") else "kfold"
 
 
 def split_again(

@@ -146,14 +146,18 @@ def plan_speaker(data: Utterances, options: SplitOptions) -> Plan:
 
 
 def plan_session(data: Utterances, options: SplitOptions) -> Plan:
-    """The document's rule with sessions in place of speakers."""
+    """The document's rule with sessions in place of speakers; with `n_folds`, folds of them."""
     sessions = data.table["session"]
     if n_missing := sessions.null_count():
         raise SplitError(
             f"Protocol 'session' needs sessions, and {n_missing} of {len(data)} utterances have "
             f"none. Supply the session column of koser prepare table, or split by speaker."
         )
-    return Plan(_document_rule(codes(sessions), options)[None], "session")
+    units = codes(sessions)
+    if options.n_folds is None:
+        return Plan(_document_rule(units, options)[None], "session")
+    fold = _folds(units, data.labels, options.n_folds, "session", options.seed)
+    return Plan(_cross_validate(fold, units, data.labels, options), "session")
 
 
 def plan_speaker_script(data: Utterances, options: SplitOptions) -> Plan:
@@ -211,7 +215,11 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "kfold": plan_kfold,
 }
 # Which options that count folds a protocol reads; the others refuse them.
-FOLD_OPTIONS = {"speaker+script": {"n_folds", "n_script_folds"}, "kfold": {"n_folds"}}
+FOLD_OPTIONS = {
+    "speaker+script": {"n_folds", "n_script_folds"},
+    "session": {"n_folds"},
+    "kfold": {"n_folds"},
+}
 
 
 def _document_rule(groups: IntArray, options: SplitOptions) -> IntArray:

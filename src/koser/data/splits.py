@@ -313,7 +313,8 @@ def make_split(manifest: Manifest, protocol: str, options: SplitOptions | None =
             no script is shared either; what cannot be kept is left out. With `n_folds`,
             every combination of a fold of groups and a fold of scripts is tested.
         ``session``
-            as ``speaker``, with sessions.
+            as ``speaker``, with sessions. With `n_folds`, folds of whole sessions, stratified
+            by label.
         ``leave_one_speaker_out``
             one fold per speaker (or group).
         ``kfold``

@@ -31,7 +31,7 @@ class InnerOptions(Config):
     n_folds: int = Field(3, ge=2)  # of speakers in speaker+script
     n_script_folds: int | None = Field(None, ge=2)  # as many as n_folds if None
     # Set by the split of the run: an inner fold keeps apart what the outer one does.
-    protocol: Literal["kfold", "speaker+script"] = "kfold"
+    protocol: Literal["kfold", "speaker+script", "session"] = "kfold"
     seed: int = Field(42, ge=0, lt=2**32)
 
 

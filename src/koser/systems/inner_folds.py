@@ -64,11 +64,12 @@ def check_inner_folds(manifest: Manifest, split: Split, inner: InnerOptions) -> 
     if fold is None:
         return
     rows = np.flatnonzero(parts[fold] == TRAIN)
-    column = manifest.grouping_column
+    by_session = inner.protocol == "session"
+    column = "session" if by_session else manifest.grouping_column
     who = ""
     if column is not None:
         n_groups = manifest.table[column].gather(rows).n_unique()
-        who = f" of {n_groups} × {manifest.provenance.grouping}"
+        who = f" of {n_groups} × {'session' if by_session else manifest.provenance.grouping}"
     scripts = ", with their scripts," if inner.protocol == "speaker+script" else ""
     raise ConfigError(
         f"inner.n_folds = {inner.n_folds}: the train part of fold {fold} has {len(rows)} "
@@ -94,8 +95,8 @@ def _advice(manifest: Manifest, parts: IntArray, inner: InnerOptions) -> str:
             tried = inner.model_copy(update={"n_folds": n_folds})
             if _impossible_fold(manifest, outer, tried) is None:
                 return f"What works: {beside}--set inner.n_folds={n_folds}."
-    scripts = " and scripts" if inner.protocol == "speaker+script" else ""
+    more = {"speaker+script": "speakers and scripts", "session": "sessions"}
     return (
         f"No number from {_TRIED.start} to {_TRIED.stop - 1} works, with or without a val part. "
-        f"Train on more speakers{scripts}."
+        f"Train on more {more.get(inner.protocol, 'speakers')}."
     )
