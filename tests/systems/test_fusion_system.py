@@ -24,6 +24,7 @@ from koser.models.fusion import FusionNetwork
 from koser.systems.fusion import FusionConfig, FusionSystem
 from koser.systems.system import Part
 from koser.systems.wav2vec2 import Wav2Vec2Config, Wav2Vec2System
+from koser.training.pairs import PairTable
 
 # Of six speakers with two clips of each of three labels, the fifth is val and the sixth test.
 SPEAKER = np.arange(36) % 12 // 2
@@ -188,3 +189,27 @@ def test_an_encoder_that_was_moved_is_found_and_another_refused(
     assert recognizer.labels == manifest.labels
     with pytest.raises(EncoderError, match="not the encoder that is wanted"):
         load_recognizer(path, encoder=str(encoder_folder("hubert")))
+
+
+@pytest.mark.parametrize("kind", ["cross_attention", "gated"])
+def test_batches_of_frames_are_bounded_by_sound_and_vectors_are_not(
+    kind, manifest, configure, tmp_path, monkeypatch
+):
+    shapes = []
+    collate = PairTable.collate
+
+    def note(table, pairs):
+        inputs = collate(table, pairs)
+        shapes.append(tuple(inputs[0].shape))
+        return inputs
+
+    monkeypatch.setattr(PairTable, "collate", note)
+    # The clips have 9 to 14 frames: two or three fit into the 30 of 0.6 s.
+    config = configure(f"fusion.kind={kind}", "train.batch_seconds=0.6")
+    system, data, _ = fitted(manifest, config, tmp_path)
+    system.predict_rows(data, np.arange(36))
+    if kind == "gated":
+        assert max(n for n, *_ in shapes) == 32
+        return
+    assert max(n * n_frames for n, _, n_frames in shapes) <= 30
+    assert max(n for n, *_ in shapes) in (2, 3)

@@ -139,6 +139,11 @@ class FusedSystem(System):
     def _sound_shape_of(self, state: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
         """The shape of what a trained network takes of sound; see `StoredSound.shape`."""
 
+    @property
+    def batch_length(self) -> int | None:
+        """Most frames in a batch, padding included; None where they take little memory."""
+        return None
+
     def _hearing_models(self) -> tuple[torch.nn.Module, ...]:
         """Pretrained models that sound goes through."""
         return ()
@@ -190,13 +195,19 @@ class FusedSystem(System):
             modality.standardizer.fit(_observations(table, part.train, place))
         self._network = network
         self.config = self.config.model_copy(update=data.models)
-        plain = partial(iter_plain_batches, table, batch_size=options.batch_size)
+        plain = partial(
+            iter_plain_batches,
+            table,
+            batch_size=options.batch_size,
+            batch_length=self.batch_length,
+        )
         return fit(
             network,
             TrainingBatches(
                 table,
                 part.train,
                 batch_size=options.batch_size,
+                batch_length=self.batch_length,
                 seed=part.seed,
                 cells=balance_cells(options.balance, data.origins, data.targets),
             ),
@@ -211,7 +222,9 @@ class FusedSystem(System):
         """Probabilities from stored features [shape=(n_rows, n_labels)]."""
         options = self.config.train
         table = data.table(self.config)
-        batches = iter_plain_batches(table, rows, batch_size=options.batch_size)
+        batches = iter_plain_batches(
+            table, rows, batch_size=options.batch_size, batch_length=self.batch_length
+        )
         result = predict(self._trained(), batches, len(data.targets), precision=options.precision)
         chosen: np.ndarray = result[rows]
         return chosen

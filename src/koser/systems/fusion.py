@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from koser.config import Config
 from koser.data.manifest import Manifest
@@ -27,13 +28,21 @@ from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_en
 from koser.models.fusion import EncodedModality
 from koser.models.heads import HeadOptions
 from koser.systems.fused import FusedSystem
-from koser.systems.fused_data import FusedConfig, FusedData, StoredSound
-from koser.systems.speech import log_layer_weights
+from koser.systems.fused_data import FusedConfig, FusedData, FusedTrain, StoredSound
+from koser.systems.speech import FRAMES_PER_SECOND, log_layer_weights
 from koser.systems.system import Part
 from koser.systems.variants import all_speeds, extract_variants
 from koser.training.devices import choose_device
 from koser.training.pairs import take_states
 from koser.training.progress import Fit, OnEpoch
+
+
+class FusionTrain(FusedTrain):
+    """How the fusion learns, and how much sound it learns from at once."""
+
+    # With cross-attention: sound in a batch, padding included, which `batch_size` clips of up
+    # to 10 s do not reach. All states of longer ones would take memory without end.
+    batch_seconds: float = Field(320.0, gt=0)
 
 
 class FusionConfig(FusedConfig):
@@ -43,6 +52,7 @@ class FusionConfig(FusedConfig):
     layers: Literal["weighted", "last"] | int = "weighted"  # as head.layers of wav2vec2
     # What hidden states are kept in: half precision rounds them to 3 decimal digits.
     keep: Literal["float16", "float32"] = "float16"
+    train: FusionTrain = FusionTrain()
 
 
 class FusionSystem(FusedSystem):
@@ -106,6 +116,13 @@ class FusionSystem(FusedSystem):
         kept = _extractor(loaded, self.config).extract(waveforms)
         states = _states(self.config, loaded)
         return [take_states(each, states, has_sequences=has_sequences) for each in kept]
+
+    @property
+    def batch_length(self) -> int | None:
+        """Most frames in a batch, padding included; None where the fusion takes none."""
+        if not self.config.fusion.has_sequences:
+            return None
+        return max(1, round(self.config.train.batch_seconds * FRAMES_PER_SECOND))
 
     def _sound_shape_of(self, state: Mapping[str, torch.Tensor]) -> tuple[int, ...]:
         return tuple(state["audio.states.maps"].shape[:2])

@@ -44,6 +44,7 @@ from koser.systems.enrolment import (
 )
 from koser.systems.graphs import FramesGraph, StatisticsGraph
 from koser.systems.speech import (
+    FRAMES_PER_SECOND,
     HeadTrain,
     SpeechConfig,
     SpeechData,
@@ -63,9 +64,6 @@ from koser.training.progress import Fit, OnEpoch
 from koser.training.ranks import ALONE, Ranks
 from koser.training.scoring import predict
 from koser.training.tables import FramesTable, StatisticsTable
-
-# Of every encoder that koser knows: a frame is 20 ms. Counting needs no encoder in memory.
-_FRAMES_PER_SECOND = 50
 
 
 class Wav2Vec2Train(HeadTrain):
@@ -297,7 +295,7 @@ class Wav2Vec2System(Enrolling, SpeechSystem):
     def batch_length(self) -> int | None:
         """Most frames in a batch, padding included; None where the head takes none."""
         seconds: float = self.config.train.batch_seconds
-        return max(1, round(seconds * _FRAMES_PER_SECOND)) if self._has_frames else None
+        return max(1, round(seconds * FRAMES_PER_SECOND)) if self._has_frames else None
 
     @property
     def _has_frames(self) -> bool:
