@@ -9,6 +9,7 @@ import polars as pl
 import pytest
 
 from fixtures.encoders import save_encoder
+from fixtures.recognizers import mfcc_checkpoint
 from koser.cli import run_app
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
@@ -298,7 +299,8 @@ def test_a_moved_encoder_is_passed_to_the_recognizer(
 
     monkeypatch.setattr("koser.inference.recognizer.load_recognizer", load)
     (tmp_path / "a.wav").touch()
-    assert koser("predict", "run", "a.wav", *option)[0] == 1
+    mfcc_checkpoint().write(tmp_path / "run.pth")
+    assert koser("predict", "run.pth", "a.wav", *option)[0] == 1
     moved = {"encoder": expected, "whisper": None, "text_model": None}
     assert given == {**moved, "threshold": 0.0, "labels": None}
 

@@ -19,11 +19,12 @@ os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "64")
 if TYPE_CHECKING:
     __version__: str
     from koser.inference.explanation import Explanation, explain
-    from koser.inference.prediction import Failure, Prediction
+    from koser.inference.prediction import Failure, Prediction, Values
     from koser.inference.recognizer import Recognizer, load_recognizer
     from koser.inference.segments import Segment, TimelineOptions
     from koser.inference.stream import EmotionStream, StreamResult
     from koser.inference.timeline import Timeline, make_timeline
+    from koser.inference.values import Regressor, load_regressor
 
 __all__ = [
     "EmotionStream",
@@ -31,13 +32,16 @@ __all__ = [
     "Failure",
     "Prediction",
     "Recognizer",
+    "Regressor",
     "Segment",
     "StreamResult",
     "Timeline",
     "TimelineOptions",
+    "Values",
     "__version__",
     "explain",
     "load_recognizer",
+    "load_regressor",
     "make_timeline",
 ]
 # Name -> the module of `koser.inference` that defines it.
@@ -47,12 +51,15 @@ _HOMES = {
     "Failure": "prediction",
     "Prediction": "prediction",
     "Recognizer": "recognizer",
+    "Regressor": "values",
     "Segment": "segments",
     "StreamResult": "stream",
     "Timeline": "timeline",
     "TimelineOptions": "segments",
+    "Values": "prediction",
     "explain": "explanation",
     "load_recognizer": "recognizer",
+    "load_regressor": "values",
     "make_timeline": "timeline",
 }
 

@@ -2,6 +2,8 @@
 
 import pytest
 
+from fixtures.values import rate
+from koser.data.manifest import Manifest
 from koser.features.speech.extractors import EncoderExtractor
 
 
@@ -13,6 +15,18 @@ def manifest(koser, tone_corpus):
     )  # fmt: skip
     assert status == 0, err
     return "m.parquet"
+
+
+@pytest.fixture
+def rated(koser, tone_corpus, tmp_path):
+    """``m.parquet``: values around a centre for each pitch; two utterances have none."""
+    status, _, err = koser(
+        "prepare", "folder", tone_corpus(n_speakers=6, n_each=2), "--out", "labels.parquet",
+        "--speaker-pattern", r"(s\d)_",
+    )  # fmt: skip
+    assert status == 0, err
+    rate(Manifest.read(tmp_path / "labels.parquet")).write(tmp_path / "m.parquet")
+    return tmp_path
 
 
 @pytest.fixture

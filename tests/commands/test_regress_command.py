@@ -9,46 +9,11 @@ import pytest
 
 from fixtures.encoders import save_encoder
 from fixtures.kemdy import segments20, write_kemdy20
+from fixtures.values import regress
 from koser.audio.reading import load
 from koser.data.manifest import Manifest
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.systems.dimensions import DimensionalSystem
-
-QUICK = {
-    "mfcc": [
-        *("--set", "train.epochs=40", "--set", "train.batch_size=8", "--set", "speeds=[]"),
-        *("--set", "cnn.channels=[8]", "--set", "cnn.hidden_size=16", "--set", "cnn.dropout=0"),
-    ],
-    "wav2vec2": ["--set", "train.epochs=3", "--set", "speeds=[]"],
-}
-CENTRES = {"angry": (1.5, 4.5), "neutral": (3.0, 2.0), "sadness": (4.0, 1.0)}
-
-
-@pytest.fixture
-def rated(koser, tone_corpus, tmp_path):
-    """``m.parquet``: values around a centre for each pitch; two utterances have none."""
-    status, _, err = koser(
-        "prepare", "folder", tone_corpus(n_speakers=6, n_each=2), "--out", "labels.parquet",
-        "--speaker-pattern", r"(s\d)_",
-    )  # fmt: skip
-    assert status == 0, err
-    made = Manifest.read(tmp_path / "labels.parquet")
-    rng = np.random.default_rng(0)
-    values = np.array([CENTRES[label] for label in made.table["label"]])
-    values = values + rng.normal(0, 0.2, values.shape)
-    table = made.table.with_columns(
-        valence=pl.Series([None, *values[1:, 0]], dtype=pl.Float64),
-        arousal=pl.Series([*values[:-1, 1], None], dtype=pl.Float64),
-    )
-    Manifest(table, made.provenance).write(tmp_path / "m.parquet")
-    return tmp_path
-
-
-def regress(koser, model, *arguments, split=("--split", "kfold", "--folds", "2")):
-    return koser(
-        "regress", "--model", model, "--manifest", "m.parquet", *split,
-        "--workers", "1", "--quiet", *QUICK[model], *arguments,
-    )  # fmt: skip
 
 
 def test_values_are_learnt_scored_kept_and_read_back(koser, rated):
@@ -157,13 +122,14 @@ def test_such_a_model_is_refused_where_labels_are_wanted_in_one_line(koser, rate
     assert regress(koser, "mfcc", "--out", "run")[0] == 0
     path = Manifest.read(rated / "m.parquet").table["path"][0]
     for command in (
-        ["predict", "run", path],
+        ["explain", "run", path],
         ["export", "run", "--out", "m.onnx"],
         ["serve", "run", "--port", "0"],
     ):
         status, _, err = koser(*command)
         assert status == 1, command
         assert "a model of valence and arousal" in err
+        assert "`koser predict` takes it" in err
         assert len(err.strip().splitlines()) == 1
 
 

@@ -10,10 +10,12 @@ from koser.models.checkpoint import (
     find_checkpoint,
     load_tensors,
     load_trained_state,
+    read_system_name,
     read_tensors,
     save_tensors,
     trained_state,
 )
+from koser.models.shared import write_shared
 
 CHECKPOINT = Checkpoint(
     system="mfcc",
@@ -40,6 +42,24 @@ def test_a_checkpoint_from_before_temperatures_has_one_that_changes_nothing(tmp_
     del values["temperature"]
     save_tensors(values, tmp_path / "old.pth")
     assert Checkpoint.read(tmp_path / "old.pth").temperature == 1.0
+
+
+def test_the_system_of_a_checkpoint_is_named_without_its_weights(tmp_path):
+    weights = torch.arange(100_000.0)
+    Checkpoint(**{**vars(CHECKPOINT), "state": {"weight": weights}}).write(tmp_path / "a.pth")
+    content = bytearray((tmp_path / "a.pth").read_bytes())
+    content[content.index(weights.numpy().tobytes()[:4096])] ^= 1
+    (tmp_path / "a.pth").write_bytes(content)
+    assert read_system_name(tmp_path / "a.pth") == "mfcc"
+    with pytest.raises(CheckpointError, match="is damaged"):
+        Checkpoint.read(tmp_path / "a.pth")
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    write_shared(CHECKPOINT, shared)
+    assert read_system_name(find_checkpoint(shared)) == "mfcc"
+    torch.save({"state": {}}, tmp_path / "b.pth")
+    with pytest.raises(CheckpointError, match="not a checkpoint of koser"):
+        read_system_name(tmp_path / "b.pth")
 
 
 def test_equal_checkpoints_are_equal_bytes(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +22,8 @@ from koser.cli.options import (
     Quiet,
     Workers,
 )
+from koser.cli.values import predict_values, refuse_label_options
+from koser.cli.writing import check_format, exit_on_failures, write_results
 from koser.errors import AudioError, ConfigError
 from koser.storage.places import is_url, name_of
 
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
     from koser.audio.reading import Clip
     from koser.engines.choosing import EngineOptions
     from koser.inference.bulk import ModelSource
-    from koser.inference.prediction import Failure, Prediction
     from koser.inference.recognizer import Recognizer
     from koser.inference.timeline import Timeline
 
@@ -131,11 +132,24 @@ def predict(
     batch_rows: BatchRows = None,
     quiet: Quiet = False,
 ) -> None:
-    """Recognise emotions in files or folders, with all probabilities."""
+    """Recognise emotions in files or folders, with all probabilities, or valence and arousal."""
     from koser.inference.enrolment import EnrolSource
-    from koser.inference.output import find_clips
+    from koser.inference.output import FORMATS, find_clips
     from koser.inference.recognizer import load_recognizer
+    from koser.inference.values import gives_values
 
+    if (paths or manifest) and gives_values(model):
+        of_labels = {
+            **{"--whisper": whisper, "--text-model": text_model, "--threshold": threshold or None},
+            **{"--labels": labels, "--timeline": timeline, "--set": set, "--picture": picture},
+            **{"--speakers": speakers, "--enrol": enrol, "--shard-rows": shard_rows},
+            **{"--workers": workers, "--engine ray": engine is EngineKind.ray},
+            **{"--address": address, "--worker-cpus": worker_cpus, "--worker-gpus": worker_gpus},
+            **{"--batch-rows": batch_rows, f"--format {format}": format.value not in FORMATS},
+        }
+        refuse_label_options(model, of_labels)
+        predict_values(model, paths or [], manifest, encoder=encoder, format=format.value, out=out)
+        return
     options = engine_options(engine, workers, address, worker_cpus, worker_gpus, batch_rows)
     chosen = None if labels is None else tuple(_names(labels))
     if not timeline and (set or picture is not None or speakers is not None):
@@ -143,17 +157,7 @@ def predict(
     if manifest is not None and not timeline and out is not None and _takes_shards(out):
         if paths or enrol or format not in (Format.table, Format.parquet):
             raise ConfigError("A folder as --out takes a --manifest alone, and holds Parquet.")
-        from koser.inference.bulk import ModelSource
-
-        # Absolute: workers have other working folders.
-        source = ModelSource(
-            model.absolute(),
-            _placed(encoder),
-            _placed(whisper),
-            _placed(text_model),
-            threshold,
-            chosen,
-        )
+        source = _source(model, encoder, whisper, text_model, threshold, chosen)
         _predict_shards(source, manifest, Path(out), shard_rows, options, quiet=quiet)
         return
     if shard_rows or workers or options.kind == "ray":
@@ -167,6 +171,8 @@ def predict(
     clips = find_clips(paths or [], manifest)
     if timeline:
         _check_timelines(clips, format.value, out, picture)
+    else:
+        check_format(format.value, out)
     recognizer = load_recognizer(
         model,
         encoder=encoder,
@@ -183,10 +189,9 @@ def predict(
         _write_timelines(made, format.value, out, picture)
         failed = len(clips) - len(made)
     else:
-        failed = _predict_files(recognizer, clips, format.value, out)
-    if failed:
-        typer.echo(f"{failed} of {len(clips)} could not be recognised.", err=True)
-        raise typer.Exit(1)
+        results = recognizer.iter_clips(clips)
+        failed = write_results(results, recognizer.labels, format.value, out)
+    exit_on_failures(failed, len(clips))
 
 
 def export(
@@ -218,30 +223,6 @@ def _names(labels: str) -> list[str]:
     return [label.strip() for label in labels.split(",") if label.strip()]
 
 
-def _predict_files(
-    recognizer: Recognizer, clips: Sequence[Clip], format: str, out: str | None
-) -> int:
-    from koser.inference.output import FORMATS, iter_lines, text_file, write_parquet
-
-    if format not in FORMATS:
-        raise ConfigError(f"'{format}' is a format of timelines. Add --timeline, or give "
-                          f"{', '.join(FORMATS)}.")  # fmt: skip
-    results = _Counted(recognizer.iter_clips(clips))
-    if format == "parquet":
-        if out is None:
-            raise ConfigError("A Parquet file is not printed. Give --out FILE.parquet.")
-        write_parquet(results, recognizer.labels, out)
-        return results.n_failed
-    lines = iter_lines(results, format, recognizer.labels)
-    if out is None:
-        for line in lines:
-            typer.echo(line)
-    else:
-        with text_file(out) as file:
-            file.writelines(f"{line}\n" for line in lines)
-    return results.n_failed
-
-
 def _takes_shards(out: str) -> bool:
     if is_url(out):
         if name_of(out).suffix:
@@ -250,7 +231,25 @@ def _takes_shards(out: str) -> bool:
             f"'{out}' names no file, and shards are written to a folder of this machine. Give "
             f"--out FOLDER and copy it, or a URL that ends in .parquet, .csv or .json."
         )
-    return Path(out).is_dir() or not Path(out).suffix
+    path = Path(out)
+    if path.exists() and not path.is_file():
+        return path.is_dir()  # or else a device or a pipe, which is written to like a file
+    return not path.suffix
+
+
+def _source(
+    model: Path,
+    encoder: str | None,
+    whisper: str | None,
+    text_model: str | None,
+    threshold: float,
+    labels: tuple[str, ...] | None,
+) -> ModelSource:
+    """The model as workers load it, who have other working folders: paths in full."""
+    from koser.inference.bulk import ModelSource
+
+    encoder, whisper, text_model = map(_placed, (encoder, whisper, text_model))
+    return ModelSource(model.absolute(), encoder, whisper, text_model, threshold, labels)
 
 
 def _placed(name: str | None) -> str | None:
@@ -288,26 +287,7 @@ def _predict_shards(
             progress=show,
         )
     typer.echo(f"Results: {out}  {done.n_rows} utterances in {done.n_shards} shards")
-    if done.n_failed:
-        typer.echo(f"{done.n_failed} of {done.n_rows} could not be recognised.", err=True)
-        raise typer.Exit(1)
-
-
-class _Counted:
-    """Results as they come, with failures told and counted."""
-
-    def __init__(self, results: Iterable[Prediction | Failure]) -> None:
-        self._results = results
-        self.n_failed = 0
-
-    def __iter__(self) -> Iterator[Prediction | Failure]:
-        from koser.inference.prediction import Failure
-
-        for result in self._results:
-            if isinstance(result, Failure):
-                self.n_failed += 1
-                typer.echo(f"Error: {result.error}", err=True)
-            yield result
+    exit_on_failures(done.n_failed, done.n_rows)
 
 
 def _is_folder(out: str | None) -> bool:

@@ -26,7 +26,8 @@ from koser.engines.local import available_cores, iter_map
 from koser.errors import RunError
 from koser.experiment.members import Member
 from koser.features.threads import torch_threads
-from koser.inference.recognizer import MICRO_BATCH, load_recognizer
+from koser.inference.batches import MICRO_BATCH
+from koser.inference.recognizer import load_recognizer
 from koser.models.checkpoint import load_tensors, save_tensors
 from koser.reporting.runs import RunFolder
 from koser.systems.system import Part

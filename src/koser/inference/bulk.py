@@ -18,9 +18,10 @@ from koser.engines.engine import Engine
 from koser.engines.shards import ShardFolder, open_shards
 from koser.errors import ConfigError
 from koser.features.extraction import Progress, clips_of, describe_lost
+from koser.inference.batches import MICRO_BATCH
 from koser.inference.output import results_table
 from koser.inference.prediction import Failure, Prediction
-from koser.inference.recognizer import MICRO_BATCH, Recognizer, load_recognizer
+from koser.inference.recognizer import Recognizer, load_recognizer
 
 SHARD_ROWS = 1024
 

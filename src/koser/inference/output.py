@@ -9,12 +9,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, TextIO, TypeAlias
 
 from koser.audio.listing import audio_in, names_audio
 from koser.audio.reading import Clip
 from koser.errors import ConfigError, StorageError
-from koser.inference.prediction import Failure, Prediction
+from koser.evaluation.dimensions import DIMENSIONS
+from koser.inference.prediction import Failure, Prediction, Values
 from koser.inference.writers import UNSURE
 from koser.storage.objects import is_folder
 from koser.storage.places import Place, is_url
@@ -28,6 +29,12 @@ _PART = 8192
 # Of lines of text, and those that only a file can hold.
 LINE_FORMATS = ("table", "json", "csv")
 FORMATS = (*LINE_FORMATS, "parquet")
+# Columns of text; the others are numbers.
+_TEXTS = ("path", "label", "error")
+
+Result: TypeAlias = Prediction | Values | Failure
+# What the columns of results are named after: a recognizer's labels, or None for values.
+Labels: TypeAlias = Sequence[str] | None
 
 
 def find_clips(paths: Sequence[Place], manifest: Place | None) -> list[Clip]:
@@ -69,21 +76,19 @@ def _is_folder(path: Place) -> bool:
     return url.endswith("/") or (not names_audio(url) and is_folder(url))
 
 
-def iter_lines(
-    results: Iterable[Prediction | Failure], format: str, labels: Sequence[str]
-) -> Iterator[str]:
+def iter_lines(results: Iterable[Result], format: str, labels: Labels) -> Iterator[str]:
     """Yield results as lines of a table, of JSON or of CSV, each as soon as it is there.
 
     Parameters
     ----------
-    results : Iterable[Prediction | Failure]
-        What `Recognizer.iter_clips` yields.
+    results : Iterable[Prediction | Values | Failure]
+        What `iter_clips` of a `Recognizer` or a `Regressor` yields.
     format : str
         ``table`` for people (failures are left to standard error), ``json`` for one
-        array of objects, ``csv`` with one column per label; the latter two name
-        failures in place.
-    labels : Sequence[str]
-        The recognizer's labels.
+        array of objects, ``csv`` with one column per label or dimension; the latter two
+        name failures in place.
+    labels : Sequence[str] or None
+        The recognizer's labels; None for values.
     """
     if format not in LINE_FORMATS:
         raise ConfigError(f"No format '{format}'. Formats: {', '.join(LINE_FORMATS)}.")
@@ -91,9 +96,7 @@ def iter_lines(
     yield from lines[format](results, labels)
 
 
-def write_parquet(
-    results: Iterable[Prediction | Failure], labels: Sequence[str], path: Place
-) -> None:
+def write_parquet(results: Iterable[Result], labels: Labels, path: Place) -> None:
     """Write results as a table with the columns of ``csv``, failures included.
 
     Raises
@@ -119,24 +122,23 @@ def write_parquet(
 
 
 def results_table(
-    results: Sequence[Prediction | Failure],
-    labels: Sequence[str],
+    results: Sequence[Result],
+    labels: Labels,
     *,
     ids: Sequence[str] | None = None,
 ) -> pl.DataFrame:
     """Results as a table with the columns of ``csv``, after the ids where they are given."""
     import polars as pl
 
-    rows = [_cells(result, labels) for result in results]
-    numbers = ("start", "duration", "confidence", *labels)
-    schema = {name: pl.Float64 if name in numbers else pl.String for name in _column_names(labels)}
+    schema = {name: pl.String if name in _TEXTS else pl.Float64 for name in _column_names(labels)}
+    rows = [_cells(result, list(schema)) for result in results]
     table = pl.DataFrame(rows, schema=schema, orient="row")
     if ids is None:
         return table
     return table.select(pl.Series("id", ids, pl.String), pl.all())
 
 
-def _parts(results: Iterable[Prediction | Failure]) -> Iterator[list[Prediction | Failure]]:
+def _parts(results: Iterable[Result]) -> Iterator[list[Result]]:
     iterator = iter(results)
     part = list(islice(iterator, _PART))
     while True:  # one at least: no results are a table, too
@@ -157,18 +159,23 @@ def text_file(path: Place) -> Iterator[TextIO]:
         raise ConfigError(f"Cannot write '{path}': {error.strerror}.") from error
 
 
-def _table_lines(results: Iterable[Prediction | Failure], labels: Sequence[str]) -> Iterator[str]:
-    width = max(len(label) for label in (*labels, UNSURE))
-    yield "  ".join([f"{'label':<{width}}", *(f"{label:>9.9}" for label in labels), "file"])
+def _table_lines(results: Iterable[Result], labels: Labels) -> Iterator[str]:
+    width = max(len(label) for label in (*(labels or ()), UNSURE))
+    numbers = DIMENSIONS if labels is None else labels
+    head = [] if labels is None else [f"{'label':<{width}}"]
+    yield "  ".join([*head, *(f"{name:>9.9}" for name in numbers), "file"])
     for result in results:
+        if isinstance(result, Failure):
+            continue
+        cells = result.cells()
         if isinstance(result, Prediction):
-            shares = (f"{result.probabilities[label]:9.3f}" for label in labels)
-            where = "" if result.start is None else f" from {result.start:.2f} s"
-            name = UNSURE if result.label is None else result.label
-            yield "  ".join([f"{name:<{width}}", *shares, f"{result.path}{where}"])
+            head = [f"{UNSURE if result.label is None else result.label:<{width}}"]
+        where = "" if result.start is None else f" from {result.start:.2f} s"
+        given = (f"{cells[name]:9.3f}" for name in numbers)
+        yield "  ".join([*head, *given, f"{result.path}{where}"])
 
 
-def _json_lines(results: Iterable[Prediction | Failure], _labels: Sequence[str]) -> Iterator[str]:
+def _json_lines(results: Iterable[Result], _labels: Labels) -> Iterator[str]:
     yield "["
     # A comma follows every object but the last, which is known only when the next one comes.
     before: str | None = None
@@ -181,23 +188,22 @@ def _json_lines(results: Iterable[Prediction | Failure], _labels: Sequence[str])
     yield "]"
 
 
-def _csv_lines(results: Iterable[Prediction | Failure], labels: Sequence[str]) -> Iterator[str]:
-    yield _csv_line(_column_names(labels))
+def _csv_lines(results: Iterable[Result], labels: Labels) -> Iterator[str]:
+    names = _column_names(labels)
+    yield _csv_line(names)
     for result in results:
-        yield _csv_line(["" if cell is None else cell for cell in _cells(result, labels)])
+        yield _csv_line(["" if cell is None else cell for cell in _cells(result, names)])
 
 
-def _column_names(labels: Sequence[str]) -> list[str]:
-    return ["path", "start", "duration", "label", "confidence", *labels, "error"]
+def _column_names(labels: Labels) -> list[str]:
+    own = DIMENSIONS if labels is None else ("label", "confidence", *labels)
+    return ["path", "start", "duration", *own, "error"]
 
 
-def _cells(result: Prediction | Failure, labels: Sequence[str]) -> list[object]:
-    """One result in the order of `_column_names`; None for what it does not have."""
-    if isinstance(result, Failure):
-        return [result.path, *[None] * (len(labels) + 4), result.error]
-    shares = [result.probabilities[label] for label in labels]
-    cells = [result.path, result.start, result.duration, result.label, result.confidence]
-    return [*cells, *shares, None]
+def _cells(result: Result, names: Sequence[str]) -> list[object]:
+    """One result in the order of the columns; None for what it does not have."""
+    cells = result.cells()
+    return [cells.get(name) for name in names]
 
 
 def _csv_line(cells: Sequence[object]) -> str:

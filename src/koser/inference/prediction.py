@@ -1,4 +1,4 @@
-"""What a recognizer says of one piece of sound."""
+"""What a model says of one piece of sound."""
 
 from __future__ import annotations
 
@@ -64,6 +64,47 @@ class Prediction:
             "probabilities": dict(self.probabilities),
         }
 
+    def cells(self) -> dict[str, object]:
+        """What a row of a table may say of it, by column; each label is one."""
+        return {**self.to_dict(), **self.probabilities}
+
+
+@dataclass(frozen=True)
+class Values:
+    """What a model of values makes of one piece of sound.
+
+    Attributes
+    ----------
+    valence, arousal : float
+        In the units of the raters whose values the model has learnt.
+    duration : float
+        Length of the sound in seconds.
+    path : str or None
+        The file, where it was one.
+    start : float or None
+        Where in the file the sound starts, in seconds; None if it is the whole file.
+    """
+
+    valence: float
+    arousal: float
+    duration: float
+    path: str | None = None
+    start: float | None = None
+
+    def to_dict(self) -> dict[str, object]:
+        """JSON values, as the command line writes them."""
+        return {
+            "path": self.path,
+            "start": self.start,
+            "duration": self.duration,
+            "valence": self.valence,
+            "arousal": self.arousal,
+        }
+
+    def cells(self) -> dict[str, object]:
+        """What a row of a table says of it, by column."""
+        return self.to_dict()
+
 
 @dataclass(frozen=True)
 class Failure:
@@ -85,6 +126,10 @@ class Failure:
     def to_dict(self) -> dict[str, object]:
         """JSON values, as the command line and the server write them."""
         return {"path": self.path, "error": self.error}
+
+    def cells(self) -> dict[str, object]:
+        """What a row of a table says of it, by column."""
+        return self.to_dict()
 
 
 def columns_of(wanted: Sequence[str] | None, known: Sequence[str]) -> list[int]:

@@ -7,7 +7,6 @@ loaded.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,7 +18,7 @@ from koser.audio.resampling import resample
 from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError
 from koser.features.arrivals import Arrival, iter_arrivals
-from koser.features.batching import batches_by_length
+from koser.inference.batches import compute_rows, iter_results, read_arrival
 from koser.inference.enrolment import hear_voice
 from koser.inference.models import (
     ProbabilityModel,
@@ -32,11 +31,6 @@ from koser.inference.prediction import Failure, Prediction, columns_of
 
 if TYPE_CHECKING:
     from koser.features.voices import Voice
-
-# Files read before they are recognised together: enough to fill the network, few enough
-# to hold. A batch is bounded in seconds too, so that one long file does not pad fifteen.
-MICRO_BATCH = 16
-_BATCH_SECONDS = 120
 
 
 class Recognizer:
@@ -257,17 +251,12 @@ class Recognizer:
         StorageError
             If object storage cannot be used at all; one object that cannot be had is a `Failure`.
         """
-        arrivals = iter_arrivals(clips)
         if self._model.is_threaded:
             n_threads = n_threads or available_cores()
+            arrivals = iter_arrivals(clips)
             yield from iter_ahead(self._recognise_one, arrivals, n_threads=n_threads)
-            return
-        for batch in iter_ahead(_read_batch, _batches(arrivals)):
-            waveforms = [sound for _, sound in batch if isinstance(sound, np.ndarray)]
-            read = [clip for clip, sound in batch if isinstance(sound, np.ndarray)]
-            predictions = iter(self._predict(waveforms, read))
-            for _, sound in batch:
-                yield sound if isinstance(sound, Failure) else next(predictions)
+        else:
+            yield from iter_results(clips, self._predict)
 
     def to_prediction(
         self,
@@ -307,7 +296,7 @@ class Recognizer:
         return self.labels[best] if probabilities[best] >= self.threshold else None
 
     def _recognise_one(self, arrival: Arrival) -> Prediction | Failure:
-        sound = _read(arrival)
+        sound = read_arrival(arrival)
         return sound if isinstance(sound, Failure) else self._predict([sound], [arrival.clip])[0]
 
     def _predict(
@@ -323,11 +312,7 @@ class Recognizer:
 
     def _shares(self, waveforms: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """Probabilities, and what their labels had of all [shape=(n_waveforms,)]."""
-        whole = np.zeros((len(waveforms), len(self._model.labels)))
-        lengths = [len(waveform) for waveform in waveforms]
-        for rows in batches_by_length(lengths, _BATCH_SECONDS * SAMPLING_RATE):
-            whole[rows] = self._compute([waveforms[row] for row in rows.tolist()])
-        return self._restrict(whole)
+        return self._restrict(compute_rows(waveforms, self._compute, len(self._model.labels)))
 
     def _spoken_shares(
         self, waveforms: Sequence[np.ndarray], texts: Sequence[str | None]
@@ -386,22 +371,3 @@ def load_recognizer(
     """
     loaded = load_model(Path(model), encoder=encoder, whisper=whisper, text_model=text_model)
     return Recognizer(loaded, threshold=threshold, labels=labels)
-
-
-def _batches(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:
-    iterator = iter(arrivals)
-    while batch := list(islice(iterator, MICRO_BATCH)):
-        yield batch
-
-
-def _read_batch(arrivals: Sequence[Arrival]) -> list[tuple[Clip, np.ndarray | Failure]]:
-    return [(arrival.clip, _read(arrival)) for arrival in arrivals]
-
-
-def _read(arrival: Arrival) -> np.ndarray | Failure:
-    try:
-        return arrival.load()
-    except AudioError as error:
-        # The machine or the store refused; what is wrong with sound has other causes.
-        may_pass = isinstance(error.__cause__, OSError)
-        return Failure(arrival.clip.path, str(error), may_pass)

@@ -124,12 +124,7 @@ class Checkpoint:
             from koser.models.shared import read_shared  # which needs this module
 
             return read_shared(path.parent)
-        values = load_tensors(path)
-        if values.get("format") != FORMAT:
-            raise CheckpointError(
-                f"'{path}' is a PyTorch file, but not a checkpoint of koser (format {FORMAT}). "
-                f"Give a run folder of `koser train`, or its best_model_*.pth."
-            )
+        values = _of_koser(load_tensors(path), path)
         return cls(
             system=values["system"],
             labels=tuple(values["labels"]),
@@ -138,6 +133,31 @@ class Checkpoint:
             state=values["state"],
             temperature=float(values.get("temperature", 1.0)),  # not in files of koser 0.1
         )
+
+
+def read_system_name(path: Path) -> str:
+    """Name of the system that made a checkpoint, without reading its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, unreadable, or no checkpoint of koser. Whether the weights are
+        whole shows when they are read.
+    """
+    if path.suffix == ".safetensors":
+        from koser.models.shared import read_config  # which needs this module
+
+        return str(read_config(path.parent).get("system"))
+    return str(_of_koser(load_tensors(path, is_mapped=True), path)["system"])
+
+
+def _of_koser(values: dict[str, Any], path: Path) -> dict[str, Any]:
+    if values.get("format") != FORMAT:
+        raise CheckpointError(
+            f"'{path}' is a PyTorch file, but not a checkpoint of koser (format {FORMAT}). "
+            f"Give a run folder of `koser train`, or its best_model_*.pth."
+        )
+    return values
 
 
 def trained_state(network: torch.nn.Module) -> dict[str, torch.Tensor]:
@@ -201,8 +221,15 @@ def save_tensors(values: Mapping[str, Any], path: Path) -> None:
         ) from error
 
 
-def load_tensors(path: Path) -> dict[str, Any]:
+def load_tensors(path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
     """Read tensors and plain values onto the CPU, refusing any code.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    is_mapped : bool
+        Leave the tensors on the disk until they are used, and their checksums unchecked.
 
     Raises
     ------
@@ -211,7 +238,7 @@ def load_tensors(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"No checkpoint at '{path}'. Check the path, or train first.")
-    return _load(path, path)
+    return _load(path, path, is_mapped=is_mapped)
 
 
 def read_tensors(content: bytes, path: Path) -> dict[str, Any]:
@@ -219,16 +246,16 @@ def read_tensors(content: bytes, path: Path) -> dict[str, Any]:
     return _load(io.BytesIO(content), path)
 
 
-def _load(file: Path | io.BytesIO, path: Path) -> dict[str, Any]:
+def _load(file: Path | io.BytesIO, path: Path, *, is_mapped: bool = False) -> dict[str, Any]:
     try:
         # torch writes a checksum for every tensor and never looks at it.
         with zipfile.ZipFile(file) as archive:
-            damaged = archive.testzip()
+            damaged = None if is_mapped else archive.testzip()
         if damaged is not None:
             raise zipfile.BadZipFile(f"the checksum of '{damaged}' is wrong")
         if isinstance(file, io.BytesIO):
             file.seek(0)
-        values = torch.load(file, map_location="cpu", weights_only=True)
+        values = torch.load(file, map_location="cpu", weights_only=True, mmap=is_mapped)
     except PermissionError as error:
         raise CheckpointError(f"No permission to read '{path}'. Ask its owner.") from error
     except _UNREADABLE as error:

@@ -61,8 +61,7 @@ def system_class(name: str) -> type[System]:
         return EnsembleSystem
     if name.endswith(DIMENSIONAL):
         raise ConfigError(
-            f"This is a model of valence and arousal ({name}): it gives values, not labels, and is "
-            f"neither recognised with, exported nor served. In Python: "
-            f"koser.systems.dimensions.DimensionalSystem.read(PATH).predict_waveforms(...)."
+            f"This is a model of valence and arousal ({name}): it gives values, not labels. "
+            f"`koser predict` takes it; in Python, koser.load_regressor."
         )
     raise ConfigError(f"No system is called '{name}'. Systems: {', '.join(SYSTEM_NAMES)}.")

@@ -138,13 +138,23 @@ class DimensionalSystem:
         return replace(made, system=f"{self.model}{DIMENSIONAL}", state=state)
 
     @classmethod
-    def read(cls, path: str | Path) -> DimensionalSystem:
+    def read(cls, path: str | Path, *, encoder: str | None = None) -> DimensionalSystem:
         """The trained system in a run folder of ``koser regress``, or in a ``.pth`` from one.
+
+        Parameters
+        ----------
+        path : str or Path
+            The folder or the file.
+        encoder : str, optional
+            Where its pretrained encoder is now, if not where it was in training: a folder or a
+            hub id. It must be the same one.
 
         Raises
         ------
         CheckpointError
-            If it is none, or one of labels.
+            If it is none, or one of labels, or has no encoder and one is given.
+        EncoderError
+            If its encoder cannot be loaded, or is another one.
         """
         checkpoint = Checkpoint.read(find_checkpoint(Path(path)))
         if not checkpoint.system.endswith(DIMENSIONAL):
@@ -156,6 +166,8 @@ class DimensionalSystem:
         state = dict(checkpoint.state)
         mean, scale = state.pop("scaler.mean"), state.pop("scaler.scale")
         plain = replace(checkpoint, system=model, state=state)
+        if encoder is not None:
+            plain = plain.with_encoder(encoder)
         loaded = cast(MfccSystem | Wav2Vec2System, system_class(model).from_checkpoint(plain))
         made = cls(model, loaded.config)
         made.system, made._network = loaded, loaded.network
