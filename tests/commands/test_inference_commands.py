@@ -3,6 +3,8 @@
 import csv
 import io
 import json
+import os
+import threading
 
 import numpy as np
 import polars as pl
@@ -26,6 +28,22 @@ def files(tmp_path, monkeypatch):
         soundfile.write(tmp_path / f"{name}.wav", speech(12, seed=seed), RATE, "PCM_16")
     (tmp_path / "bad.wav").write_bytes(b"not audio")
     return tmp_path
+
+
+def test_a_device_or_a_pipe_is_written_like_a_file_and_is_no_folder_of_shards(koser, files):
+    (files / "sound" / "angry").mkdir(parents=True)
+    (files / "one.wav").rename(files / "sound" / "angry" / "one.wav")
+    assert koser("prepare", "folder", "sound", "--out", "m.parquet")[0] == 0
+    command = ["predict", ".", "--manifest", "m.parquet", "--format", "csv", "--out"]
+    assert koser(*command, "/dev/null") == (0, "", "")
+    assert koser(*command, "table.csv")[0] == 0
+    os.mkfifo(files / "pipe")
+    got = []
+    reader = threading.Thread(target=lambda: got.append((files / "pipe").read_bytes()), daemon=True)
+    reader.start()
+    assert koser(*command, "pipe") == (0, "", "")
+    reader.join(timeout=30)
+    assert got == [(files / "table.csv").read_bytes()]
 
 
 def test_an_exported_model_says_what_the_run_says(koser, files):
