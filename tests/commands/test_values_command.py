@@ -46,6 +46,7 @@ def test_a_manifest_is_given_the_values_that_the_model_was_tested_with(koser, ru
     assert list(rows[0]) == COLUMNS
     assert [row["path"] for row in rows] == table["path"].to_list()
     assert all(row["start"] == row["error"] == "" for row in rows)
+    assert koser("predict", "run", "--manifest", "m.parquet", "--out", "/dev/null")[0] == 0
     waveforms = [load(path) for path in table["path"]]
     durations = [len(waveform) / RATE for waveform in waveforms]
     assert [float(row["duration"]) for row in rows] == pytest.approx(durations)

@@ -23,7 +23,7 @@ from koser.cli.options import (
     Workers,
 )
 from koser.cli.values import predict_values, refuse_label_options
-from koser.cli.writing import check_format, exit_on_failures, write_results
+from koser.cli.writing import check_format, exit_on_failures, means_folder, write_results
 from koser.errors import AudioError, ConfigError
 from koser.storage.places import is_url, name_of
 
@@ -231,10 +231,7 @@ def _takes_shards(out: str) -> bool:
             f"'{out}' names no file, and shards are written to a folder of this machine. Give "
             f"--out FOLDER and copy it, or a URL that ends in .parquet, .csv or .json."
         )
-    path = Path(out)
-    if path.exists() and not path.is_file():
-        return path.is_dir()  # or else a device or a pipe, which is written to like a file
-    return not path.suffix
+    return means_folder(Path(out))
 
 
 def _source(

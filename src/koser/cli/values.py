@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from koser.cli.writing import check_format, exit_on_failures, write_results
+from koser.cli.writing import check_format, exit_on_failures, means_folder, write_results
 from koser.errors import ConfigError
 from koser.storage.places import is_url, name_of
 
@@ -64,8 +64,11 @@ def _check_file(model: Path, out: str | None, *, is_of_manifest: bool) -> None:
     """Refuse a folder as `out`; of a manifest's results, a name without a suffix means one."""
     if out is None:
         return
-    is_named_so = out.endswith("/") or (is_of_manifest and not name_of(out).suffix)
-    if is_named_so or (not is_url(out) and Path(out).is_dir()):
+    if is_url(out):
+        is_folder = not name_of(out).suffix
+    else:
+        is_folder = Path(out).is_dir() or (is_of_manifest and means_folder(Path(out)))
+    if is_folder:
         raise ConfigError(
             f"--out {out}: shards in a folder are for models of labels, and '{model}' is one of "
             f"valence and arousal. Give a file that ends in .csv, .json or .parquet."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -31,6 +32,13 @@ def check_format(format: str, out: str | None) -> None:
         )
     if format == "parquet" and out is None:
         raise ConfigError("A Parquet file is not printed. Give --out FILE.parquet.")
+
+
+def means_folder(out: Path) -> bool:
+    """Whether a manifest's results that go to `out` would be shards in a folder."""
+    if out.exists() and not out.is_file():
+        return out.is_dir()  # or else a device or a pipe, which is written to like a file
+    return not out.suffix
 
 
 def write_results(results: Iterable[Result], labels: Labels, format: str, out: str | None) -> int:
