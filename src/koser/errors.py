@@ -92,6 +92,10 @@ class UnreadableError(AudioError):
         self.reasons = dict(reasons)
 
 
+class NoSpeechError(AudioError):
+    """Nobody speaks in a sound that is to tell a voice."""
+
+
 class AudioFetchError(AudioError):
     """The bytes of a remote audio file cannot be had now; nothing is known of its sound."""
 

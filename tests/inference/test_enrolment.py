@@ -9,7 +9,7 @@ import soundfile
 
 from fixtures.recognizers import LoudnessModel, enrolling_checkpoint, mfcc_checkpoint, speech
 from koser.audio.reading import Clip
-from koser.errors import ConfigError
+from koser.errors import ConfigError, NoSpeechError
 from koser.inference.enrolment import EnrolSource
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
@@ -188,6 +188,46 @@ def test_the_command_adapts_to_the_files_it_is_given(koser, model_file, recogniz
     status, _, error = koser("predict", str(model_file), paths[0], "--enrol", "nothing.wav")
     assert status == 1
     assert "nothing.wav" in error
+
+
+@pytest.mark.parametrize("n_samples", [1, 2 * RATE])
+def test_where_nobody_speaks_there_is_no_voice(koser, recognizer, model_file, files, n_samples):
+    silence = np.zeros(n_samples, np.float32)
+    path = files[0][0].parent.parent / f"silence-{n_samples}.wav"
+    soundfile.write(path, silence, RATE, "FLOAT")
+    for sound, name in ((silence, "the sound"), (path, str(path))):
+        with pytest.raises(NoSpeechError, match="No speech is heard in") as refusal:
+            recognizer.enrol([files[0][0], sound])
+        assert name in str(refusal.value)
+        assert "\n" not in str(refusal.value)
+    status, out, error = koser("predict", str(model_file), str(files[0][0]), "--enrol", str(path))
+    assert (status, out) == (1, "")
+    assert f"No speech is heard in '{path}'" in error
+
+
+def test_the_files_of_a_folder_in_which_somebody_speaks_are_heard(
+    koser, recognizer, model_file, files, tmp_path
+):
+    paths, waveforms = files
+    for number in range(2):
+        soundfile.write(tmp_path / f"silence{number}.wav", np.zeros(RATE), RATE)
+    status, _, error = koser("predict", str(model_file), str(paths[0]), "--enrol", str(tmp_path))
+    assert status == 1
+    assert "No speech is heard in any of 2 files" in error
+    soundfile.write(tmp_path / "speech.wav", waveforms[1], RATE, "FLOAT")
+    command = ("predict", str(model_file), str(paths[0]), "--enrol", str(tmp_path))
+    status, out, error = koser(*command, "--format", "json")
+    assert status == 0
+    left_out = [str(tmp_path / f"silence{number}.wav") for number in range(2)]
+    named = ", ".join(left_out)
+    assert error == f"Note: without speech and left out: 2 of 3 files to enrol by ({named})\n"
+    (value,) = build_json(out)
+    expected = recognizer.enrol(paths[1:2]).predict_file(paths[0])
+    assert value["probabilities"] == pytest.approx(dict(expected.probabilities), abs=1e-6)
+    # What was named is meant: it is not left out because its folder was named too.
+    status, _, error = koser(*command, "--enrol", left_out[0])
+    assert status == 1
+    assert left_out[0] in error
 
 
 def build_json(text):

@@ -1,10 +1,12 @@
 """Voices on the server: heard once, used everywhere, bounded, forgotten."""
 
+import io
 import json
 
 import httpx
 import numpy as np
 import pytest
+import soundfile
 from websockets.sync.client import connect
 
 from fixtures.recognizers import enrolling_checkpoint
@@ -151,6 +153,19 @@ def test_what_is_forgotten_expired_or_invented_is_not_found(server, paths):
         server.client.post(f"/v1/enrolments/{identity}", content=content, headers=WAV),
     ):
         assert_problem(answer, "enrolment-not-found", "Enrol again")
+
+
+@pytest.mark.parametrize("n_samples", [1, 32_000])
+def test_a_sound_in_which_nobody_speaks_enrols_nobody(server, paths, n_samples):
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(n_samples), 16_000, format="WAV")
+    held = enrol(server, paths[0])["id"]
+    for path in ("/v1/enrolments", f"/v1/enrolments/{held}"):
+        answer = server.client.post(path, content=file.getvalue(), headers=WAV)
+        assert_problem(answer, "no-speech", "No speech is heard in the sound")
+    content = paths[1].read_bytes()
+    answer = server.client.post(f"/v1/enrolments/{held}", content=content, headers=WAV)
+    assert answer.json()["n_utterances"] == 2
 
 
 def test_an_enrolment_is_made_of_a_bounded_number_of_sounds(server, paths):

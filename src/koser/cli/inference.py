@@ -18,6 +18,7 @@ from koser.cli.engines import (
     WorkerGpus,
     engine_options,
 )
+from koser.cli.enrolling import enrolled
 from koser.cli.options import (
     Quiet,
     Workers,
@@ -181,8 +182,7 @@ def predict(
         threshold=threshold,
         labels=chosen,
     )
-    if voice.paths:
-        recognizer = recognizer.enrol(voice.paths)
+    recognizer = enrolled(recognizer, voice)
     if timeline:
         first = [f"enrol_first={voice.first}"] if voice.first else []
         made = list(_iter_timelines(recognizer, clips, [*(set or []), *first], speakers))

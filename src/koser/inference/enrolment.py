@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from koser.audio.activity import ActivityOptions, find_speech
 from koser.audio.listing import audio_in
 from koser.audio.reading import SAMPLING_RATE, Clip, load_clip
-from koser.errors import ConfigError
+from koser.errors import ConfigError, NoSpeechError
 from koser.inference.models import ProbabilityModel, require_enrolling
 
 if TYPE_CHECKING:
@@ -19,12 +20,12 @@ if TYPE_CHECKING:
     from koser.inference.recognizer import Recognizer
 
 _FIRST = "first:"
+# However short an utterance is: what is refused holds no speech at all.
+_ANY_SPEECH = ActivityOptions(min_speech=0)
 
 
 def hear_voice(
-    model: ProbabilityModel,
-    sounds: Sequence[str | Path | np.ndarray],
-    voice: Voice | None = None,
+    model: ProbabilityModel, waveforms: Iterable[np.ndarray], voice: Voice | None = None
 ) -> Voice:
     """What is known of a person once utterances were heard.
 
@@ -32,8 +33,8 @@ def hear_voice(
     ----------
     model : ProbabilityModel
         One that adapts to voices.
-    sounds : Sequence
-        One utterance each: files, or waveforms [shape=(n_samples,)], float32, 16 kHz mono.
+    waveforms : Iterable[np.ndarray] [each shape=(n_samples,)]
+        One utterance each: float32, 16 kHz mono.
     voice : Voice, optional
         What was known before.
 
@@ -41,15 +42,44 @@ def hear_voice(
     ------
     ConfigError
         If the model does not adapt to voices.
-    AudioError
-        If a file cannot be read.
     """
     enrolling = require_enrolling(model)
     # One after the other: neither many files nor what they are batched with should count.
-    for each in sounds:
-        waveform = each if isinstance(each, np.ndarray) else load_clip(Clip(str(each)))
+    for waveform in waveforms:
         voice = enrolling.prior.hear(enrolling.summarise([waveform]), voice)
     return enrolling.prior.hear([]) if voice is None else voice
+
+
+def load_speech(sound: str | Path | np.ndarray) -> np.ndarray:
+    """The waveform of a sound in which somebody speaks [shape=(n_samples,)].
+
+    Parameters
+    ----------
+    sound : str, Path or np.ndarray
+        A file, or a waveform [shape=(n_samples,)], float32, 16 kHz mono.
+
+    Raises
+    ------
+    AudioError
+        If a file cannot be read.
+    NoSpeechError
+        If nobody speaks in it.
+    """
+    if isinstance(sound, np.ndarray):
+        require_speech(sound, "the sound")
+        return sound
+    waveform = load_clip(Clip(str(sound)))
+    require_speech(waveform, f"'{sound}'")
+    return waveform
+
+
+def require_speech(waveform: np.ndarray, name: str) -> None:
+    """Raise a `NoSpeechError` unless the detector of timelines hears speech in a waveform."""
+    if not find_speech(waveform, _ANY_SPEECH):
+        raise NoSpeechError(
+            f"No speech is heard in {name} ({len(waveform) / SAMPLING_RATE:.2f} s), so it tells "
+            f"nothing of a voice. Give an utterance of the person."
+        )
 
 
 @dataclass(frozen=True)
@@ -62,10 +92,13 @@ class EnrolSource:
         Files of one person.
     first : float
         Or the seconds of speech that a recording begins with; 0 for none.
+    from_folders : frozenset[str]
+        Those of `paths` that only their folder was given of.
     """
 
     paths: tuple[str, ...] = ()
     first: float = 0.0
+    from_folders: frozenset[str] = frozenset()
 
     @classmethod
     def parse(cls, given: Sequence[str], *, is_timeline: bool) -> EnrolSource:
@@ -78,7 +111,8 @@ class EnrolSource:
         """
         firsts = [each for each in given if each.startswith(_FIRST)]
         if not firsts:
-            return cls(tuple(path for each in given for path in _files_of(each)))
+            files = [path for each in given for path in _files_of(each)]
+            return cls(tuple(files), from_folders=frozenset(files).difference(given))
         if len(given) > 1 or not is_timeline:
             raise ConfigError(
                 f"--enrol {firsts[0]} takes the person's voice from the recording itself, and is "
@@ -91,6 +125,32 @@ class EnrolSource:
         if not 0 < seconds < float("inf"):
             raise ConfigError(f"--enrol {firsts[0]}: give seconds of speech, as in first:20")
         return cls(first=seconds)
+
+    def enrol(self, recognizer: Recognizer) -> tuple[Recognizer, list[str]]:
+        """The recognizer that has heard `paths`, and those of folders in which nobody speaks.
+
+        Raises
+        ------
+        ConfigError
+            If its model does not adapt to voices.
+        AudioError
+            If a file cannot be read; a `NoSpeechError` if nobody speaks in a file that was given
+            by itself, or in any.
+        """
+        left_out = []
+        for path in self.paths:
+            try:
+                recognizer = recognizer.enrol([path])
+            except NoSpeechError:
+                if path not in self.from_folders:
+                    raise
+                left_out.append(path)
+        if left_out and len(left_out) == len(self.paths):
+            raise NoSpeechError(
+                f"No speech is heard in any of {len(left_out)} files to enrol by, such as "
+                f"'{left_out[0]}'. Give utterances of the person."
+            )
+        return recognizer, left_out
 
 
 def _files_of(given: str) -> list[str]:
@@ -155,7 +215,7 @@ class FirstSpeech:
     def _hear(self, start: int, end: int, waveform: np.ndarray) -> None:
         if start < self._end:
             return  # of the windows that overlap, one in each place is heard
-        self._heard = self._heard.enrol([waveform])
+        self._heard = self._heard.hear([waveform])
         self._end = end
         self._missing -= end - start
         if self._missing <= 0:

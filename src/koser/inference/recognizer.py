@@ -19,7 +19,7 @@ from koser.engines.local import available_cores, iter_ahead
 from koser.errors import AudioError, ConfigError
 from koser.features.arrivals import Arrival, iter_arrivals
 from koser.inference.batches import compute_rows, iter_results, read_arrival
-from koser.inference.enrolment import hear_voice
+from koser.inference.enrolment import hear_voice, load_speech
 from koser.inference.models import (
     ProbabilityModel,
     ReadingModel,
@@ -105,15 +105,26 @@ class Recognizer:
         )
 
     def enrol(self, sounds: Sequence[str | Path | np.ndarray]) -> Recognizer:
-        """A recognizer of the same model that has heard a person speak; see `hear_voice`.
+        """A recognizer of the same model that has heard a person speak.
 
         Parameters
         ----------
         sounds : Sequence
             One utterance each: files, or waveforms [shape=(n_samples,)], float32, 16 kHz mono.
             They add to what was heard before; no sound is kept.
+
+        Raises
+        ------
+        ConfigError
+            If the model does not adapt to voices.
+        AudioError
+            If a file cannot be read; a `NoSpeechError` if nobody speaks in one of them.
         """
-        return self.configured(voice=hear_voice(self._model, sounds, self.voice))
+        return self.hear(load_speech(sound) for sound in sounds)
+
+    def hear(self, waveforms: Iterable[np.ndarray]) -> Recognizer:
+        """As `enrol`, of waveforms that are known to be speech: no detector is asked."""
+        return self.configured(voice=hear_voice(self._model, waveforms, self.voice))
 
     def require_enrolling(self) -> None:
         """Raise a `ConfigError` unless its model adapts to a voice."""

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import numpy as np
 from fastapi import FastAPI, Path, Request
 from fastapi.responses import JSONResponse, Response
 
-from koser.errors import KoserError
+from koser.errors import KoserError, NoSpeechError
+from koser.inference.enrolment import require_speech
 from koser.serving.answers import EnrolmentAnswer
 from koser.serving.problems import ProblemError, documented
 from koser.serving.service import Service
@@ -27,6 +29,10 @@ def add_enrolments(app: FastAPI, service: Service) -> None:
             raise ProblemError("invalid-request", str(error)) from error
         async with service.received(request, service.config.max_predict_seconds) as spool:
             waveform, duration = spool.read_waveform(), spool.duration
+        try:
+            await asyncio.to_thread(require_speech, waveform, "the sound")
+        except NoSpeechError as error:
+            raise ProblemError("no-speech", str(error)) from error
         summary = await service.summarise(waveform)
         service.metrics.audio_seconds.labels("/v1/enrolments").inc(duration)
         return summary, duration
@@ -37,7 +43,7 @@ def add_enrolments(app: FastAPI, service: Service) -> None:
         summary="Hear a person speak, to recognise what that person says by it",
         status_code=201,
         response_model=EnrolmentAnswer,
-        responses=documented(*UPLOAD_PROBLEMS),
+        responses=documented(*UPLOAD_PROBLEMS, "no-speech"),
         openapi_extra=UPLOAD_BODY,
     )
     async def enrol(request: Request) -> Response:
@@ -50,7 +56,7 @@ def add_enrolments(app: FastAPI, service: Service) -> None:
         tags=["enrolment"],
         summary="Hear more of the same person",
         response_model=EnrolmentAnswer,
-        responses=documented(*UPLOAD_PROBLEMS, "enrolment-not-found"),
+        responses=documented(*UPLOAD_PROBLEMS, "no-speech", "enrolment-not-found"),
         openapi_extra=UPLOAD_BODY,
     )
     async def enrol_more(request: Request, identity: Identity) -> Response:

@@ -66,6 +66,9 @@ KINDS: Mapping[str, Kind] = {
     "audio-unreadable": Kind(
         422, "Audio unreadable", "The bytes are no sound that can be decoded; `detail` says why."
     ),
+    "no-speech": Kind(
+        422, "No speech", "Nobody speaks in the sound, so there is no voice to enrol; send speech."
+    ),
     "invalid-request": Kind(
         422, "Invalid request", "A parameter or a form field is wrong; `detail` says which."
     ),
