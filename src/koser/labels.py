@@ -104,6 +104,18 @@ def canonical_label(label: str) -> str:
     return ALIASES.get(spelling, spelling)
 
 
+def is_known(label: str) -> bool:
+    """Whether `label` is an emotion that koser has a name for, however it is spelt.
+
+    Examples
+    --------
+    >>> is_known("Sad"), is_known("기쁨"), is_known("Actor_01")
+    (True, True, False)
+    """
+    spelling = normalise_spelling(label)
+    return ALIASES.get(spelling, spelling) in KOREAN
+
+
 def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
     """Distinct `labels` in koser's order: the document's seven first, others by name.
 

@@ -84,6 +84,41 @@ def test_several_corpora_in_one_folder_are_refused_with_both_reasons(tmp_path):
     assert "\n" not in line
 
 
+@pytest.mark.parametrize(
+    ("names", "corpus"),
+    [
+        (("angry/001-001.wav", "sad/011-001.wav"), "aihub259"),
+        (("angry/F1_S1_1_a.wav",), "hikia"),
+        (("기쁨/F1/nea00001.wav", "슬픔/F2/nea00002.wav"), "emotiontts"),
+        (("Happy/001-001.FLAC", "misc/001-002.wav"), "aihub259"),
+    ],
+)
+@pytest.mark.parametrize("below", ["", "deeper/"])
+def test_labels_that_someone_gave_by_folders_are_not_overwritten(tmp_path, names, corpus, below):
+    touch(tmp_path, *(f"{below}{name}" for name in names))
+    folder = names[0].partition("/")[0]
+    with pytest.raises(CorpusError, match="several corpora") as caught:
+        corpora.prepare("auto", tmp_path)
+    line = str(caught.value)
+    assert f"folder (sound in folders named by emotions: {below}{folder}" in line
+    assert f"koser prepare {corpus} {tmp_path} --out" in line
+    assert f"koser prepare folder {tmp_path / below} --out" in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("names", "corpus"),
+    [
+        (["Training/02.라벨/angry/notes.txt", "000-001.wav"], "aihub259"),  # no sound in it
+        ([" /000-001.wav"], "aihub259"),
+        (["joy.wav/000-001.wav"], "aihub259"),
+        (["1.감정/3.분노/0001_G1A3E3S0C0_ABC/0001_G1A3E3S0C0_ABC_000001.wav"], "aihub466"),
+    ],
+)
+def test_folders_that_are_no_labels_leave_a_corpus_what_it_is(tmp_path, names, corpus):
+    assert corpora.recognise(touch(tmp_path / "sad", *names)).corpus == corpus
+
+
 def test_a_folder_of_something_else_names_what_was_looked_for(tmp_path):
     touch(tmp_path, "angry/one.wav", "sad/two.wav")
     (tmp_path / "notes.json").write_text(json.dumps({"Conversation": []}), encoding="utf-8")

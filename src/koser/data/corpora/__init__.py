@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from koser.data.corpora import (
@@ -110,17 +110,24 @@ def recognise(root: Path) -> Recognition:
     Raises
     ------
     CorpusError
-        If it looks like none of `RECOGNISERS`, or like several.
+        If it looks like none of `RECOGNISERS`, like several, or like one whose sound someone
+        has sorted into folders of labels.
     """
     seen = survey(root)
     found = {name: reason for name, look in RECOGNISERS.items() if (reason := look(seen))}
+    roots = dict.fromkeys(found, root)
+    if found and (labelled := folder.label_folders(seen)):
+        few = ", ".join(labelled[:3])
+        found["folder"] = f"sound in folders named by emotions: {few}"
+        roots["folder"] = root / PurePosixPath(labelled[0]).parent
     if len(found) == 1:
         return Recognition(*found.popitem())
     if found:
         why = "; ".join(f"{name} ({reason})" for name, reason in found.items())
+        ways = ", or ".join(f"koser prepare {name} {roots[name]} --out M.parquet" for name in found)
         raise CorpusError(
-            f"'{root}' looks like several corpora: {why}. Name the one you mean, or give the "
-            f"folder of one: koser prepare {next(iter(found))} {root} --out M.parquet"
+            f"'{root}' looks like several corpora: {why}. Give the folder of one, or name the one "
+            f"you mean: {ways}"
         )
     raise CorpusError(
         f"'{root}' looks like no corpus koser knows ({len(seen.paths):,} files looked at, for "

@@ -7,14 +7,29 @@ import unicodedata
 from collections import defaultdict
 from pathlib import Path, PurePosixPath
 
-from koser.audio.listing import audio_in
+from koser.audio.listing import AUDIO_SUFFIXES, audio_in
 from koser.data.corpora.collecting import Collector
+from koser.data.corpora.survey import Survey
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
 from koser.errors import ConfigError, CorpusError
-from koser.labels import canonical_label
+from koser.labels import canonical_label, is_known
 from koser.storage.places import Place, is_url, name_of
+
+
+def label_folders(survey: Survey) -> list[str]:
+    """Folders of `survey`, relative to its root, that hold sound and are called as an emotion is.
+
+    Labels that someone gave are not to be replaced by what an adapter reads from file names.
+    Under any other name they cannot be told from folders of speakers or sessions.
+    """
+    found = set()
+    for name in survey.names:
+        if name.lower().endswith(AUDIO_SUFFIXES):
+            above = (str(path) for path in PurePosixPath(name).parents)
+            found.update(path for path in above if is_known(path.rpartition("/")[2]))
+    return sorted(found)
 
 
 def prepare(
