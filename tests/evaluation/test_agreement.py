@@ -151,6 +151,17 @@ def test_intervals_of_agreement_leave_whole_speakers_out():
     assert found.n_clusters == 6
 
 
+def test_raters_who_always_agree_have_no_interval_and_a_reason():
+    counts = np.array([[3, 0], [0, 3]] * 6)
+    found = evaluate_agreement(counts, clusters=np.arange(12) // 4, cluster_kind="speaker")
+    assert (found.fleiss_kappa.value, found.fleiss_kappa.bounds) == (1, None)
+    assert (found.krippendorff_alpha.value, found.krippendorff_alpha.bounds) == (1, None)
+    assert found.notes == (
+        "No interval of Fleiss' κ, Krippendorff's α: the same in every cluster (speaker), which "
+        "says nothing about others.",
+    )
+
+
 def test_without_speakers_agreement_has_no_interval():
     found = evaluate_agreement(votes_of(1))
     assert (found.fleiss_kappa.bounds, found.n_clusters) == (None, None)

@@ -141,9 +141,34 @@ def test_a_system_against_itself_differs_by_exactly_nothing():
     side = answers("a", 1)
     found = compare_systems(side, replace(side, name="b"), labels=LABELS)
     for name in SCORE_NAMES:
-        assert (found.differences[name].value, found.differences[name].bounds) == (0, [0, 0])
+        assert (found.differences[name].value, found.differences[name].bounds) == (0, None)
         assert found.p_values[name] == 1
-    assert "score alike in every cluster: there is no difference to test" in found.notes[0]
+    assert found.notes == (
+        "No interval of UAR, accuracy, macro-F1: the same in every cluster (cluster), which says "
+        "nothing about others.",
+        "The systems score alike in every cluster: there is no difference to test.",
+    )
+
+
+@pytest.mark.parametrize("worse", [0.4, 0.5])
+def test_two_speakers_that_are_better_by_the_same_have_no_interval(worse):
+    y_true = np.tile(np.repeat(["angry", "neutral"], 10), 2)
+    speakers = np.repeat(["S1", "S2"], 20)
+    ids = np.array([f"u{i}" for i in range(40)])
+
+    def system(name, share):
+        is_right = np.tile(np.arange(10) < 10 * share, 4)
+        y_pred = np.where(is_right, y_true, np.where(y_true == "angry", "neutral", "angry"))
+        return Answers(name, ids, y_true, y_pred, speakers)
+
+    found = compare_systems(
+        system("a", 0.5), system("b", worse), labels=LABELS, cluster_kind="speaker"
+    ).to_dict()
+    assert found["uar"] == pytest.approx(0.5 - worse)
+    assert found["ci95"] == found["ci95_bootstrap"] == dict.fromkeys(SCORE_NAMES)
+    flat = [note for note in found["notes"] if note.startswith("No interval of")]
+    assert len(flat) == 1
+    assert "UAR, accuracy, macro-F1: the same in every cluster" in flat[0]
 
 
 def test_labels_without_utterances_are_left_out_and_few_speakers_announced():

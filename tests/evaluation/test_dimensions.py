@@ -69,6 +69,19 @@ def test_intervals_are_over_speakers_and_values_far_from_zero_lose_no_digits():
         assert far.scores[name].bounds == pytest.approx(found.scores[name].bounds, abs=1e-6)
 
 
+def test_what_is_the_same_in_every_cluster_has_no_interval_and_says_why():
+    y_true, _, clusters = invented()
+    found = evaluate_values(y_true, y_true, clusters=clusters)
+    assert [score.bounds for score in found.scores.values()] == [None] * 3
+    assert found.notes == (
+        "No interval of CCC, Pearson, RMSE: the same in every cluster (cluster), which says "
+        "nothing about others.",
+    )
+    shifted = evaluate_values(y_true, y_true + 1, clusters=clusters)
+    assert shifted.scores["ccc"].low < shifted.scores["ccc"].high
+    assert "No interval of Pearson, RMSE: " in shifted.notes[0]
+
+
 def test_values_that_cannot_be_scored_are_refused():
     with pytest.raises(UndefinedMetricError, match="1 of 2 values are not finite"):
         evaluate_values([1, np.nan], [1, 2])

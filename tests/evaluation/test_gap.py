@@ -68,11 +68,15 @@ def test_a_value_is_the_difference_of_the_two_sides_scores():
         assert gap.scores[name].low <= expected <= gap.scores[name].high
 
 
-def test_the_gap_of_a_result_with_itself_is_exactly_nothing():
+def test_the_gap_of_a_result_with_itself_is_exactly_nothing_and_says_nothing_of_others():
     side = answers(0, range(12))
-    gap = evaluate_gap(side, replace(side, name="again"), labels=LABELS)
+    gap = evaluate_gap(side, replace(side, name="again"), labels=LABELS, cluster_kind="speaker")
     for score in gap.scores.values():
-        assert (score.value, score.low, score.high) == (0, 0, 0)
+        assert (score.value, score.bounds) == (0, None)
+    assert gap.notes == (
+        "No interval of UAR, accuracy: the same in every cluster (speaker), which says nothing "
+        "about others.",
+    )
 
 
 def test_the_other_direction_is_the_same_gap_with_the_other_sign():

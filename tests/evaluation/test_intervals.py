@@ -140,15 +140,21 @@ def test_without_an_error_the_bound_is_that_of_clusters_without_an_error(n_clust
     assert share_interval(sums) == (0, pytest.approx(1 - expected))
 
 
-def test_a_share_that_is_the_same_in_every_cluster_has_no_interval():
-    sums = np.array([[1.0, 3.0], [2.0, 6.0], [7.0, 21.0]])
-    for scale in ("share", "loss"):
-        found = cluster_intervals(sums, mean_of, weights=sums[:, 1:], scales=[scale])
-        assert np.isnan([found.low[0], found.high[0]]).all()
-        assert found.is_flat.tolist() == [True]
-    # Between systems no difference is no matter of chance: they answered the same.
-    found = cluster_intervals(sums * [0, 1], mean_of, weights=sums[:, 1:], scales=["difference"])
-    assert (found.low[0], found.high[0], found.is_flat[0]) == (0, 0, False)
+@pytest.mark.parametrize(
+    ("scale", "value"), [("share", 1), ("loss", 1), ("difference", 1), ("difference", 0)]
+)
+def test_a_score_that_is_the_same_in_every_cluster_has_no_interval(scale, value):
+    # Of these two to three nobody learns how others differ, be it by nothing.
+    sums = np.array([[1.0, 3.0], [2.0, 6.0], [7.0, 21.0]]) * [value, 1]
+    found = cluster_intervals(sums, mean_of, weights=sums[:, 1:], scales=[scale])
+    assert np.isnan([found.low[0], found.high[0]]).all()
+    assert found.is_flat.tolist() == [True]
+
+
+def test_a_difference_of_nothing_but_rounding_is_flat():
+    sums = np.array([[1e-17, 1.0], [-1e-17, 1.0], [2e-17, 1.0]])
+    found = cluster_intervals(sums, mean_of, weights=sums[:, 1:], scales=["difference"])
+    assert found.is_flat.tolist() == [True]
 
 
 def test_a_score_that_depends_on_one_cluster_alone_has_no_interval_and_the_others_keep_theirs():

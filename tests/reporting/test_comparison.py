@@ -165,6 +165,30 @@ def test_predictions_of_another_version_are_refused(three):
         compare_runs(three)
 
 
+def test_a_difference_that_is_the_same_in_every_speaker_stands_without_interval(koser, tmp_path):
+    folders = []
+    for name, n_right in (("base", 20), ("better", 28)):
+        folder = write_run(tmp_path / name, clusters=["a"] * 48 + ["b"] * 48)
+        table = pl.read_parquet(folder / "predictions.parquet")
+        turned = {label: LABELS[place - 1] for place, label in enumerate(LABELS)}
+        is_right = pl.int_range(pl.len()) % 48 < n_right
+        predicted = pl.when(is_right).then("label").otherwise(pl.col("label").replace(turned))
+        table.with_columns(predicted=predicted).write_parquet(folder / "predictions.parquet")
+        folders.append(folder)
+    outs = [tmp_path / f"c{suffix}" for suffix in (".csv", ".md", ".html")]
+    status, printed, err = koser("compare", *folders, *(f"--out={path}" for path in outs))
+    assert (status, err) == (0, "")
+    texts = {path.suffix: path.read_text(encoding="utf-8") for path in outs}
+    for text in (printed, texts[".md"], texts[".html"]):
+        assert "+16.67" in text
+        assert "+16.67 [" not in text
+        assert "[+16.7" not in text
+    assert "No interval of UAR, accuracy, macro-F1: the same in every" in printed
+    (_, row) = csv.DictReader(io.StringIO(texts[".csv"]))
+    assert float(row["accuracy_minus_baseline"]) == pytest.approx(8 / 48)
+    assert row["accuracy_minus_baseline_low"] == row["uar_minus_baseline_high"] == ""
+
+
 def test_without_speakers_there_are_differences_but_no_tests(tmp_path):
     folders = [
         write_run(tmp_path / name, seed=seed, clusters=["s"] * 96) for seed, name in enumerate("ab")

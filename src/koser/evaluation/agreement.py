@@ -19,7 +19,10 @@ from numpy.typing import ArrayLike
 from koser.errors import UndefinedMetricError
 from koser.evaluation.answers import AnswerScores, score_answers
 from koser.evaluation.intervals import Intervals, cluster_intervals, find_groups
+from koser.evaluation.noting import flat_notes
 from koser.evaluation.scoring import Score, as_scores
+
+_MEASURES = ("Fleiss' κ", "Krippendorff's α")  # in a sentence
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,8 @@ class Agreement:
         Their votes.
     n_clusters : int or None
         None where clusters are unknown.
+    notes : tuple[str, ...]
+        Why one has no interval.
     """
 
     fleiss_kappa: Score
@@ -43,6 +48,7 @@ class Agreement:
     n_utterances: int
     n_votes: int
     n_clusters: int | None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +145,9 @@ def krippendorff_alpha(counts: np.ndarray) -> float:
     return float(_agreement(sums.sum(axis=0, keepdims=True))[0, 1])
 
 
-def evaluate_agreement(counts: np.ndarray, *, clusters: ArrayLike | None = None) -> Agreement:
+def evaluate_agreement(
+    counts: np.ndarray, *, clusters: ArrayLike | None = None, cluster_kind: str | None = None
+) -> Agreement:
     """Both measures with intervals over clusters.
 
     Parameters
@@ -148,6 +156,8 @@ def evaluate_agreement(counts: np.ndarray, *, clusters: ArrayLike | None = None)
         As in `fleiss_kappa`.
     clusters : array-like [shape=(n_utterances,)], optional
         Speaker, or what stands for one; without it there are no intervals.
+    cluster_kind : str, optional
+        What a cluster is.
 
     Returns
     -------
@@ -162,7 +172,7 @@ def evaluate_agreement(counts: np.ndarray, *, clusters: ArrayLike | None = None)
     checked = _checked(counts, "agreement")
     sums = _agreement_sums(checked)
     intervals: Intervals | None = None
-    n_clusters = None
+    n_clusters, notes = None, []
     is_rated = checked.sum(axis=1) >= 2
     if clusters is not None:
         groups = find_groups(clusters, n_utterances=len(checked), what="cluster")
@@ -177,8 +187,10 @@ def evaluate_agreement(counts: np.ndarray, *, clusters: ArrayLike | None = None)
                 weights=np.column_stack([votes, votes]),
                 scales=["difference", "difference"],
             )
+            notes = flat_notes(intervals, _MEASURES, cluster_kind)
     kappa, alpha = as_scores(_agreement(sums.sum(axis=0, keepdims=True))[0], intervals)
-    return Agreement(kappa, alpha, int(is_rated.sum()), int(checked[is_rated].sum()), n_clusters)
+    n_votes = int(checked[is_rated].sum())
+    return Agreement(kappa, alpha, int(is_rated.sum()), n_votes, n_clusters, tuple(notes))
 
 
 def human_ceiling(

@@ -37,7 +37,7 @@ from koser.evaluation.intervals import (
     find_groups,
     sums_per_group,
 )
-from koser.evaluation.noting import interval_notes
+from koser.evaluation.noting import flat_notes, interval_notes, permutation_notes
 from koser.evaluation.pairing import Answers, OrderedAnswers, pair
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
@@ -54,6 +54,7 @@ from koser.evaluation.significance import (
 )
 
 SCORE_NAMES = ("uar", "accuracy", "macro_f1")
+SCORE_TITLES = ("UAR", "accuracy", "macro-F1")  # in a sentence
 N_RESAMPLES = 2000
 
 
@@ -190,7 +191,7 @@ def compare_systems(
             sums.first, sums.second, sums.scores, n_permutations=n_permutations, seed=seed
         )
         intervals, percentiles, notes = _intervals(sums, labels, cluster_kind, seed)
-        notes += _test_notes(test, cluster_kind)
+        notes += permutation_notes(test.n_informative, cluster_kind)
     p_values = [None] * len(SCORE_NAMES) if test is None else test.p_values.tolist()
     by_name = dict(zip(SCORE_NAMES, p_values, strict=True))
     return Comparison(
@@ -362,13 +363,17 @@ def _intervals(
         return None, None, [f"No intervals: {error}."]
     n_with_label = (sums.n_true > 0).sum(axis=0)
     notes = interval_notes(len(sums.n_true), n_with_label, labels, cluster_kind)
+    notes += flat_notes(intervals, SCORE_TITLES, cluster_kind)
     try:
         percentiles = bootstrap_intervals(
             sums.both, sums.differences, n_resamples=N_RESAMPLES, seed=seed
         )
     except UndefinedMetricError as error:
         return intervals, None, [*notes, f"No bootstrap: {error}."]
-    return intervals, percentiles, notes
+    low, high = (
+        np.where(intervals.is_flat, np.nan, each) for each in (percentiles.low, percentiles.high)
+    )
+    return intervals, replace(percentiles, low=low, high=high), notes
 
 
 def _scores(counts: np.ndarray, is_present: np.ndarray) -> np.ndarray:
@@ -388,12 +393,3 @@ def _mcnemar(first: OrderedAnswers, second: OrderedAnswers) -> McNemar | None:
         return None
     is_right = [side.predicted[:, 0] == side.true_ids for side in (first, second)]
     return mcnemar(*is_right)
-
-
-def _test_notes(test: PermutationTest, cluster_kind: str | None) -> list[str]:
-    n, kind = test.n_informative, cluster_kind or "cluster"
-    if not n:
-        return [f"The systems score alike in every {kind}: there is no difference to test."]
-    only = f"The systems differ on {n} clusters ({kind}) only"
-    smallest = 2 / 2**n
-    return [f"{only}: no permutation test can reach p < {smallest:g}."] if smallest > 0.05 else []

@@ -32,6 +32,7 @@ from koser.evaluation.scoring import Score, as_scores
 
 DIMENSIONS = ("valence", "arousal")
 SCORE_NAMES = ("ccc", "pearson", "rmse")
+_TITLES = ("CCC", "Pearson", "RMSE")  # in a sentence
 _SCALES: tuple[Scale, ...] = ("difference", "difference", "loss")
 
 
@@ -145,7 +146,7 @@ def _intervals(
     np.add.at(sums, groups.ids, moments)
     notes = [f"Only {n_clusters} clusters: the intervals are wide."] * (n_clusters < MIN_CLUSTERS)
     intervals = cluster_intervals(sums, _scores, weights=sums[:, [0, 0, 0]], scales=_SCALES)
-    return intervals, n_clusters, [*notes, *flat_notes(intervals, SCORE_NAMES, None)]
+    return intervals, n_clusters, [*notes, *flat_notes(intervals, _TITLES, None)]
 
 
 def _scores(sums: np.ndarray) -> np.ndarray:

@@ -33,7 +33,7 @@ from koser.evaluation.intervals import (
     find_groups,
     sums_per_group,
 )
-from koser.evaluation.noting import interval_notes
+from koser.evaluation.noting import flat_notes, interval_notes
 from koser.evaluation.scoring import (
     INTERVAL_METHOD,
     Score,
@@ -197,6 +197,7 @@ def evaluate_gap(
             smaller = min(len(side.names) for side in groups)
             n_with_label = (n_true > 0).sum(axis=0).min(axis=0)
             notes += interval_notes(smaller, n_with_label, common, cluster_kind)
+            notes += flat_notes(intervals, ("UAR", "accuracy"), cluster_kind)
     values = difference(total[np.newaxis])[0]
     return Gap(
         first=first.name,

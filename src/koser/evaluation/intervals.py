@@ -158,9 +158,9 @@ def cluster_intervals(
     That n itself is too many is known [4]_; that this is enough was found by simulation, not
     proven.
 
-    A share or loss that is the same in every cluster has no interval: that few agree by chance
-    says nothing about others. Only a share of exactly 0 or 1 has a bound then. Where all n
-    clusters are without an error, a cluster has one with a probability of
+    A score that is the same in every cluster has no interval, a difference of 0 neither: that few
+    agree by chance says nothing about others. Only a share of exactly 0 or 1 has a bound then.
+    Where all n clusters are without an error, a cluster has one with a probability of
     ``1 - tail ** (1 / n)`` at most (`tail` being half of ``1 - confidence``), and the bound is
     as if it then were all wrong.
 
@@ -220,7 +220,9 @@ def cluster_intervals(
     low = np.where(is_share & (values == 1), farthest, low)
     high = np.where(is_share & (values == 0), 1 - farthest, high)
     is_end = is_share & ((values == 0) | (values == 1))
-    is_flat = (errors <= _ROUNDING * np.abs(values)) & ~is_end & (np.array(scales) != "difference")
+    # A difference near 0 has no size of its own.
+    size = np.where(np.array(scales) == "difference", 1.0, np.abs(values))
+    is_flat = (errors <= _ROUNDING * size) & ~is_end
     is_defined = np.isfinite(errors) & np.isfinite(low) & np.isfinite(high) & ~is_flat
     low, high = (np.where(is_defined, bound, np.nan) for bound in (low, high))
     return Intervals(low, high, degrees, is_flat)

@@ -76,3 +76,31 @@ def flat_notes(intervals: Intervals, names: Sequence[str], cluster_kind: str | N
         f"No interval of {', '.join(flat)}: the same in every cluster "
         f"({cluster_kind or 'cluster'}), which says nothing about others."
     ]
+
+
+def permutation_notes(n_informative: int, cluster_kind: str | None) -> list[str]:
+    """Why a permutation test of two systems cannot find a difference.
+
+    Parameters
+    ----------
+    n_informative : int
+        Clusters on which the systems differ at all.
+    cluster_kind : str or None
+        What a cluster is.
+
+    Returns
+    -------
+    list[str]
+        One sentence, or none.
+    """
+    kind = cluster_kind or "cluster"
+    if not n_informative:
+        return [f"The systems score alike in every {kind}: there is no difference to test."]
+    smallest = 2 / 2**n_informative
+    if smallest <= 0.05:
+        return []
+    clusters = f"{n_informative} cluster{'s' * (n_informative > 1)}"
+    return [
+        f"The systems differ on {clusters} ({kind}) only: no permutation test can reach "
+        f"p < {smallest:g}."
+    ]

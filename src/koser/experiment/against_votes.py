@@ -141,7 +141,7 @@ def score_raters(
     others = ceiling.against_others
     return {
         "n_votes": int(counts.sum()),
-        "agreement": _agreement(counts, of_cluster),
+        "agreement": _agreement(counts, of_cluster, kind),
         "against_others": None if others is None else _answer_scores(others),
         "n_tied": ceiling.n_tied,
         "against_label": _answer_scores(ceiling.against_label),
@@ -179,9 +179,11 @@ def _by_level(
     return found
 
 
-def _agreement(counts: np.ndarray, clusters: np.ndarray | None) -> Json | None:
+def _agreement(
+    counts: np.ndarray, clusters: np.ndarray | None, cluster_kind: str | None
+) -> Json | None:
     try:
-        found = evaluate_agreement(counts, clusters=clusters)
+        found = evaluate_agreement(counts, clusters=clusters, cluster_kind=cluster_kind)
     except UndefinedMetricError:  # a single vote each, or one label for all
         return None
     measures = {
@@ -194,6 +196,7 @@ def _agreement(counts: np.ndarray, clusters: np.ndarray | None) -> Json | None:
         "n": found.n_utterances,
         "n_votes": found.n_votes,
         "n_speakers": found.n_clusters,
+        "notes": list(found.notes),
     }
 
 

@@ -130,6 +130,7 @@ def _quality(metrics: Mapping[str, Any], t: Phrases) -> dict[str, Any]:
         "thresholds": quality.threshold_table(selective, t) if selective else None,
         "subgroups": quality.subgroup_tables(subgroups, t),
         "raters": quality.rater_rows(metrics.get("raters"), t),
+        "rater_notes": t.notes(quality.rater_notes(metrics.get("raters"))),
         "votes": quality.vote_table(metrics.get("votes"), t),
         "vote_line": quality.vote_line(metrics.get("votes"), t),
         "vote_notes": t.notes((metrics.get("votes") or {}).get("notes", ())),

@@ -151,6 +151,11 @@ def rater_rows(raters: Mapping[str, Any] | None, t: Phrases) -> list[tuple[str, 
     return rows
 
 
+def rater_notes(raters: Mapping[str, Any] | None) -> list[str]:
+    """What belongs beside the raters' agreement; none in runs of earlier versions."""
+    return list(((raters or {}).get("agreement") or {}).get("notes", ()))
+
+
 def vote_table(votes: Mapping[str, Any] | None, t: Phrases) -> Table | None:
     """How close the system comes to the raters' distributions: all, and by their agreement.
 
