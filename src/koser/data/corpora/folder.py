@@ -24,7 +24,7 @@ def label_folders(survey: Survey) -> list[str]:
     Labels that someone gave are not to be replaced by what an adapter reads from file names.
     Under any other name they cannot be told from folders of speakers or sessions.
     """
-    found = set()
+    found: set[str] = set()
     for name in survey.names:
         if name.lower().endswith(AUDIO_SUFFIXES):
             above = (str(path) for path in PurePosixPath(name).parents)
