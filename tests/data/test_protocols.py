@@ -17,6 +17,7 @@ from koser.data.manifest import Manifest
 from koser.data.scripts import cluster_scripts
 from koser.data.splits import Split, SplitOptions, make_split
 from koser.errors import SplitError
+from koser.reporting.language import load_phrases
 
 LABELS = ("angry", "fear", "neutral", "sadness")
 # No two of them are near-duplicates.
@@ -362,6 +363,21 @@ def test_more_folds_than_sessions_are_refused():
     rows = [{"session": f"{i % 4}"} for i in range(40)]
     with pytest.raises(SplitError, match="5 folds of 4 × session"):
         make_split(manifest(rows, None), "session", SplitOptions(n_folds=5))
+
+
+@pytest.mark.parametrize("n_folds", [None, 4])
+def test_people_in_several_sessions_are_counted_in_a_note(n_folds):
+    rows = [{"speaker": f"s{i % 20}", "session": f"{i % 20 // 2}"} for i in range(80)]
+    options = SplitOptions(n_folds=n_folds)
+    assert make_split(manifest(rows), "session", options).notes == ()  # pairs that stay together
+    rows[0]["session"], rows[1]["session"], rows[20]["session"] = "7", "8", "9"
+    (note,) = make_split(manifest(rows), "session", options).notes
+    assert note.startswith("2 of 20 speakers are in several sessions: the split keeps recordings")
+    for each in (note, note.replace("speakers", "groups")):
+        ((_, untranslated),) = load_phrases("ko").notes([each])
+        assert untranslated == ""
+    unknown = [{"session": row["session"]} for row in rows]
+    assert make_split(manifest(unknown, None), "session", options).notes == ()
 
 
 def test_a_missing_session_is_refused():

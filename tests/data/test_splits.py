@@ -256,7 +256,7 @@ def test_an_unknown_protocol_is_refused_with_the_known_ones():
 @pytest.mark.parametrize(
     ("protocol", "options", "message"),
     [
-        ("speaker", {"n_folds": 5}, r"takes no n_folds \(5 given\).*speaker\+script, kfold"),
+        ("speaker", {"n_folds": 5}, r"takes no n_folds \(5 given\).*script, session, kfold"),
         ("kfold", {"n_script_folds": 5}, r"takes no n_script_folds.*do: speaker\+script\."),
         ("fixed:ravdess", {"n_folds": 6}, "'fixed:ravdess' takes no n_folds"),
     ],

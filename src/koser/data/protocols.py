@@ -146,7 +146,11 @@ def plan_speaker(data: Utterances, options: SplitOptions) -> Plan:
 
 
 def plan_session(data: Utterances, options: SplitOptions) -> Plan:
-    """The document's rule with sessions in place of speakers; with `n_folds`, folds of them."""
+    """The document's rule with sessions in place of speakers; with `n_folds`, folds of them.
+
+    Who takes part in several sessions is noted, not kept together: where everyone meets
+    everyone, that would leave one part.
+    """
     sessions = data.table["session"]
     if n_missing := sessions.null_count():
         raise SplitError(
@@ -154,10 +158,11 @@ def plan_session(data: Utterances, options: SplitOptions) -> Plan:
             f"none. Supply the session column of koser prepare table, or split by speaker."
         )
     units = codes(sessions)
+    notes = _several_sessions_notes(data, units)
     if options.n_folds is None:
-        return Plan(_document_rule(units, options)[None], "session")
+        return Plan(_document_rule(units, options)[None], "session", notes)
     fold = _folds(units, data.labels, options.n_folds, "session", options.seed)
-    return Plan(_cross_validate(fold, units, data.labels, options), "session")
+    return Plan(_cross_validate(fold, units, data.labels, options), "session", notes)
 
 
 def plan_speaker_script(data: Utterances, options: SplitOptions) -> Plan:
@@ -312,6 +317,21 @@ def _scripts(texts: pl.Series) -> tuple[IntArray, tuple[str, ...]]:
             f"not controlled."
         )
     return scripts, tuple(notes)
+
+
+def _several_sessions_notes(data: Utterances, sessions: IntArray) -> tuple[str, ...]:
+    if data.groups is None:
+        return ()
+    pairs = np.unique(np.stack([data.groups, sessions]), axis=1)
+    n_sessions = np.bincount(pairs[0])
+    if not (n_several := int((n_sessions > 1).sum())):
+        return ()
+    people = "speakers" if data.grouping == "speaker" else "groups"
+    return (
+        f"{n_several} of {len(n_sessions)} {people} are in several sessions: the split keeps "
+        f"recordings apart, not people, and may train on whom it tests. Protocol 'speaker' "
+        f"keeps people apart.",
+    )
 
 
 def _left_out_notes(parts: IntArray, labels: pl.Series) -> tuple[str, ...]:
