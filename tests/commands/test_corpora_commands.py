@@ -118,7 +118,7 @@ def test_training_on_votes_is_scored_against_them_with_a_person_beside_it(koser,
         "KL from votes",
         "top-1 among",
         "UAR, one rater",
-        "human ceiling",
+        "against this label",
     ):
         assert what in " ".join(out.split())
     metrics = metrics_of(corpora / "run")
@@ -126,7 +126,7 @@ def test_training_on_votes_is_scored_against_them_with_a_person_beside_it(koser,
     assert metrics["votes"]["prior"]["js"] > 0
     page = (corpora / "run" / "report.html").read_text(encoding="utf-8")
     assert "평가자의 표와 비교" in page
-    assert "평가자 한 명" in page
+    assert "평가자 한 명 대 이 라벨" in page
     status, out, err = koser("evaluate", "run", "--manifest", "rated.parquet", "--out", "again")
     assert status == 0, err
     assert metrics_of(corpora / "again")["votes"]["n"] == 30

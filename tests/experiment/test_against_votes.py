@@ -9,6 +9,7 @@ import scipy.spatial.distance
 
 from fixtures.manifests import manifest
 from fixtures.raters import simulate_votes, with_votes
+from koser.data.manifest import Manifest
 from koser.data.raters import rater_shares, vote_counts
 from koser.evaluation.agreement import fleiss_kappa
 from koser.experiment.against_votes import score_against_votes, score_raters, train_prior
@@ -105,3 +106,22 @@ def test_raters_who_differ_outside_of_the_labels_do_not_agree():
     counts = np.hstack([np.array(chosen, int), np.full((90, 1), 3)])
     assert alike["agreement"]["fleiss_kappa"] == pytest.approx(fleiss_kappa(counts))
     assert alike["n_tied"] == 4 * 90  # decided, but for no label of the task
+
+
+def test_whether_the_label_is_the_raters_own_is_told_from_their_votes():
+    rated, predictions, _, _ = invented_answers()
+    counts = vote_counts(rated.table["votes"], rated.labels)[:, :-1]
+    has_one = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    plurality = np.array(rated.labels)[counts.argmax(axis=1)]
+    expected = (plurality == rated.table["label"].to_numpy())[has_one].mean()
+    found = score_raters(rated, predictions, clusters=None)
+    assert found["label_is_plurality"] == pytest.approx(expected)
+    assert 0.3 < expected < 0.9
+    few = score_raters(rated, predictions.head(6), clusters=None)
+    assert few["label_is_plurality"] == found["label_is_plurality"]  # not as the split falls
+    decided = Manifest(
+        rated.table.with_columns(label=pl.Series(plurality)), rated.provenance
+    ).validate()
+    assert score_raters(decided, predictions, clusters=None)["label_is_plurality"] == 1
+    pairs = with_votes(rated, [["angry", "neutral"]] * 90)
+    assert score_raters(pairs, predictions, clusters=None)["label_is_plurality"] is None

@@ -1,11 +1,13 @@
 import pytest
 
 from koser.reporting.language import load_phrases
+from koser.reporting.sections.scores import score_table
 from koser.reporting.sections.trust import _above_baselines
 from koser.reporting.wording import (
     SYNTHETIC,
     gap_line,
     headline,
+    human_rows,
     protocol_line,
     score_with_interval,
     without_voice_line,
@@ -96,3 +98,40 @@ def test_a_system_that_does_not_clearly_beat_a_probe_is_no_reason_to_believe(uar
     checks = list(_above_baselines({**METRICS, "probes": [probe]}, load_phrases("en")))
     assert [check.status for check in checks] == [status]
     assert f"{uar:.3f}" in checks[0].text
+
+
+OTHERS = {"uar": 0.8, "accuracy": 0.85, "ci95": {"uar": None, "accuracy": None}, "n_votes": 541}
+LABEL = {"uar": 0.6, "accuracy": 0.65, "ci95": {"uar": [0.5, 0.7], "accuracy": None},
+         "n_votes": 600}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("share", "scores", "reference", "in_korean"),
+    [
+        (0.7, ("0.600 [0.500, 0.700]", "0.650"), "against this label",
+         "평가자 한 명 대 이 라벨 0.600 [0.500, 0.700]"),
+        (None, ("0.600 [0.500, 0.700]", "0.650"), "against this label",
+         "평가자 한 명 대 이 라벨 0.600"),
+        (1.0, ("0.800", "0.850"), "against the others, 541 of 600 votes",
+         "평가자 한 명 대 나머지 평가자 0.800 (표 600개 중 541개)"),
+    ],
+)  # fmt: skip
+def test_a_rater_stands_beside_a_system_on_the_same_reference(share, scores, reference, in_korean):
+    raters = {"label_is_plurality": share, "against_others": OTHERS, "against_label": LABEL,
+              "n_votes": 600}  # fmt: skip
+    shown = human_rows({"raters": raters})
+    assert shown == [
+        ("UAR, one rater", scores[0], reference),
+        ("accuracy, one rater", scores[1], reference),
+    ]
+    metrics = {**METRICS, "raters": raters, "macro_f1": 0.5, "ece": 0.1,
+               "ci95": dict.fromkeys(("uar", "accuracy", "macro_f1", "nll", "ece"))}  # fmt: skip
+    table = score_table(metrics | {"seeds": [42]}, load_phrases("ko"))
+    assert in_korean in table.rows[0][2]
+
+
+def test_runs_of_earlier_versions_and_runs_without_enough_votes_have_their_rows_too():
+    old = {"against_others": OTHERS, "against_label": LABEL, "n_votes": 600}
+    assert human_rows({"raters": old})[0][2] == "against the others, 541 of 600 votes"
+    assert human_rows({"raters": {**old, "against_others": None}}) == []
+    assert human_rows({}) == human_rows({"raters": None}) == []

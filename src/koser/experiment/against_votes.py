@@ -121,7 +121,8 @@ def score_raters(
     Returns
     -------
     dict or None
-        None where the manifest keeps no votes.
+        None where the manifest keeps no votes. ``label_is_plurality`` is the share of all of the
+        manifest's utterances whose label is that of most raters, where one has most votes.
     """
     labels, kind = manifest.labels, manifest.provenance.grouping
     ids = predictions.select("id", "label").unique("id", maintain_order=True)
@@ -145,8 +146,20 @@ def score_raters(
         "against_others": None if others is None else _answer_scores(others),
         "n_tied": ceiling.n_tied,
         "against_label": _answer_scores(ceiling.against_label),
+        "label_is_plurality": _share_of_plurality(manifest),
         "label_policy": manifest.provenance.label_policy,
     }
+
+
+def _share_of_plurality(manifest: Manifest) -> float | None:
+    """How often the label is what most raters said, where one label has most votes."""
+    table, names = manifest.table, labels_voted(manifest.table["votes"], manifest.labels)
+    counts = vote_counts(table["votes"], names)[:, :-1]
+    has_one = (counts == counts.max(axis=1, keepdims=True)).sum(axis=1) == 1
+    if not has_one.any():
+        return None
+    said = np.array(names)[counts[has_one].argmax(axis=1)]
+    return float((said == table["label"].to_numpy()[has_one]).mean())
 
 
 def _by_level(

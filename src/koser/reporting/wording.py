@@ -7,6 +7,8 @@ from statistics import fmean
 from typing import Any
 
 SYNTHETIC = "SYNTHETIC DATA · 합성 데이터"
+# Merging labels (koser map) turns a few pluralities over.
+_OWN_PLURALITY = 0.95
 VOTE_SCORES = {
     "js": "JS divergence to votes (bits)",
     "kl": "KL from votes (nats)",
@@ -33,8 +35,34 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
+def human_reference(raters: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]] | None:
+    """Which score of a rater stands on the reference that a system's score does.
+
+    Where the label is the raters' own plurality, a rater helped to decide it, and is held against
+    the plurality of the others; where it comes from elsewhere, against the label itself.
+
+    Parameters
+    ----------
+    raters : Mapping or None
+        Of ``metrics.json``.
+
+    Returns
+    -------
+    tuple[str, Mapping] or None
+        Its name, ``"against_others"`` or ``"against_label"``, and the scores; None where there
+        are no votes to tell.
+    """
+    if raters is None:
+        return None
+    # Runs of earlier versions do not say whose the label is.
+    is_own = raters.get("label_is_plurality", 1.0) or 0.0
+    name = "against_others" if is_own >= _OWN_PLURALITY else "against_label"
+    human = raters.get(name)
+    return (name, human) if human else None
+
+
 def human_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """What a person reaches, beside the scores: one rater against the others' plurality.
+    """What a person reaches, beside the scores, on the reference of `human_reference`.
 
     Parameters
     ----------
@@ -44,14 +72,20 @@ def human_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     Returns
     -------
     list[tuple[str, str, str]]
-        Name, score with interval, and what it is; empty where there are no votes to tell.
+        Name, score with interval, and reference; empty where there are no votes to tell.
     """
-    human = (metrics.get("raters") or {}).get("against_others")
-    if not human:
+    found = human_reference(metrics.get("raters"))
+    if found is None:
         return []
+    name, human = found
+    votes = f"{human['n_votes']:,} of {metrics['raters']['n_votes']:,} votes"
+    reference = {
+        "against_others": f"against the others, {votes}",
+        "against_label": "against this label",
+    }[name]
     return [
-        (f"{title}, one rater", score_with_interval(human, name), "human ceiling")
-        for title, name in (("UAR", "uar"), ("accuracy", "accuracy"))
+        (f"{title}, one rater", score_with_interval(human, score), reference)
+        for title, score in (("UAR", "uar"), ("accuracy", "accuracy"))
     ]
 
 

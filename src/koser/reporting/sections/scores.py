@@ -10,6 +10,7 @@ from koser.reporting.ablations import ablation_rows
 from koser.reporting.language import Phrases
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, ForestRow, forest
+from koser.reporting.wording import human_reference
 
 SCORES = ("uar", "accuracy", "macro_f1", "nll", "ece")
 _MOST_CONFUSED = 6
@@ -42,11 +43,14 @@ def score_table(metrics: Mapping[str, Any], t: Phrases) -> Table | None:
         "uar": t["scores.chance"].format(value=f"{metrics['chance_uar']:.3f}"),
         "accuracy": t["scores.majority"].format(value=figures.score(metrics["majority_accuracy"])),
     }
-    human = (metrics.get("raters") or {}).get("against_others")
-    if human:
+    found = human_reference(metrics.get("raters"))
+    if found is not None:
+        against, human = found
+        counts = {"n": f"{human['n_votes']:,}", "total": f"{metrics['raters']['n_votes']:,}"}
         for name in ("uar", "accuracy"):
             rater = figures.score(human[name], human["ci95"][name])
-            references[name] += " · " + t["scores.one_rater"].format(value=rater)
+            text = t[f"scores.rater_{against}"].format(value=rater, **counts)
+            references[name] += f" · {text}"
     over_seeds = metrics["over_seeds"] if len(metrics["seeds"]) > 1 else {}
     rows = []
     for name in SCORES:
