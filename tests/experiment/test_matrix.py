@@ -12,7 +12,7 @@ from koser.errors import LabelError, RunError
 from koser.experiment.matrix import evaluate_matrix
 from koser.files import write_json
 from koser.reporting.language import load_phrases
-from koser.reporting.matrix import as_csv, as_markdown, write_matrix
+from koser.reporting.matrix import as_csv, as_markdown, cell_notes, write_matrix
 from koser.reporting.runs import RunFolder
 
 LABELS = ("angry", "neutral", "sadness")
@@ -150,5 +150,21 @@ def test_every_form_says_the_same_and_hostile_names_stay_text(tmp_path):
         assert shown in page
         assert shown in as_markdown(matrix, load_phrases(language))
         assert json.loads(written[0].read_text(encoding="utf-8")) == matrix
+        foreign = {note for note, other in cell_notes(matrix, load_phrases(language)) if other}
+        assert not foreign
     assert repr(cell["uar"]) in as_csv(matrix)
     assert "\\<b\\>\\|a" in as_markdown(matrix, load_phrases("en"))
+
+
+def test_notes_of_cells_are_said_in_the_language_with_where_they_belong():
+    few = (
+        "Only 2 clusters (speaker): the intervals are wide, and hold only if these few are like "
+        "all others."
+    )
+    cells = [{"run": "m1", "corpus": "emotiontts", "notes": [few]}] * 2
+    matrix = {"notes": ["m1 started from a model that was trained on a."], "cells": cells}
+    (start, _), (note, language) = cell_notes(matrix, load_phrases("ko"))
+    assert start == "m1은(는) a(으)로 학습한 모델에서 시작했습니다."
+    assert note.startswith("emotiontts에서 시험한 m1: 묶음(speaker)이 2개뿐이어서")
+    assert language == ""
+    assert cell_notes(matrix, load_phrases("en"))[1] == (f"m1 on emotiontts: {few}", "")

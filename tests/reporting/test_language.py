@@ -16,7 +16,7 @@ from koser.reporting.language import LANGUAGES, load_phrases
 # Sections that name values of data; what they lack is shown as it is.
 OPEN = (
     "audit.columns.", "audit.values.", "subgroups.values.", "parts.", "clusters.", "methods.",
-    "ablations.values.", "protocols.",
+    "ablations.values.", "protocols.", "facts.",
 )  # fmt: skip
 
 
@@ -67,8 +67,32 @@ def test_sentences_of_results_are_translated_with_their_values(english, korean):
     assert load_phrases("en").notes([english]) == [(english, "")]
 
 
+@pytest.mark.parametrize(
+    ("english", "korean"),
+    [
+        (
+            "ravdess: 4 utterances have no transcript and no script.",
+            "ravdess: 발화 4개는 전사도 대본도 없습니다.",
+        ),
+        (
+            "a+b: ravdess: Labels mapped by 'four': every label stays as it is.",
+            "a+b: ravdess: 'four' 매핑: 바뀐 라벨이 없습니다.",
+        ),
+        (
+            "Labels mapped by 'four': calm → neutral (192 rows); fear left out (9 rows: few; odd).",
+            "'four' 매핑으로 바꾼 라벨: calm → neutral (192행); fear 제외 (9행: few; odd).",
+        ),
+        ("120 utterances with the corpus's own text", "말뭉치에 원문이 있는 발화 120개"),
+    ],
+)
+def test_what_a_sentence_is_about_and_what_it_lists_is_kept(english, korean):
+    assert load_phrases("ko").notes([english]) == [(korean, "")]
+    assert load_phrases("en").notes([english]) == [(english, "")]
+
+
 def test_a_sentence_that_nobody_translated_stays_and_is_marked():
-    assert load_phrases("ko").notes(["A new note."]) == [("A new note.", "en")]
+    for note in ("A new note.", "ravdess: A new note."):
+        assert load_phrases("ko").notes([note]) == [(note, "en")]
 
 
 def test_labels_have_korean_names_where_there_are_any():

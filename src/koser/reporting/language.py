@@ -77,11 +77,23 @@ class Phrases:
     def _note(self, sentence: str) -> tuple[str, str]:
         if self.language == "en":
             return sentence, ""
+        text = self._translated(sentence)
+        return (sentence, "en") if text is None else (text, "")
+
+    def _translated(self, sentence: str) -> str | None:
         for note in self["sentences"]:
             match = re.fullmatch(note["english"], sentence)
             if match:
-                return note["text"].format(*match.groups()), ""
-        return sentence, "en"
+                return str(note["text"].format(*map(self._listed, match.groups(""))))
+        # A note of one of several corpora begins with the corpus.
+        about = re.fullmatch(r"(\S+): (.*)", sentence)
+        rest = None if about is None else self._translated(about[2])
+        return None if about is None or rest is None else f"{about[1]}: {rest}"
+
+    def _listed(self, values: str) -> str:
+        """What stands in a sentence's place, each part in this language where the file says how."""
+        # What is in parentheses may hold a semicolon of its own.
+        return "; ".join(self._translated(each) or each for each in re.split(r"(?<=\)); ", values))
 
 
 def load_phrases(language: str) -> Phrases:

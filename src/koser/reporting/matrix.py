@@ -72,11 +72,15 @@ def basis(matrix: Mapping[str, Any], t: Phrases) -> str:
     return text
 
 
-def cell_notes(matrix: Mapping[str, Any]) -> list[str]:
-    """Notes on the whole, then those of single cells with where they belong; each once."""
-    notes = list(matrix["notes"])
+def cell_notes(matrix: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
+    """Notes on the whole, then those of single cells with where they belong; each once.
+
+    Each comes with its language, as from `Phrases.notes`.
+    """
+    notes = t.notes(matrix["notes"])
     for cell in matrix["cells"]:
-        notes += [f"{cell['run']} on {cell['corpus']}: {note}" for note in cell["notes"]]
+        where = t["matrix.note"].format(run=cell["run"], corpus=cell["corpus"])
+        notes += [(f"{where}: {note}", language) for note, language in t.notes(cell["notes"])]
     return list(dict.fromkeys(notes))
 
 
@@ -91,7 +95,7 @@ def as_markdown(matrix: Mapping[str, Any], t: Phrases) -> str:
         f"- {markdown.escaped(name)}: {markdown.escaped(text)}"
         for name, text in protocol_rows(matrix, t)
     ]
-    lines += [f"- {markdown.escaped(note)}" for note, _ in t.notes(cell_notes(matrix))]
+    lines += [f"- {markdown.escaped(note)}" for note, _ in cell_notes(matrix, t)]
     return "\n".join(lines) + "\n"
 
 
@@ -167,7 +171,7 @@ def _context(matrix: Mapping[str, Any], t: Phrases) -> dict[str, Any]:
         "forest": _forest(matrix, matrix["cells"], t),
         "protocols": protocol_rows(matrix, t),
         "corpora": _corpus_table(matrix, t),
-        "notes": t.notes(cell_notes(matrix)),
+        "notes": cell_notes(matrix, t),
     }
 
 

@@ -112,7 +112,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "cost_rows": training.cost_rows(metrics, t),
         "command": shlex.join(run.description["command"]),
         "config": _config(run.folder),
-        "features": data.flat_rows(metrics.get("features", {})),
+        "features": data.fact_rows(metrics.get("features", {}), t),
         "environment": data.flat_rows(run.description["environment"]),
     }
 

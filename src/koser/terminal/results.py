@@ -63,7 +63,7 @@ def print_matrix(matrix: Mapping[str, Any]) -> None:
     console.print(basis(matrix, t), markup=False)
     for name, text in protocol_rows(matrix, t):
         console.print(f"{name}: {text}", style="dim", markup=False)
-    for note in cell_notes(matrix):
+    for note, _ in cell_notes(matrix, t):
         console.print(f"Note: {note}", markup=False)
 
 

@@ -106,6 +106,17 @@ def part_table(card: Mapping[str, Any], t: Phrases) -> Table | None:
     return make_table([t["data.part"], *(t.named("parts", part["part"]) for part in parts)], rows)
 
 
+def fact_rows(values: Mapping[str, Any], t: Phrases) -> Rows:
+    """What a run says of its features: `flat_rows` with names and sentences in the language."""
+    return [
+        (
+            ".".join(t.named("facts", part) for part in name.split(".")),
+            "; ".join(text for text, _ in t.notes([value])),
+        )
+        for name, value in flat_rows(values)
+    ]
+
+
 def flat_rows(values: Mapping[str, Any], prefix: str = "") -> Rows:
     """Names and values of nested `values`, in their order."""
     rows: Rows = []
