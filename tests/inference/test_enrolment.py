@@ -230,6 +230,19 @@ def test_the_files_of_a_folder_in_which_somebody_speaks_are_heard(
     assert left_out[0] in error
 
 
+def test_a_file_that_is_heard_and_recognised_too_is_told(koser, model_file, files, monkeypatch):
+    paths = [str(path) for path in files[0]]
+    folder = files[0][0].parent
+    for enrol, told in ((paths[0], paths[:1]), (str(folder), paths[:2]), (paths[2], [])):
+        status, _, error = koser("predict", str(model_file), *paths[:2], "--enrol", enrol)
+        assert status == 0
+        note = "Note: heard for the voice and recognised too, so adapted to itself: "
+        assert error == (f"{note}{', '.join(told)}\n" if told else "")
+    monkeypatch.chdir(folder)
+    _, _, error = koser("predict", str(model_file), "0.wav", "--enrol", paths[0])
+    assert error == f"{note}0.wav\n"
+
+
 def build_json(text):
     return [json.loads(line) for line in text.splitlines()] if text[0] == "{" else json.loads(text)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from os.path import realpath
 from typing import TYPE_CHECKING
 
 import typer
@@ -13,14 +15,27 @@ if TYPE_CHECKING:
 _N_NAMED = 5
 
 
-def enrolled(recognizer: Recognizer, source: EnrolSource) -> Recognizer:
-    """The recognizer that has heard the files of `source`; what was left out is told."""
+def enrolled(recognizer: Recognizer, source: EnrolSource, paths: Iterable[str]) -> Recognizer:
+    """The recognizer that has heard the files of `source`, before it recognises `paths`.
+
+    Files that are left out are told, and files that are heard and recognised too.
+    """
     recognizer, left_out = source.enrol(recognizer)
     if left_out:
-        named = ", ".join(left_out[:_N_NAMED]) + (", …" if len(left_out) > _N_NAMED else "")
         typer.echo(
             f"Note: without speech and left out: {len(left_out)} of {len(source.paths)} files to "
-            f"enrol by ({named})",
+            f"enrol by ({_listed(left_out)})",
+            err=True,
+        )
+    heard = {realpath(path) for path in source.paths if path not in left_out}
+    both = [path for path in dict.fromkeys(paths) if realpath(path) in heard] if heard else []
+    if both:
+        typer.echo(
+            f"Note: heard for the voice and recognised too, so adapted to itself: {_listed(both)}",
             err=True,
         )
     return recognizer
+
+
+def _listed(paths: Sequence[str]) -> str:
+    return ", ".join(paths[:_N_NAMED]) + (", …" if len(paths) > _N_NAMED else "")

@@ -182,7 +182,7 @@ def predict(
         threshold=threshold,
         labels=chosen,
     )
-    recognizer = enrolled(recognizer, voice)
+    recognizer = enrolled(recognizer, voice, (clip.path for clip in clips))
     if timeline:
         first = [f"enrol_first={voice.first}"] if voice.first else []
         made = list(_iter_timelines(recognizer, clips, [*(set or []), *first], speakers))
