@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from fixtures.downloads import Origin, serving
 from koser.data import download
-from koser.data.download import Expected, fetch
+from koser.data.download import Expected, came_from, fetch, remove_fetched
 from koser.errors import DownloadError
 
 CONTENT = np.random.default_rng(0).bytes(300_000)
@@ -42,12 +42,15 @@ def names(path):
     return sorted(each.name for each in path.parent.iterdir())
 
 
-def test_a_file_arrives_whole_and_alone(origin, path):
+def test_a_file_arrives_whole_and_beside_it_where_it_came_from(origin, path):
     seen = []
     expected = Expected(len(CONTENT), MD5)
     fetch(origin.url, path, expected=expected, progress=lambda *each: seen.append(each))
     assert path.read_bytes() == CONTENT
-    assert names(path) == ["corpus.zip"]
+    assert names(path) == ["corpus.zip", "corpus.zip.part.json"]
+    assert came_from(path) == origin.url
+    remove_fetched(path)
+    assert (names(path), came_from(path)) == ([], None)
     assert seen[-1] == (len(CONTENT), len(CONTENT))
 
 
@@ -55,6 +58,8 @@ def test_what_came_before_a_break_is_kept_and_only_the_rest_is_asked_for(origin,
     line = fetch_broken(origin, path, 123_456)
     assert "123,456 bytes are kept: run the same again to go on" in line
     assert not path.exists()
+    path.write_bytes(b"put there by someone")
+    assert came_from(path) is None
     fetch(origin.url, path, expected=Expected(len(CONTENT), MD5))
     assert path.read_bytes() == CONTENT
     assert origin.requests[1]["Range"] == "bytes=123456-"

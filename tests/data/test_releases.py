@@ -2,18 +2,18 @@
 
 import hashlib
 import io
-import stat
-import zipfile
+import signal
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
 
 from fixtures.aihub263 import wav_bytes
-from fixtures.downloads import Origin, serving
+from fixtures.downloads import Origin, serving, zip_bytes
 from koser.data import corpora
 from koser.data.download import Expected
 from koser.data.releases import RELEASES, SOURCE_FILE, find_release, get
-from koser.data.unpacking import filling, unpack
 from koser.errors import ConfigError, DownloadError
 
 FILES = {
@@ -21,14 +21,6 @@ FILES = {
     for actor in (1, 2)
     for emotion in (1, 3, 5)
 }
-
-
-def zip_bytes(files, *, top=""):
-    made = io.BytesIO()
-    with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for name, content in files.items():
-            zipped.writestr(f"{top}{name}", content)
-    return made.getvalue()
 
 
 @pytest.fixture
@@ -101,6 +93,89 @@ def test_a_broken_download_leaves_no_folder_and_goes_on_later(release, tmp_path,
     assert origin.n_sent == len(origin.content)
     assert "r" in everything_in(tmp_path)
     assert not any(name.startswith("r.zip") for name in everything_in(tmp_path))
+
+
+KILLED = """
+import os, signal, sys
+from dataclasses import replace
+from pathlib import Path
+from koser.data.download import Expected
+from koser.data.releases import RELEASES, get
+
+def progress(done, total):
+    if list(Path().glob(".r.*partial")):  # it unpacks
+        os.kill(os.getpid(), signal.SIGKILL)
+
+url, size, digest = sys.argv[1:]
+release = replace(RELEASES["ravdess"], url=url, expected=Expected(int(size), digest))
+get(release, Path("r"), accept=lambda _: True, progress=progress)
+"""
+
+
+@pytest.fixture
+def killed(release, tmp_path):
+    """A folder in which a call was killed while it unpacked."""
+    expected = (str(release.expected.size), release.expected.digest)
+    command = [sys.executable, "-c", KILLED, release.url, *expected]
+    ended = subprocess.run(command, cwd=tmp_path, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert {"r.zip", ".r.partial"} < set(everything_in(tmp_path))
+    return tmp_path
+
+
+def test_what_a_killed_call_has_fetched_is_used_and_what_it_unpacked_cleared_away(
+    release, killed, origin
+):
+    acquired = get(release, killed / "r", accept=yes)
+    assert len(origin.requests) == 1
+    assert acquired.proof == f"checked against {release.expected.digest}"
+    assert [path.name for path in killed.iterdir()] == ["r"]
+    assert len(corpora.prepare("ravdess", killed / "r")) == len(FILES)
+
+
+@pytest.mark.parametrize("has_digest", [True, False])
+def test_an_archive_that_was_damaged_meanwhile_is_fetched_again(
+    release, killed, origin, caplog, has_digest
+):
+    content = bytearray(origin.content)
+    content[200] ^= 0xFF  # in the first recording
+    (killed / "r.zip").write_bytes(content)
+    asked = release if has_digest else replace(release, expected=Expected())
+    get(asked, killed / "r", accept=yes)
+    assert len(origin.requests) == 2
+    assert caplog.messages == [f"'{killed / 'r.zip'}' is damaged. It is removed and fetched again."]
+    assert [path.name for path in killed.iterdir()] == ["r"]
+
+
+def test_an_archive_of_another_address_is_not_taken_for_this_one(release, killed, origin):
+    moved = replace(release, url=f"{release.url}?mirror")
+    get(moved, killed / "r", accept=yes)
+    assert len(origin.requests) == 2
+    assert [path.name for path in killed.iterdir()] == ["r"]
+
+
+def test_an_archive_that_someone_put_beside_the_folder_is_checked_used_and_stays(
+    release, tmp_path, origin
+):
+    archive = tmp_path / "r.zip"
+    archive.write_bytes(b"mine")
+    with pytest.raises(DownloadError, match=r"'.*r\.zip' is not the file .* move this one away"):
+        get(release, tmp_path / "r", accept=yes)
+    assert archive.read_bytes() == b"mine"
+    archive.write_bytes(origin.content)
+    get(release, tmp_path / "r", accept=yes)
+    assert origin.requests == []
+    assert archive.read_bytes() == origin.content
+    assert f"Fetched from: {archive} (" in (tmp_path / "r" / SOURCE_FILE).read_text("utf-8")
+
+
+def test_a_download_that_is_another_corpus_is_not_kept_for_the_next_call(release, tmp_path, origin):
+    published, origin.content = origin.content, zip_bytes({"wav/03a01Fa.wav": wav_bytes(1)})
+    with pytest.raises(DownloadError, match="holds no ravdess, but emodb"):
+        get(replace(release, expected=Expected()), tmp_path / "r", accept=yes)
+    assert everything_in(tmp_path) == []
+    origin.content = published
+    get(release, tmp_path / "r", accept=yes)
 
 
 def test_a_local_archive_is_checked_as_a_download_is_and_stays(release, tmp_path, origin):
@@ -217,58 +292,6 @@ def test_only_the_corpus_is_taken_out_of_a_repository(tmp_path):
         get(RELEASES["emotiontts"], folder, accept=yes, source=archive)
         taken = [name for name in everything_in(folder) if "." in name.rpartition("/")[2]]
         assert sorted(taken) == sorted([f"{top}{wav}", SOURCE_FILE])
-
-
-# Archives that are no friends
-
-
-@pytest.mark.parametrize(
-    "name", ["../evil.wav", "a/../../evil.wav", "/evil.wav", "..\\evil.wav", "C:/evil.wav", "a/.."]
-)
-def test_a_member_that_would_leave_the_folder_is_refused_before_anything_is_written(tmp_path, name):
-    archive = tmp_path / "a.zip"
-    archive.write_bytes(zip_bytes({"good.wav": b"1", name: b"2"}))
-    folder = tmp_path / "deep" / "folder"
-    folder.mkdir(parents=True)
-    with pytest.raises(DownloadError, match="outside its folder"):
-        unpack(archive, folder)
-    assert everything_in(tmp_path) == ["a.zip", "deep", "deep/folder"]
-
-
-def test_a_link_in_an_archive_is_refused(tmp_path):
-    archive = tmp_path / "a.zip"
-    link = zipfile.ZipInfo("link")
-    link.external_attr = (stat.S_IFLNK | 0o777) << 16
-    with zipfile.ZipFile(archive, "w") as zipped:
-        zipped.writestr(link, "/etc")
-    with pytest.raises(DownloadError, match=r"'link' \(a link\) outside its folder"):
-        unpack(archive, tmp_path)
-
-
-@pytest.mark.parametrize("place", [0.3, 0.5, 0.9])
-def test_a_flipped_byte_anywhere_in_an_archive_is_noticed(tmp_path, place):
-    content = bytearray(zip_bytes({"a.wav": bytes(range(256)) * 400}))
-    content[int(len(content) * place)] ^= 0xFF
-    archive = tmp_path / "a.zip"
-    archive.write_bytes(content)
-    (tmp_path / "out").mkdir()
-    with pytest.raises(DownloadError, match=r"is no sound zip file|outside its folder"):
-        unpack(archive, tmp_path / "out")
-
-
-def test_a_folder_is_filled_whole_or_not_made(tmp_path):
-    def fail():
-        with filling(tmp_path / "f") as partial:
-            (partial / "half").write_bytes(b"")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert everything_in(tmp_path) == []
-    with filling(tmp_path / "f") as partial:
-        (partial / "whole").write_bytes(b"")
-        assert not (tmp_path / "f").exists()
-    assert everything_in(tmp_path) == ["f", "f/whole"]
 
 
 # What is offered

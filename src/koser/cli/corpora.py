@@ -56,6 +56,7 @@ def get(
     """Fetch an open corpus: shows its licence, asks, resumes, checks, unpacks."""
     from koser.data.releases import Release, find_release
     from koser.data.releases import get as get_release
+    from koser.terminal import notes_shown
     from koser.terminal.corpora import byte_bar
 
     def accept(release: Release) -> bool:
@@ -63,7 +64,7 @@ def get(
         return accept_licence or _says_yes()
 
     release = find_release(corpus, url=url)
-    with byte_bar(corpus) as progress:
+    with notes_shown(), byte_bar(corpus) as progress:
         acquired = get_release(
             release, to or Path("corpora") / corpus, accept=accept, source=source, progress=progress
         )

@@ -63,7 +63,8 @@ def fetch(
 
     What has come stands in ``<name>.part`` until it is complete and proven. Called again, the
     same fetch asks for the rest only, on the condition that the file on the server has not
-    changed; where a server cannot do that, it starts again.
+    changed; where a server cannot do that, it starts again. Where a file came from stays beside
+    it: see `came_from` and `remove_fetched`.
 
     Parameters
     ----------
@@ -84,8 +85,7 @@ def fetch(
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise DownloadError(f"'{url}' is no address to fetch from. Give one of http or https.")
-    part = path.with_name(f"{path.name}.part")
-    memory = path.with_name(f"{path.name}.part.json")
+    part, memory = _part_of(path), _memory_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         validator = _remembered(memory, url)
@@ -99,7 +99,6 @@ def fetch(
                 _copy(response, part, n_kept, total, progress)
         check_file(part, expected or Expected(), name=url)
         os.replace(part, path)
-        memory.unlink(missing_ok=True)
     except DownloadError:
         raise
     except (OSError, http.client.HTTPException) as error:
@@ -109,6 +108,20 @@ def fetch(
             f"Cannot fetch '{url}': {_reason(error)}.{kept} Without a network, fetch it elsewhere "
             f"and give it with --from FILE."
         ) from error
+
+
+def came_from(path: Path) -> str | None:
+    """The address that `fetch` took the whole of `path` from; None if it did not."""
+    memory = _read_memory(_memory_of(path))
+    if memory is None or _part_of(path).exists() or not path.is_file():
+        return None
+    return memory.url
+
+
+def remove_fetched(path: Path) -> None:
+    """Remove a file that `fetch` made, and where it came from."""
+    path.unlink(missing_ok=True)
+    _memory_of(path).unlink(missing_ok=True)
 
 
 def check_file(path: Path, expected: Expected, *, name: str) -> None:
@@ -128,14 +141,13 @@ def check_file(path: Path, expected: Expected, *, name: str) -> None:
             found[algorithm] = hashlib.file_digest(file, algorithm).hexdigest()
     for what, value in wanted.items():
         if found[what] != value:
-            is_ours = path.name.endswith(".part")
-            if is_ours:
+            way_on = "To fetch it, move this one away and leave --from out"
+            if path.name.endswith(".part"):
                 path.unlink()
+                way_on = "It is deleted; run the same again"
             raise DownloadError(
                 f"'{name}' is not the file that was published: {what} is {found[what]}, not "
-                f"{value}. {'It is deleted; run' if is_ours else 'Fetch it anew, or run'} the same "
-                f"again{'' if is_ours else ' without --from'}; if that repeats, the publisher has "
-                f"changed the file."
+                f"{value}. {way_on}; if that repeats, the publisher has changed the file."
             )
 
 
@@ -204,12 +216,24 @@ def _refuse_small_disk(folder: Path, total: int | None, n_kept: int) -> None:
         )
 
 
+def _part_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part")
+
+
+def _memory_of(path: Path) -> Path:
+    return path.with_name(f"{path.name}.part.json")
+
+
 def _remembered(memory: Path, url: str) -> _Validator:
+    found = _read_memory(memory)
+    return found if found is not None and found.url == url else _Validator(url)
+
+
+def _read_memory(memory: Path) -> _Validator | None:
     try:
-        found = _Validator(**json.loads(memory.read_text(encoding="utf-8")))
+        return _Validator(**json.loads(memory.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
-        return _Validator(url)
-    return found if found.url == url else _Validator(url)
+        return None
 
 
 def _remember(memory: Path, validator: _Validator) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import Callable
@@ -9,9 +10,19 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from koser.data.corpora import recognise
-from koser.data.download import Expected, Progress, check_file, fetch
-from koser.data.unpacking import filling, unpack
+from koser.data.download import (
+    Expected,
+    Progress,
+    came_from,
+    check_file,
+    fetch,
+    remove_fetched,
+)
+from koser.data.unpacking import is_sound, unpack
 from koser.errors import ConfigError, CorpusError, DownloadError
+from koser.files import replacing_folder
+
+logger = logging.getLogger(__name__)
 
 SOURCE_FILE = "SOURCE.txt"  # in every fetched folder: what it is, and under which terms
 
@@ -162,6 +173,10 @@ def get(
 ) -> Acquired:
     """Put a corpus into `folder`, unpacked; `folder` appears whole or not at all.
 
+    An archive is fetched to ``<folder>.zip`` and removed in the end. One that is there is not
+    fetched again: neither what a call that was killed has left, nor a copy that someone has put
+    there, which stays.
+
     Parameters
     ----------
     release : Release
@@ -200,23 +215,20 @@ def get(
             f"The licence of {release.corpus} was not accepted, so nothing was fetched. Read it at "
             f"{release.page}, then answer yes or add --accept-licence."
         )
-    is_folder = source is not None and source.is_dir()
-    proof = "a copy of a folder, not compared with anything" if is_folder else release.proof
-    archive = folder.with_name(f"{folder.name}.zip")
-    if source is None:
-        fetch(release.url, archive, expected=release.expected, progress=progress)
+    copy = _at_hand(source, folder) or _download(release, folder, progress)
+    proof = "a copy of a folder, not compared with anything" if copy.is_folder else release.proof
     try:
-        with filling(folder) as partial:
-            if source is not None and is_folder:
-                _refuse_endless(source, target=folder.resolve())
-                shutil.copytree(source, partial, dirs_exist_ok=True)
+        with replacing_folder(folder) as partial:
+            partial.mkdir()
+            if copy.is_folder:
+                _refuse_endless(copy.path, target=folder.resolve())
+                shutil.copytree(copy.path, partial, dirs_exist_ok=True)
             else:
-                if source is not None:
-                    check_file(source, release.expected, name=str(source))
-                unpack(source or archive, partial, inside=release.inside, progress=progress)
-            _refuse_another_corpus(partial, release, source or release.url)
-            origin = str(source) if source is not None else release.url
-            text = f"{release.describe()}\nFetched from: {origin} ({proof})\n"
+                if not copy.is_fetched:
+                    check_file(copy.path, release.expected, name=copy.origin)
+                unpack(copy.path, partial, inside=release.inside, progress=progress)
+            _refuse_another_corpus(partial, release, copy)
+            text = f"{release.describe()}\nFetched from: {copy.origin} ({proof})\n"
             (partial / SOURCE_FILE).write_text(text, encoding="utf-8")
     except DownloadError:
         raise
@@ -224,9 +236,57 @@ def get(
         raise DownloadError(
             f"Cannot write '{folder}': {_reason(error)}. Make room or use --to."
         ) from error
-    if source is None:
-        archive.unlink(missing_ok=True)
+    if copy.is_fetched:
+        remove_fetched(copy.path)
     return Acquired(folder, proof)
+
+
+@dataclass(frozen=True)
+class _Copy:
+    """What a corpus is made from, and whether koser fetched it: the user's own stays."""
+
+    path: Path
+    origin: str  # an address, or a path as the user knows it
+    is_fetched: bool = False
+
+    @property
+    def is_folder(self) -> bool:
+        return self.path.is_dir()
+
+
+def _archive_of(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.zip")
+
+
+def _at_hand(source: Path | None, folder: Path) -> _Copy | None:
+    """What the user has: `source`, or an archive beside `folder` that koser did not fetch."""
+    archive = _archive_of(folder)
+    if source is None and archive.is_file() and came_from(archive) is None:
+        source = archive
+    return None if source is None else _Copy(source, str(source))
+
+
+def _download(release: Release, folder: Path, progress: Progress | None) -> _Copy:
+    """The archive, fetched now or by an earlier call that did not come to its end."""
+    archive = _archive_of(folder)
+    copy = _Copy(archive, release.url, is_fetched=True)
+    origin = came_from(archive)
+    if origin == release.url:
+        if _is_as_published(archive, release):
+            return copy
+        logger.warning("'%s' is damaged. It is removed and fetched again.", archive)
+    if origin is not None:
+        remove_fetched(archive)
+    fetch(release.url, archive, expected=release.expected, progress=progress)
+    return copy
+
+
+def _is_as_published(archive: Path, release: Release) -> bool:
+    try:
+        check_file(archive, release.expected, name=str(archive))
+    except DownloadError:
+        return False
+    return is_sound(archive)
 
 
 def _refuse_endless(source: Path, *, target: Path, above: tuple[Path, ...] = ()) -> None:
@@ -255,13 +315,15 @@ def _reason(error: OSError) -> str:
     return f"{first[-1]}" + (f", and {len(others)} files more" if others else "")
 
 
-def _refuse_another_corpus(folder: Path, release: Release, origin: Path | str) -> None:
+def _refuse_another_corpus(folder: Path, release: Release, copy: _Copy) -> None:
     try:
         found = recognise(folder).corpus
     except CorpusError:
         found = ""
     if found != release.corpus:
         what = f"but {found}" if found else "nor any corpus koser knows"
+        if copy.is_fetched:
+            remove_fetched(copy.path)  # or the next call would take it again
         raise DownloadError(
-            f"'{origin}' holds no {release.corpus}, {what}. Check the address or the copy."
+            f"'{copy.origin}' holds no {release.corpus}, {what}. Check the address or the copy."
         )

@@ -2,34 +2,27 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import stat
 import zipfile
 import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from koser.data.download import Progress
 from koser.errors import DownloadError
 
 _CHUNK = 2**20  # bytes
+# What a damaged archive makes `zipfile` raise.
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError)
 
 
-@contextmanager
-def filling(folder: Path) -> Iterator[Path]:
-    """A folder beside `folder` to write to; it becomes `folder` if the block succeeds.
-
-    Whatever else happens, nothing is left behind.
-    """
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+def is_sound(archive: Path) -> bool:
+    """Whether `archive` is a zip file all of whose checksums are right."""
     try:
-        partial.mkdir(parents=True)
-        yield partial
-        os.rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        with zipfile.ZipFile(archive) as zipped:
+            return zipped.testzip() is None
+    except _DAMAGE:
+        return False
 
 
 def unpack(
@@ -80,7 +73,7 @@ def unpack(
                         n_done += len(chunk)
                         if progress is not None:
                             progress(n_done, total)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except _DAMAGE as error:
         raise DownloadError(
             f"'{archive}' is no sound zip file ({str(error).rstrip('.')}). Fetch it again."
         ) from error
@@ -115,6 +108,6 @@ def _refuse_small_disk(folder: Path, n_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if n_bytes > free:
         raise DownloadError(
-            f"'{folder.parent}' has {free / 1e9:.1f} GB free, and unpacking needs "
+            f"The disk of '{folder}' has {free / 1e9:.1f} GB free, and unpacking needs "
             f"{n_bytes / 1e9:.1f} GB. Make room, or choose another folder with --to."
         )
