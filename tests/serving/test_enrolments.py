@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import partial
 
 import httpx
 import numpy as np
@@ -13,6 +14,7 @@ from fixtures.recognizers import enrolling_checkpoint
 from fixtures.servers import assert_problem, running
 from koser.audio.reading import load
 from koser.demo import corpus_folder
+from koser.errors import ConfigError
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import TimelineOptions
@@ -24,6 +26,12 @@ from koser.serving.settings import ServeConfig
 from koser.serving.voices import HeldVoices
 
 WAV = {"Content-Type": "audio/wav"}
+HANDSHAKE = {
+    "Connection": "Upgrade",
+    "Upgrade": "websocket",
+    "Sec-WebSocket-Version": "13",
+    "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
+}
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +151,20 @@ def test_a_voice_that_becomes_known_where_the_stream_ends_is_told_too(server, en
     assert kinds[-3:] == ["final", "enrolled", "end"]
 
 
+def test_a_held_voice_and_the_first_speech_are_not_taken_together(server, enrolling, paths):
+    both = {"enrolment": enrol(server, paths[0])["id"], "enrol_first": "1"}
+    answers = [
+        server.client.post("/v1/timeline", content=paths[1].read_bytes(), headers=WAV, params=both),
+        httpx.get(f"{server.url}/v1/stream", params=both, headers=HANDSHAKE),
+    ]
+    for answer in answers:
+        assert_problem(answer, "invalid-request", "Give either an enrolment or enrol_first")
+    known, options = Recognizer(enrolling).enrol(paths[:1]), TimelineOptions(enrol_first=1)
+    for attempt in (partial(make_timeline, known, paths[1]), partial(EmotionStream, known)):
+        with pytest.raises(ConfigError, match="Give either an enrolment or enrol_first"):
+            attempt(options)
+
+
 def test_what_is_forgotten_expired_or_invented_is_not_found(server, paths):
     identity = enrol(server, paths[0])["id"]
     assert server.client.delete(f"/v1/enrolments/{identity}").status_code == 204
@@ -214,10 +236,7 @@ def test_a_model_without_enrolment_refuses_each_way_in_one_line(served, paths):
         served.client.post(
             "/v1/timeline", content=content, headers=WAV, params={"enrol_first": "3"}
         ),
-        httpx.get(f"{served.url}/v1/stream?enrol_first=3", headers={
-            "Connection": "Upgrade", "Upgrade": "websocket", "Sec-WebSocket-Version": "13",
-            "Sec-WebSocket-Key": "AAAAAAAAAAAAAAAAAAAAAA==",
-        }),
-    ):  # fmt: skip
+        httpx.get(f"{served.url}/v1/stream?enrol_first=3", headers=HANDSHAKE),
+    ):
         assert_problem(answer, "invalid-request", "does not adapt to a speaker")
     assert served.client.get("/v1/model").json()["can_enrol"] is False

@@ -162,6 +162,23 @@ def _files_of(given: str) -> list[str]:
     return found
 
 
+def require_unheard(recognizer: Recognizer) -> None:
+    """Refuse to hear the first speech of a recording for a voice.
+
+    Raises
+    ------
+    ConfigError
+        If the recognizer's model does not adapt to voices, or it knows one already: the first
+        speech may be of somebody else.
+    """
+    recognizer.require_enrolling()
+    if recognizer.voice is not None:
+        raise ConfigError(
+            "A voice is known already, and the first speech of the recording may be of another "
+            "person. Give either an enrolment or enrol_first, not both."
+        )
+
+
 class FirstSpeech:
     """Enrols whoever speaks in a recording, by the first speech of it.
 
@@ -179,11 +196,11 @@ class FirstSpeech:
     Raises
     ------
     ConfigError
-        If the model does not adapt to voices.
+        As `require_unheard`.
     """
 
     def __init__(self, recognizer: Recognizer, seconds: float) -> None:
-        recognizer.require_enrolling()
+        require_unheard(recognizer)
         self.recognizer = recognizer
         self.enrolled_from: float | None = None
         self._missing = round(seconds * SAMPLING_RATE)

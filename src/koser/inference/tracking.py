@@ -68,7 +68,8 @@ class EmotionTracker:
     Raises
     ------
     ConfigError
-        If the first speech is to be enrolled by, and the model does not adapt to voices.
+        If the first speech is to be enrolled by, and the model does not adapt to voices or knows
+        one already.
     """
 
     def __init__(self, recognizer: Recognizer, options: TimelineOptions) -> None:

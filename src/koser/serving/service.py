@@ -13,6 +13,7 @@ from starlette.requests import Request
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
 from koser.features.voices import Voice
+from koser.inference.enrolment import require_unheard
 from koser.inference.explanation import MAX_SECONDS
 from koser.inference.models import (
     EnrollingModel,
@@ -203,15 +204,19 @@ class Service:
         Raises
         ------
         ProblemError
-            If the model has no such label or no enrolment, or the voice is not held.
+            If the model has no such label or no enrolment, the voice is not held, or the first
+            speech is to be heard beside it.
         """
         try:
-            if enrolment is not None or enrol_first:
+            if enrolment is not None:
                 self.recognizer.require_enrolling()
             voice = None if enrolment is None else self.voices.use(enrolment)
-            return self.recognizer.configured(
+            recognizer = self.recognizer.configured(
                 threshold=threshold, labels=labels or None, voice=voice
             )
+            if enrol_first:
+                require_unheard(recognizer)
+            return recognizer
         except KoserError as error:
             raise ProblemError("invalid-request", str(error)) from error
 
