@@ -9,6 +9,7 @@ import sklearn.metrics
 
 from fixtures.raters import simulate_votes
 from koser.data.manifest import Manifest
+from koser.data.splits import Split
 from koser.models.checkpoint import Checkpoint, find_checkpoint
 
 QUICK = [
@@ -106,6 +107,52 @@ def test_the_matrix_has_a_runs_own_test_within_and_all_of_the_other_corpus_acros
     page = (corpora / "matrix" / "matrix.html").read_text(encoding="utf-8")
     assert page.count("within-corpus") >= 2
     assert "http" not in page.replace("http://www.w3.org", "")
+
+
+@pytest.mark.parametrize(
+    ("val", "why", "in_korean"),
+    [
+        ((), "the best on its val part", "검증 점수가 가장 높은 모델입니다"),
+        (
+            ("--val-fraction", "0"),
+            "the first, as there is no val score to choose by",
+            "고를 검증 점수가 없어, 학습 4번 가운데 첫 번째 모델입니다: 겹 0, 시드 42.",
+        ),
+    ],
+)
+def test_which_training_meets_other_data_and_what_it_has_learnt_from(
+    koser, corpora, val, why, in_korean
+):
+    train(
+        koser, "--manifest", "a.parquet", "--split", "kfold", "--folds", "2", "--seeds", "2",
+        "--out", "run", *val,
+    )  # fmt: skip
+    origin = Checkpoint.read(find_checkpoint(corpora / "run")).origin
+    split = Split.read(corpora / "run" / "split.parquet")
+    n_train = len(split.ids(origin["fold"], "train"))
+    learnt = f"has learnt from {n_train} of the 30 utterances of tones."
+    given = ("--manifest", "whole-b.parquet")
+    status, out, err = koser("evaluate", "run", *given, "--out", "plain")
+    assert status == 0, err
+    out = " ".join(out.split())
+    which = f"fold {origin['fold']}, seed {origin['seed']}"
+    assert f"It is one of 4 trainings, {why}: {which}." in out
+    assert f"It {learnt}" in out
+    kept = metrics_of(corpora / "plain")["kept_model"]
+    assert (kept["n_train"], kept["n_corpus"], kept["is_chosen"]) == (n_train, 30, not val)
+    page = (corpora / "plain" / "report.html").read_text(encoding="utf-8")
+    assert in_korean in page
+    assert f"tones의 발화 30개 중 {n_train}개로 학습했습니다." in page
+    status, out, err = koser("evaluate", "run", "--matrix", *given, "--out", "matrix")
+    assert status == 0, err
+    out = " ".join(out.split())
+    assert f"On other corpora run is its kept model, one of 4 trainings, {why}; within" in out
+    assert f"The kept model of run {learnt}" in out
+    matrix = json.loads((corpora / "matrix" / "matrix.json").read_text(encoding="utf-8"))
+    assert matrix["runs"][0]["kept_model"] == kept
+    text = (corpora / "matrix" / "matrix.md").read_text(encoding="utf-8")
+    assert f"tones의 발화 30개 중 {n_train}개로 학습했습니다" in text
+    assert "kept model" not in text
 
 
 def test_training_on_votes_is_scored_against_them_with_a_person_beside_it(koser, corpora):

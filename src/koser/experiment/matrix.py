@@ -23,6 +23,7 @@ from koser.data.enrolment import is_enrolled
 from koser.data.manifest import Manifest
 from koser.errors import LabelError, RunError
 from koser.evaluation.scoring import evaluate
+from koser.experiment.kept_model import describe_kept, learnt_from, why_kept
 from koser.experiment.other_data import PROTOCOL as OTHER_DATA
 from koser.experiment.other_data import recognise_rows
 from koser.experiment.results import PROBABILITY_PREFIX
@@ -116,7 +117,9 @@ def evaluate_matrix(
                 answers = _own_answers(folder, corpus, labels)
             else:
                 _refuse_learnt_before(run, corpus)
-                recognizer = recognizer or load_recognizer(folder.folder)
+                if recognizer is None:
+                    recognizer = load_recognizer(folder.folder)
+                    run["kept_model"] = describe_kept(folder, recognizer.origin)
                 answers = _new_answers(recognizer, corpus, labels, _listener(on_cell, run, corpus))
             cells.append({**_cell(run, corpus, labels, answers), "is_within": is_within})
     return {
@@ -173,6 +176,7 @@ def _describe_run(folder: RunFolder, name: str) -> Json:
         "split_hash": protocol["hash"],
         "seeds": folder.metrics["seeds"],
         "n_trainings": len(folder.metrics["folds"]),
+        "kept_model": None,  # while it is asked nothing
         "labels": list(folder.labels),
         "is_synthetic": folder.metrics["is_synthetic"],
     }
@@ -323,9 +327,12 @@ def _notes(runs: Sequence[Json], corpora: Sequence[Corpus], labels: Sequence[str
         if run["pretrained_on"]:
             before = ", ".join(run["pretrained_on"])
             notes.append(f"{run['run']} started from a model that was trained on {before}.")
-        if run["n_trainings"] > 1:
+        kept = run["kept_model"]
+        if kept is not None and kept["n_trainings"] > 1:
+            learnt = learnt_from(kept, ", ".join(run["trained_on"]))
             notes.append(
-                f"On other corpora {run['run']} is its kept model, one of {run['n_trainings']} "
-                f"trainings, the best on its val part; within its own it is all of them."
+                f"On other corpora {run['run']} is its kept model, one of {kept['n_trainings']} "
+                f"trainings, {why_kept(kept)}; within its own it is all of them."
             )
+            notes += [f"The kept model of {run['run']} {learnt}."] if learnt else []
     return notes

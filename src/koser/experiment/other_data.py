@@ -27,6 +27,7 @@ from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
 from koser.experiment.analysis import Chosen, Tested, analyse
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
+from koser.experiment.kept_model import describe_kept, learnt_from, why_kept
 from koser.experiment.outputs import kept_files
 from koser.experiment.results import prediction_table
 from koser.experiment.starting import learnt_before
@@ -136,12 +137,14 @@ def evaluate_run(
         clusters=clusters,
         cluster_kind=manifest.provenance.grouping,
     )
-    notes = _notes(request, run, whole, manifest, recognizer)
+    kept = describe_kept(run, recognizer.origin)
+    notes = _notes(request, run, whole, manifest, kept)
     chosen = Chosen.by(recognizer.origin, len(manifest))
     # The inverse of the model's own temperature: what the network gives.
     raw = apply_temperature(probabilities, 1 / chosen.temperature.value)
     tested = Tested(manifest, predictions, raw, probabilities, clusters, [chosen])
     metrics = _metrics(evaluation, run, manifest, split, notes)
+    metrics["kept_model"] = kept
     metrics.update(analyse(tested, evaluation))
     metrics["cost"] = measure_model(
         find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
@@ -307,7 +310,7 @@ def _notes(
     run: RunFolder,
     whole: Manifest,
     manifest: Manifest,
-    recognizer: Recognizer,
+    kept: dict[str, Any],
 ) -> list[str]:
     corpora = ", ".join(read_json(run.folder / "data.json")["corpora"])
     trained = run.metrics["protocol"]
@@ -323,13 +326,13 @@ def _notes(
             f"It started from a model that was trained on {', '.join(sorted(before))}."
             + (known if shared else "")
         )
-    n_trainings = len(run.metrics["folds"])
-    if n_trainings > 1:
-        fold, seed = recognizer.origin.get("fold"), recognizer.origin.get("seed")
+    if kept["n_trainings"] > 1:
         notes.append(
-            f"It is one of {n_trainings} trainings, the best on its val part: fold {fold}, "
-            f"seed {seed}."
+            f"It is one of {kept['n_trainings']} trainings, {why_kept(kept)}: fold {kept['fold']}, "
+            f"seed {kept['seed']}."
         )
+    learnt = learnt_from(kept, corpora)
+    notes += [f"It {learnt}."] if learnt else []
     unknown = Counter(
         row.detail for row in manifest.provenance.left_out if row.reason == _UNKNOWN_LABEL
     )
