@@ -61,6 +61,8 @@ def test_of_an_additive_model_each_moment_gets_what_it_added(weights):
     assert [cell.evidence for cell in found.cells] == pytest.approx(sign * np.array(weights))
     assert [cell.start for cell in found.cells] == pytest.approx(0.1 * np.arange(len(weights)))
     assert found.cells[-1].end == pytest.approx(len(sound) / RATE)
+    # As they are printed: 0.3, not 0.30000000000000004.
+    assert all(each == round(each, 6) for cell in found.cells for each in (cell.start, cell.end))
 
 
 def test_overlapping_stretches_are_averaged_over_the_moments_they_hold():

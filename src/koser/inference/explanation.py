@@ -199,9 +199,11 @@ def _silenced(waveform: np.ndarray, options: ExplainOptions) -> Iterator[np.ndar
 
 def _cells(evidence: np.ndarray, seconds: float, options: ExplainOptions) -> tuple[Cell, ...]:
     means = np.convolve(evidence, np.ones(_n_covering(options)), "valid") / _n_covering(options)
+    # Microseconds: a product of hops would be told as 0.30000000000000004.
+    bounds = [min(round(place * options.hop, 6), seconds) for place in range(len(means) + 1)]
     return tuple(
-        Cell(place * options.hop, min((place + 1) * options.hop, seconds), value)
-        for place, value in enumerate(means.tolist())
+        Cell(start, end, value)
+        for start, end, value in zip(bounds[:-1], bounds[1:], means.tolist(), strict=True)
     )
 
 
