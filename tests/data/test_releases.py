@@ -1,55 +1,18 @@
 """Whole corpora from a server on loopback, from an archive and from a folder at hand."""
 
-import hashlib
 import io
-import signal
-import subprocess
-import sys
+import re
 from dataclasses import replace
 
 import pytest
 
 from fixtures.aihub263 import wav_bytes
-from fixtures.downloads import Origin, serving, zip_bytes
+from fixtures.downloads import zip_bytes
+from fixtures.releases import FILES, everything_in, make_folder, yes
 from koser.data import corpora
 from koser.data.download import Expected
 from koser.data.releases import RELEASES, SOURCE_FILE, find_release, get
 from koser.errors import ConfigError, DownloadError
-
-FILES = {
-    f"Actor_{actor:02d}/03-01-{emotion:02d}-01-01-01-{actor:02d}.wav": wav_bytes(actor + emotion)
-    for actor in (1, 2)
-    for emotion in (1, 3, 5)
-}
-
-
-@pytest.fixture
-def origin():
-    with serving(Origin(zip_bytes(FILES))) as served:
-        yield served
-
-
-@pytest.fixture
-def release(origin):
-    digest = f"md5:{hashlib.md5(origin.content).hexdigest()}"
-    expected = Expected(len(origin.content), digest)
-    return replace(RELEASES["ravdess"], url=origin.url, expected=expected)
-
-
-def yes(release):
-    return True
-
-
-def make_folder(folder):
-    for name, content in FILES.items():
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    return folder
-
-
-def everything_in(folder):
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*"))
 
 
 def test_a_corpus_is_fetched_proven_unpacked_and_ready_to_prepare(release, tmp_path):
@@ -95,89 +58,6 @@ def test_a_broken_download_leaves_no_folder_and_goes_on_later(release, tmp_path,
     assert not any(name.startswith("r.zip") for name in everything_in(tmp_path))
 
 
-KILLED = """
-import os, signal, sys
-from dataclasses import replace
-from pathlib import Path
-from koser.data.download import Expected
-from koser.data.releases import RELEASES, get
-
-def progress(done, total):
-    if list(Path().glob(".r.*partial")):  # it unpacks
-        os.kill(os.getpid(), signal.SIGKILL)
-
-url, size, digest = sys.argv[1:]
-release = replace(RELEASES["ravdess"], url=url, expected=Expected(int(size), digest))
-get(release, Path("r"), accept=lambda _: True, progress=progress)
-"""
-
-
-@pytest.fixture
-def killed(release, tmp_path):
-    """A folder in which a call was killed while it unpacked."""
-    expected = (str(release.expected.size), release.expected.digest)
-    command = [sys.executable, "-c", KILLED, release.url, *expected]
-    ended = subprocess.run(command, cwd=tmp_path, check=False)
-    assert ended.returncode == -signal.SIGKILL
-    assert {"r.zip", ".r.partial"} < set(everything_in(tmp_path))
-    return tmp_path
-
-
-def test_what_a_killed_call_has_fetched_is_used_and_what_it_unpacked_cleared_away(
-    release, killed, origin
-):
-    acquired = get(release, killed / "r", accept=yes)
-    assert len(origin.requests) == 1
-    assert acquired.proof == f"checked against {release.expected.digest}"
-    assert [path.name for path in killed.iterdir()] == ["r"]
-    assert len(corpora.prepare("ravdess", killed / "r")) == len(FILES)
-
-
-@pytest.mark.parametrize("has_digest", [True, False])
-def test_an_archive_that_was_damaged_meanwhile_is_fetched_again(
-    release, killed, origin, caplog, has_digest
-):
-    content = bytearray(origin.content)
-    content[200] ^= 0xFF  # in the first recording
-    (killed / "r.zip").write_bytes(content)
-    asked = release if has_digest else replace(release, expected=Expected())
-    get(asked, killed / "r", accept=yes)
-    assert len(origin.requests) == 2
-    assert caplog.messages == [f"'{killed / 'r.zip'}' is damaged. It is removed and fetched again."]
-    assert [path.name for path in killed.iterdir()] == ["r"]
-
-
-def test_an_archive_of_another_address_is_not_taken_for_this_one(release, killed, origin):
-    moved = replace(release, url=f"{release.url}?mirror")
-    get(moved, killed / "r", accept=yes)
-    assert len(origin.requests) == 2
-    assert [path.name for path in killed.iterdir()] == ["r"]
-
-
-def test_an_archive_that_someone_put_beside_the_folder_is_checked_used_and_stays(
-    release, tmp_path, origin
-):
-    archive = tmp_path / "r.zip"
-    archive.write_bytes(b"mine")
-    with pytest.raises(DownloadError, match=r"'.*r\.zip' is not the file .* move this one away"):
-        get(release, tmp_path / "r", accept=yes)
-    assert archive.read_bytes() == b"mine"
-    archive.write_bytes(origin.content)
-    get(release, tmp_path / "r", accept=yes)
-    assert origin.requests == []
-    assert archive.read_bytes() == origin.content
-    assert f"Fetched from: {archive} (" in (tmp_path / "r" / SOURCE_FILE).read_text("utf-8")
-
-
-def test_a_download_that_is_another_corpus_is_not_kept_for_the_next_call(release, tmp_path, origin):
-    published, origin.content = origin.content, zip_bytes({"wav/03a01Fa.wav": wav_bytes(1)})
-    with pytest.raises(DownloadError, match="holds no ravdess, but emodb"):
-        get(replace(release, expected=Expected()), tmp_path / "r", accept=yes)
-    assert everything_in(tmp_path) == []
-    origin.content = published
-    get(release, tmp_path / "r", accept=yes)
-
-
 def test_a_local_archive_is_checked_as_a_download_is_and_stays(release, tmp_path, origin):
     archive = tmp_path / "copy.zip"
     archive.write_bytes(origin.content)
@@ -195,11 +75,52 @@ def test_a_local_archive_is_checked_as_a_download_is_and_stays(release, tmp_path
 def test_a_local_folder_is_copied(release, tmp_path):
     source = make_folder(tmp_path / "at hand")
     acquired = get(release, tmp_path / "r", accept=yes, source=source)
-    assert acquired.proof == "a copy of a folder, not compared with anything"
+    assert acquired.proof == "a copy of a folder, checked only to hold at least 6 recordings"
     assert "md5" not in (tmp_path / "r" / SOURCE_FILE).read_text(encoding="utf-8")
     assert len(corpora.prepare("ravdess", tmp_path / "r")) == len(FILES)
     with pytest.raises(DownloadError, match="No file or folder at"):
         get(release, tmp_path / "r2", accept=yes, source=tmp_path / "gone")
+
+
+COUNTED = (
+    "its publisher gives no digest: checked are only the archive's own checksums, and that it "
+    "holds at least 6 recordings"
+)
+
+
+@pytest.mark.parametrize("kind", ["download", "archive", "folder"])
+def test_only_what_was_checked_is_said_and_only_of_a_download_how_it_came(
+    release, origin, tmp_path, kind
+):
+    archive, folder = tmp_path / "copy.zip", make_folder(tmp_path / "folder")
+    archive.write_bytes(origin.content)
+    source, proof = {
+        "download": (None, f"{COUNTED}; it came over plain http"),
+        "archive": (archive, COUNTED),
+        "folder": (folder, "a copy of a folder, checked only to hold at least 6 recordings"),
+    }[kind]
+    undigested = replace(release, expected=Expected())
+    assert get(undigested, tmp_path / "r", accept=yes, source=source).proof == proof
+    text = (tmp_path / "r" / SOURCE_FILE).read_text("utf-8")
+    assert f"Fetched from: {source or origin.url} ({proof})" in text
+
+
+@pytest.mark.parametrize("kind", ["download", "archive", "folder"])
+def test_a_part_of_a_corpus_is_refused_with_how_many_of_how_many(release, origin, tmp_path, kind):
+    whole = replace(release, n_recordings=7, expected=Expected())
+    archive = tmp_path / "copy.zip"
+    archive.write_bytes(origin.content)
+    folder = make_folder(tmp_path / "folder")
+    for name in FILES:  # none of them one of the seven: copies, a song, another's
+        (folder / f"copy of {name.replace('/', ' ')}").write_bytes(b"")
+        (folder / name.rpartition("/")[2]).write_bytes(FILES[name])
+    (folder / "03-02-01-01-01-01-01.wav").write_bytes(wav_bytes(1))
+    source = {"download": None, "archive": archive, "folder": folder}[kind]
+    message = f"'{source or origin.url}' holds 6 of the 7 recordings of ravdess. Check"
+    with pytest.raises(DownloadError, match=re.escape(message)):
+        get(whole, tmp_path / "r", accept=yes, source=source)
+    assert not (tmp_path / "r").exists()
+    assert not (tmp_path / "r.zip").exists()  # or it would be taken the next time
 
 
 @pytest.mark.parametrize("target", ["r", "corpora/ravdess", "../link/r"])
@@ -289,12 +210,20 @@ def test_only_the_corpus_is_taken_out_of_a_repository(tmp_path):
     for top in ("emotiontts_open_db-8b4e9ba/", ""):
         archive.write_bytes(zip_bytes(files, top=top))
         folder = tmp_path / f"e{len(top)}"
-        get(RELEASES["emotiontts"], folder, accept=yes, source=archive)
+        get(replace(RELEASES["emotiontts"], n_recordings=1), folder, accept=yes, source=archive)
         taken = [name for name in everything_in(folder) if "." in name.rpartition("/")[2]]
         assert sorted(taken) == sorted([f"{top}{wav}", SOURCE_FILE])
 
 
 # What is offered
+
+
+RECORDINGS = {
+    "emotiontts": "nea00001",
+    "ravdess": "03-01-06-01-02-01-12",
+    "emodb": "03a01Fa",
+    "nemo": "WR0_surprised_64",
+}
 
 
 @pytest.mark.parametrize("name", RELEASES)
@@ -305,6 +234,7 @@ def test_every_release_names_its_licence_and_has_an_adapter(name):
         assert part
         assert part in text
     assert name in corpora.RECOGNISERS
+    assert re.fullmatch(release.recording, RECORDINGS[name])
     assert find_release(name, url="https://example.org/a.zip").url == "https://example.org/a.zip"
 
 
@@ -327,7 +257,8 @@ def answers(monkeypatch):
 def test_the_command_shows_the_licence_asks_and_says_what_is_next(
     koser, origin, answers, tmp_path, monkeypatch
 ):
-    monkeypatch.setitem(RELEASES, "ravdess", replace(RELEASES["ravdess"], expected=Expected()))
+    few = replace(RELEASES["ravdess"], n_recordings=6, expected=Expected())
+    monkeypatch.setitem(RELEASES, "ravdess", few)
     answers("yes\n")
     status, out, err = koser("get", "ravdess", "--url", origin.url)
     assert status == 0, err

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from koser.audio.listing import audio_files
 from koser.data.corpora import recognise
 from koser.data.download import (
     Expected,
@@ -41,6 +43,10 @@ class Release:
         Where its authors publish it, and its licence can be read.
     url : str
         The archive, a zip file.
+    recording : str
+        Regular expression of what its recordings are called, without suffix.
+    n_recordings : int
+        How many different ones it has at least.
     expected : Expected
         Size and digest of the archive, where its publisher gives them.
     inside : str or None
@@ -54,6 +60,8 @@ class Release:
     citation: str
     page: str
     url: str
+    recording: str
+    n_recordings: int
     expected: Expected = field(default_factory=Expected)
     inside: str | None = None
 
@@ -63,18 +71,7 @@ class Release:
             f"{self.title}\n"
             f"Licence: {self.licence}. {self.terms}\n"
             f"Cite: {self.citation}\n"
-            f"From: {self.page}"
-        )
-
-    @property
-    def proof(self) -> str:
-        """How the archive is proven to be the published one."""
-        if self.expected.digest is not None:
-            return f"checked against {self.expected.digest}"
-        plain = ", and it came over plain http" if self.url.startswith("http:") else ""
-        return (
-            f"its publisher gives no digest: only its completeness and the archive's own "
-            f"checksums are checked{plain}"
+            f"Published at: {self.page}"
         )
 
 
@@ -95,6 +92,8 @@ RELEASES = {
             page="https://github.com/emotiontts/emotiontts_open_db",
             url="https://github.com/emotiontts/emotiontts_open_db/archive/"
             "8b4e9ba90839a7dbdf00dbae3ef261b8f947120d.zip",
+            recording=r"(ne|em)[a-z]\d{5}",
+            n_recordings=200,  # of the first part; how many the second has is not known
             inside="Dataset/SpeechCorpus/Emotional",
         ),
         Release(
@@ -105,6 +104,8 @@ RELEASES = {
             citation="Livingstone & Russo, PLoS ONE 13(5): e0196391, 2018.",
             page="https://zenodo.org/records/1188976",
             url="https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip?download=1",
+            recording=r"03-01(-\d\d){5}",  # the others are video and song
+            n_recordings=1_440,
             expected=Expected(208_468_073, "md5:bc696df654c87fed845eb13823edef8a"),
         ),
         Release(
@@ -115,6 +116,8 @@ RELEASES = {
             citation='Burkhardt et al., "A Database of German Emotional Speech", Interspeech 2005.',
             page="http://emodb.bilderbar.info",
             url="http://emodb.bilderbar.info/download/download.zip",
+            recording=r"\d\d[ab]\d\d[A-Z][a-z]",
+            n_recordings=535,
         ),
         Release(
             corpus="nemo",
@@ -125,6 +128,8 @@ RELEASES = {
             page="https://github.com/amu-cai/nEMO",
             url="https://github.com/amu-cai/nEMO/archive/"
             "06f1f83dde8f1a780443a57d53b2af3971af34ab.zip",
+            recording=r"[A-Z]{2}\d_[a-z]+_\d+",
+            n_recordings=4_481,
         ),
     )
 }
@@ -195,7 +200,7 @@ def get(
     DownloadError
         If the licence is not accepted; `folder` holds something else; `source` is missing or
         holds `folder`; the download fails or is not the published file; or what came is not
-        this corpus.
+        this corpus, or not the whole of it.
     """
     if (folder / SOURCE_FILE).is_file():
         return Acquired(folder)
@@ -216,7 +221,6 @@ def get(
             f"{release.page}, then answer yes or add --accept-licence."
         )
     copy = _at_hand(source, folder) or _download(release, folder, progress)
-    proof = "a copy of a folder, not compared with anything" if copy.is_folder else release.proof
     try:
         with replacing_folder(folder) as partial:
             partial.mkdir()
@@ -227,7 +231,7 @@ def get(
                 if not copy.is_fetched:
                     check_file(copy.path, release.expected, name=copy.origin)
                 unpack(copy.path, partial, inside=release.inside, progress=progress)
-            _refuse_another_corpus(partial, release, copy)
+            proof = _prove(partial, release, copy)
             text = f"{release.describe()}\nFetched from: {copy.origin} ({proof})\n"
             (partial / SOURCE_FILE).write_text(text, encoding="utf-8")
     except DownloadError:
@@ -315,15 +319,36 @@ def _reason(error: OSError) -> str:
     return f"{first[-1]}" + (f", and {len(others)} files more" if others else "")
 
 
-def _refuse_another_corpus(folder: Path, release: Release, copy: _Copy) -> None:
+def _prove(folder: Path, release: Release, copy: _Copy) -> str:
+    """What shows that the corpus in `folder` is the published one; refuse what is not."""
     try:
         found = recognise(folder).corpus
     except CorpusError:
         found = ""
+    stems = {path.stem for path in audio_files(folder)}
+    n_found = sum(re.fullmatch(release.recording, stem) is not None for stem in stems)
+    problem = ""
     if found != release.corpus:
         what = f"but {found}" if found else "nor any corpus koser knows"
+        problem = f"holds no {release.corpus}, {what}"
+    elif n_found < release.n_recordings:
+        problem = f"holds {n_found:,} of the {release.n_recordings:,} recordings of {found}"
+    if problem:
         if copy.is_fetched:
             remove_fetched(copy.path)  # or the next call would take it again
-        raise DownloadError(
-            f"'{copy.origin}' holds no {release.corpus}, {what}. Check the address or the copy."
-        )
+        raise DownloadError(f"'{copy.origin}' {problem}. Check the address or the copy.")
+    return _proof(release, copy)
+
+
+def _proof(release: Release, copy: _Copy) -> str:
+    """What was checked, and nothing else."""
+    whole = f"at least {release.n_recordings:,} recordings"
+    if copy.is_folder:
+        return f"a copy of a folder, checked only to hold {whole}"
+    if release.expected.digest is not None:
+        return f"checked against {release.expected.digest}"
+    is_plain = copy.is_fetched and copy.origin.startswith("http:")
+    return (
+        f"its publisher gives no digest: checked are only the archive's own checksums, and that "
+        f"it holds {whole}{'; it came over plain http' if is_plain else ''}"
+    )

@@ -1,0 +1,3 @@
+from fixtures.releases import origin, release
+
+__all__ = ["origin", "release"]
