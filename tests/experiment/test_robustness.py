@@ -248,3 +248,14 @@ def test_the_command_leaves_table_curves_and_report(
     (tmp_path / "run" / "robustness.json").unlink()
     koser("report", "run", "--report-language", language)
     assert heading not in (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_note_stands_with_its_condition(measured):
+    """Of conditions beside each other some change no answer, some those of a few speakers."""
+    for each in measured["conditions"]:
+        has_interval = each["difference"]["ci95"] is not None
+        said = [note for note in each["notes"] if note.startswith("No interval of UAR")]
+        assert len(said) == (not has_interval)
+    named = [note for each in measured["conditions"] for note in each["notes"]]
+    assert named
+    assert not set(named) & set(measured["notes"])

@@ -32,6 +32,7 @@ from koser.experiment.members import Member
 from koser.experiment.results import PROBABILITY_PREFIX, clusters_of, prediction_table
 from koser.features.extraction import clips_of
 from koser.files import replacing, write_json
+from koser.reporting.noted import shared_notes
 from koser.reporting.robustness import plot_robustness
 from koser.reporting.runs import RunFolder
 from koser.storage.places import Place
@@ -202,8 +203,15 @@ def _values(
     ]
     comparisons = compare_all(answers, labels=run.labels, cluster_kind=kind, baseline=0)
     scores = [_scores(table, run, clusters, kind) for table in tables]
+    shared = shared_notes([pair.notes for pair in comparisons])
     conditions = [
-        {**asdict(each), "unit": KINDS[each.kind].unit, **found, "difference": _difference(pair)}
+        {
+            **asdict(each),
+            "unit": KINDS[each.kind].unit,
+            **found,
+            "difference": _difference(pair),
+            "notes": [note for note in pair.notes if note not in shared],
+        }
         for each, found, pair in zip(degradations, scores[1:], comparisons, strict=True)
     ]
     return {
@@ -222,7 +230,7 @@ def _values(
         CLEAN: scores[0],
         "conditions": conditions,
         "is_synthetic": run.metrics["is_synthetic"],
-        "notes": list(dict.fromkeys(note for pair in comparisons for note in pair.notes)),
+        "notes": shared,
     }
 
 

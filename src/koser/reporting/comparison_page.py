@@ -14,8 +14,8 @@ from koser.reporting.comparison import RunComparison
 from koser.reporting.comparison_tables import (
     as_csv,
     as_markdown,
+    comparison_notes,
     cost_table,
-    distinct_notes,
     pair_table,
     pairs_basis,
     result_table,
@@ -116,7 +116,7 @@ def _context(comparison: RunComparison, language: Language, appendix: Appendix) 
         "confusions": [
             (row.title, confusion_matrix(row.run.metrics, t)) for row in comparison.rows
         ],
-        "notes": t.notes(distinct_notes(comparison)),
+        "notes": comparison_notes(comparison, t),
         "gaps": _gap_table(appendix.gaps, language),
         "failures": list((appendix.failures or {}).items()),
     }

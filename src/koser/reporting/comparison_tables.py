@@ -12,6 +12,7 @@ from koser.evaluation.comparison import Comparison
 from koser.reporting import figures, markdown
 from koser.reporting.comparison import ComparedRun, RunComparison, shared_pretrained
 from koser.reporting.language import Phrases
+from koser.reporting.noted import notes_with_places
 from koser.reporting.sections.scores import protocol_line
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.wording import SYNTHETIC
@@ -71,7 +72,7 @@ def pair_table(comparison: RunComparison, t: Phrases) -> Table | None:
     """Every two systems: differences with intervals, and how likely they are by chance."""
     rows = [
         [
-            f"{pair.first} − {pair.second}",
+            _pair_name(pair),
             *(
                 figures.points(pair.differences[name].value, pair.differences[name].bounds)
                 for name in _DIFFERENCES
@@ -107,11 +108,15 @@ def shared_basis(comparison: RunComparison, t: Phrases) -> str:
     return " · ".join(parts)
 
 
-def distinct_notes(comparison: RunComparison) -> list[str]:
-    """What belongs beside the numbers, each sentence once; first what test shares with train."""
-    found = [note for row in comparison.rows for note in _leaks(row.run.metrics)]
-    found += [note for row in comparison.rows for note in row.run.metrics["notes"]]
-    found += [note for pair in comparison.pairs for note in pair.notes]
+def comparison_notes(comparison: RunComparison, t: Phrases) -> list[tuple[str, str]]:
+    """What belongs beside the numbers, and beside which; first what test shares with train.
+
+    Each comes with its language, as from `Phrases.notes`.
+    """
+    leaks = [(row.title, list(_leaks(row.run.metrics))) for row in comparison.rows]
+    runs = [(row.title, row.run.metrics["notes"]) for row in comparison.rows]
+    pairs = [(_pair_name(pair), pair.notes) for pair in comparison.pairs]
+    found = [note for noted in (leaks, runs, pairs) for note in notes_with_places(noted, t)]
     return list(dict.fromkeys(found))
 
 
@@ -138,7 +143,7 @@ def as_markdown(comparison: RunComparison, t: Phrases) -> str:
         if table is not None:
             text = markdown.table([name for name, _ in table.head], table.rows, n_text=n_text)
             parts += [text, markdown.escaped(caption)]
-    parts += [f"- {markdown.escaped(text)}" for text, _ in t.notes(distinct_notes(comparison))]
+    parts += [f"- {markdown.escaped(text)}" for text, _ in comparison_notes(comparison, t)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -151,6 +156,10 @@ def as_csv(comparison: RunComparison) -> str:
         values = {name: value(row) for name, value in _CSV}
         writer.writerow({name: "" if value is None else value for name, value in values.items()})
     return buffer.getvalue()
+
+
+def _pair_name(pair: Comparison) -> str:
+    return f"{pair.first} − {pair.second}"
 
 
 def _scores(row: ComparedRun) -> list[str]:

@@ -155,7 +155,7 @@ def _robustness(run: RunFolder, t: Phrases) -> dict[str, Any]:
         "robustness_table": robustness.robustness_table(values, t),
         "robustness_forest": robustness.robustness_forest(values, t),
         "robustness_basis": robustness.robustness_basis(values, t),
-        "robustness_notes": t.notes(values["notes"]) if values else [],
+        "robustness_notes": robustness.robustness_notes(values, t),
     }
 
 

@@ -20,6 +20,7 @@ from koser.reporting.canvas import (
     write_png,
 )
 from koser.reporting.language import Phrases
+from koser.reporting.noted import notes_with_places
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, ForestRow, forest
 from koser.reporting.wording import score_with_interval
@@ -102,6 +103,15 @@ def robustness_basis(values: Values | None, t: Phrases) -> str:
         seed=values["seed"],
     )
     return text
+
+
+def robustness_notes(values: Values | None, t: Phrases) -> list[tuple[str, str]]:
+    """What belongs beside the numbers, and beside which condition's; as from `Phrases.notes`."""
+    if values is None:
+        return []
+    # Those of earlier versions do not say which.
+    noted = [(condition_name(each, t), each.get("notes", ())) for each in values["conditions"]]
+    return t.notes(values["notes"]) + notes_with_places(noted, t)
 
 
 def condition_name(condition: Mapping[str, Any], t: Phrases) -> str:

@@ -11,8 +11,8 @@ from rich.table import Table as RichTable
 from koser.reporting import figures
 from koser.reporting.comparison import RunComparison
 from koser.reporting.comparison_tables import (
+    comparison_notes,
     cost_table,
-    distinct_notes,
     pair_table,
     pairs_basis,
     result_table,
@@ -20,7 +20,7 @@ from koser.reporting.comparison_tables import (
 )
 from koser.reporting.language import load_phrases
 from koser.reporting.matrix import basis, cell_notes, matrix_table, protocol_rows
-from koser.reporting.robustness import robustness_basis, robustness_table
+from koser.reporting.robustness import robustness_basis, robustness_notes, robustness_table
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.wording import SYNTHETIC
 from koser.terminal import console
@@ -44,7 +44,7 @@ def print_comparison(comparison: RunComparison) -> None:
     _print_table(pair_table(comparison, t), "first minus second, in points")
     console.print(pairs_basis(comparison, t), style="dim", markup=False)
     _print_table(cost_table(comparison, t), t["compare.cost_caption"])
-    for note in distinct_notes(comparison):
+    for note, _ in comparison_notes(comparison, t):
         console.print(f"Note: {note}", markup=False)
 
 
@@ -80,7 +80,7 @@ def print_robustness(values: Mapping[str, Any]) -> None:
         console.print(f"[bold yellow]{SYNTHETIC}[/]: these numbers say nothing about real speech.")
     _print_table(robustness_table(values, t), f"{values['title']}: {t['robustness.heading']}")
     console.print(robustness_basis(values, t), style="dim", markup=False)
-    for note in values["notes"]:
+    for note, _ in robustness_notes(values, t):
         console.print(f"Note: {note}", markup=False)
 
 
