@@ -11,6 +11,7 @@ from fixtures.recognizers import LoudnessModel, enrolling_checkpoint, mfcc_check
 from koser.audio.reading import Clip
 from koser.errors import ConfigError, NoSpeechError
 from koser.inference.enrolment import EnrolSource
+from koser.inference.explanation import explain
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
 from koser.inference.segments import TimelineOptions
@@ -163,7 +164,7 @@ def test_enrol_names_files_folders_or_the_first_speech(files, tmp_path):
     assert EnrolSource.parse(["first:20"], is_timeline=True) == EnrolSource(first=20.0)
     assert EnrolSource.parse([], is_timeline=False) == EnrolSource()
     for given, is_timeline in ((["first:20"], False), (["first:20", paths[0]], True)):
-        with pytest.raises(ConfigError, match="is for --timeline"):
+        with pytest.raises(ConfigError, match="is for koser predict --timeline"):
             EnrolSource.parse(given, is_timeline=is_timeline)
     with pytest.raises(ConfigError, match="no sound is in this folder"):
         EnrolSource.parse([str(tmp_path)], is_timeline=False)
@@ -184,7 +185,7 @@ def test_the_command_adapts_to_the_files_it_is_given(koser, model_file, recogniz
         assert value["probabilities"] == pytest.approx(dict(each.probabilities), abs=1e-6)
     status, _, error = koser("predict", str(model_file), paths[0], "--enrol", "first:3")
     assert status == 1
-    assert "is for --timeline" in error
+    assert "is for koser predict --timeline" in error
     status, _, error = koser("predict", str(model_file), paths[0], "--enrol", "nothing.wav")
     assert status == 1
     assert "nothing.wav" in error
@@ -203,6 +204,22 @@ def test_where_nobody_speaks_there_is_no_voice(koser, recognizer, model_file, fi
     status, out, error = koser("predict", str(model_file), str(files[0][0]), "--enrol", str(path))
     assert (status, out) == (1, "")
     assert f"No speech is heard in '{path}'" in error
+
+
+def test_what_an_enrolled_prediction_rests_on_is_explained(koser, recognizer, model_file, files):
+    paths = [str(path) for path in files[0]]
+    command = ("explain", str(model_file), paths[2], "--format", "json", "--enrol")
+    status, out, error = koser(*command, paths[0])
+    assert (status, error) == (0, "")
+    found, expected = json.loads(out), explain(recognizer.enrol(paths[:1]), paths[2])
+    assert found["probabilities"] == pytest.approx(
+        dict(expected.prediction.probabilities), abs=1e-6
+    )
+    evidence = [cell.evidence for cell in expected.cells]
+    assert [cell["evidence"] for cell in found["cells"]] == pytest.approx(evidence, abs=1e-4)
+    status, _, error = koser(*command, "first:3")
+    assert status == 1
+    assert "is for koser predict --timeline" in error
 
 
 def test_the_files_of_a_folder_in_which_somebody_speaks_are_heard(

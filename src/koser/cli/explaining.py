@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from koser.cli.enrolling import enrolled
 from koser.cli.inference import Encoder, MovedTextModel, MovedWhisper
 
 _N_SHOWN = 5
@@ -29,6 +30,13 @@ def explain(
     encoder: Encoder = None,
     whisper: MovedWhisper = None,
     text_model: MovedTextModel = None,
+    enrol: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Speech of the one person that is heard, a file or a folder, to adapt to; given "
+            "several times, all of it. For models of koser train --enrol."
+        ),
+    ] = None,
     format: Annotated[Format, typer.Option(help="table or json.")] = Format.table,
     picture: Annotated[
         Path | None, typer.Option(help="A PNG of waveform, evidence and words.")
@@ -40,12 +48,15 @@ def explain(
     """Show which moments, and which words, a prediction rests on."""
     from koser.audio.reading import Clip
     from koser.config import resolve_config
+    from koser.inference.enrolment import EnrolSource
     from koser.inference.explanation import ExplainOptions
     from koser.inference.explanation import explain as find_reasons
     from koser.inference.recognizer import load_recognizer
 
     options = resolve_config(ExplainOptions, overrides=set or ())
+    voice = EnrolSource.parse(enrol or [], is_timeline=False)
     recognizer = load_recognizer(model, encoder=encoder, whisper=whisper, text_model=text_model)
+    recognizer = enrolled(recognizer, voice, [str(path)])
     clip = Clip(str(path), start, end)
     found = find_reasons(recognizer, clip, options)
     if format is Format.json:

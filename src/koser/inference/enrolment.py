@@ -116,7 +116,7 @@ class EnrolSource:
         if len(given) > 1 or not is_timeline:
             raise ConfigError(
                 f"--enrol {firsts[0]} takes the person's voice from the recording itself, and is "
-                f"for --timeline, without files beside it."
+                f"for koser predict --timeline, without files beside it."
             )
         try:
             seconds = float(firsts[0].removeprefix(_FIRST))
