@@ -109,6 +109,20 @@ def test_the_matrix_has_a_runs_own_test_within_and_all_of_the_other_corpus_acros
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_a_matrix_goes_into_no_folder_that_holds_something(koser, corpora):
+    train(koser, "--manifest", "a.parquet", "--split", "speaker", "--out", "run")
+    before = {path.name: path.stat().st_mtime_ns for path in (corpora / "run").iterdir()}
+    given = ("evaluate", "run", "--matrix", "--manifest", "a.parquet", "--out")
+    for out in ("run", "run/metrics.json"):
+        status, shown, err = koser(*given, out)
+        assert (status, shown) == (1, "")
+        assert err == f"Error: '{out}' is not empty. Give another folder with --out.\n"
+    assert {path.name: path.stat().st_mtime_ns for path in (corpora / "run").iterdir()} == before
+    (corpora / "empty").mkdir()
+    assert koser(*given, "empty")[0] == 0
+    assert (corpora / "empty" / "matrix.json").is_file()
+
+
 @pytest.mark.parametrize(
     ("val", "why", "in_korean"),
     [

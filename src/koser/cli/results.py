@@ -169,17 +169,20 @@ def _evaluate_matrix(
     runs: list[Path], manifests: list[str], out: Path | None, language: Any, *, quiet: bool
 ) -> None:
     """The cross-corpus table, printed and written."""
+    from koser.experiment.folder import refuse_full
     from koser.experiment.matrix import evaluate_matrix
     from koser.experiment.request import new_folder
     from koser.reporting.matrix import write_matrix
     from koser.terminal import bar, notes_shown
     from koser.terminal.results import print_matrix
 
+    folder = out or new_folder("matrix")
+    refuse_full(folder)
     with notes_shown(), bar("clips", quiet=quiet) as show:
         on_cell = None if show is None else (lambda _run, _corpus, n, total: show(n, total))
         found = evaluate_matrix(runs, manifests, on_cell=on_cell)
     print_matrix(found)
-    for path in write_matrix(found, out or new_folder("matrix"), language=language):
+    for path in write_matrix(found, folder, language=language):
         typer.echo(f"Matrix: {path}")
 
 

@@ -31,6 +31,18 @@ _LOCK = ".lock"
 _KEPT = ("parts/*/*.pth", "parts/*/tuning.json")
 
 
+def refuse_full(folder: Path) -> None:
+    """Refuse a folder for a new result that is a file, or holds anything.
+
+    Raises
+    ------
+    RunError
+        If it does.
+    """
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise RunError(f"'{folder}' is not empty. Give another folder with --out.")
+
+
 def differences(experiment: Experiment, folder: Path) -> list[str]:
     """What makes the run in `folder` another one than `experiment`; nothing if it is that.
 

@@ -21,12 +21,13 @@ from koser.data.leakage import Leak
 from koser.data.manifest import LeftOut, Manifest
 from koser.data.sealing import write_table
 from koser.data.splits import SCHEMA, Split, SplitOptions
-from koser.errors import AudioError, LabelError, RunError
+from koser.errors import AudioError, LabelError
 from koser.evaluation.calibration import apply_temperature
 from koser.evaluation.scoring import Evaluation, evaluate, majority_accuracy
 from koser.experiment.analysis import Chosen, Tested, analyse
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
+from koser.experiment.folder import refuse_full
 from koser.experiment.kept_model import describe_kept, learnt_from, why_kept
 from koser.experiment.outputs import kept_files
 from koser.experiment.results import prediction_table
@@ -116,8 +117,7 @@ def evaluate_run(
     AudioError
         If files cannot be read.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunError(f"'{out}' is not empty. Give another folder with --out.")
+    refuse_full(out)
     run = RunFolder.read(request.run)
     recognizer = load_recognizer(request.run, encoder=request.encoder)
     whole = Manifest.read(request.manifest)
