@@ -282,7 +282,7 @@ def test_an_encoder_in_a_folder_is_remembered_by_its_absolute_path(koser, manife
     features = json.loads((tmp_path / "run" / "metrics.json").read_text("utf-8"))["features"]
     assert features["encoder"] == settings["encoder"]["name"]
     report = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
-    assert f">fingerprint</th><td>{features['fingerprint']}</td>" in report
+    assert f">가중치 지문</th><td>{features['fingerprint']}</td>" in report
 
 
 @pytest.mark.parametrize(

@@ -18,6 +18,7 @@ import pytest
 from fixtures.aihub263 import invent_rows, write_corpus
 from fixtures.text import credulous_settings
 from koser.labels import EMOTIONS
+from koser.reporting.language import load_phrases
 
 ROOT = Path(__file__).resolve().parents[2]
 RAW = "감정 분류를 위한 대화 음성 데이터셋"
@@ -86,8 +87,9 @@ def test_every_ablation_stands_beside_the_result(work):
     printed = (work / "main.out").read_text(encoding="utf-8")
     for name, scores in ablations.items():
         assert scores["difference"]["uar"] == pytest.approx(results["uar"] - scores["uar"])
-        for text in (report, printed):
-            assert name in text
+        korean = load_phrases("ko").named("ablations.values", name)
+        for text, shown in ((report, korean), (printed, name)):
+            assert shown in text
             assert f"{scores['uar']:.3f}" in text
     assert results["features"]["transcripts"] == {"ok": 102}
     assert results["features"]["character error rate"] > 0

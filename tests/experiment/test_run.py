@@ -230,9 +230,9 @@ def test_what_a_system_says_of_its_features_is_kept_and_reported(run, monkeypatc
     assert results["features"] == facts
     html = (finished.folder / "report.html").read_text(encoding="utf-8")
     for name, value in (
-        ("encoder.name", "a/&lt;b&gt;"),
-        ("encoder.revision", "–"),
-        ("encoder.fingerprint", "0f3a"),
+        ("음성 인코더.name", "a/&lt;b&gt;"),
+        ("음성 인코더.revision", "–"),
+        ("음성 인코더.가중치 지문", "0f3a"),
         ("n_cached", "7"),
     ):
         assert f'<tr><th scope="row">{name}</th><td>{value}</td></tr>' in html
