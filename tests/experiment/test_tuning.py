@@ -83,6 +83,22 @@ def test_every_trial_learns_its_own_target(search, manifest):
     assert first != second
 
 
+def test_the_log_loss_is_to_the_raters_where_they_are_learnt(search):
+    """Who learns raters that never agree should be as unsure as they are."""
+    space = SearchSpace({"train.epochs": [1, 40]})
+    options = TuneOptions(n_trials=2, n_folds=2, objective="nll")
+    chosen, scores = {}, {}
+    for name in ("label", "raters"):
+        tuner, work, member = search(space=space, options=options, folder=name)
+        if name == "raters":
+            work = replace(work, shares=np.full((len(work.true_ids), 3), 1 / 3, np.float32))
+        config, _ = tuner.choose(work, member)
+        chosen[name] = config.train.epochs
+        scores[name] = min(values[-1] for _, values, _ in tried(work, member))
+    assert chosen == {"label": 40, "raters": 1}
+    assert scores["raters"] == pytest.approx(np.log(3), abs=0.05)  # the raters' own entropy, least
+
+
 def test_an_inner_score_is_that_of_models_trained_by_hand(search, tmp_path):
     tuner, work, member = search(options=TuneOptions(n_trials=1, n_folds=2))
     tuner.choose(work, member)

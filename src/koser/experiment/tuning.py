@@ -29,7 +29,7 @@ from koser.data.manifest import Manifest
 from koser.data.nesting import inner_protocol, split_again
 from koser.data.splits import Split, SplitOptions
 from koser.errors import ConfigError, RunError, SplitError
-from koser.evaluation.calibration import log_losses
+from koser.evaluation.calibration import PROBABILITY_FLOOR, log_losses
 from koser.evaluation.metrics import recalls_from_confusion
 from koser.experiment.members import Member, MemberWork
 from koser.experiment.search import Direction, Proposal, SearchSpace, Trial
@@ -50,7 +50,8 @@ class TuneOptions(Config):
     n_trials: int = Field(20, ge=1)  # settings tried in each outer fold; fewer if there are fewer
     n_folds: int = Field(3, ge=2)  # inner folds, of speakers in speaker+script
     n_script_folds: int | None = Field(None, ge=2)  # as many as n_folds if None
-    # Unweighted average recall, or the mean log-loss, which is steadier with few utterances.
+    # Unweighted average recall, or the mean log-loss, which is steadier with few utterances: to the
+    # raters' distribution where the configuration as given learns that, else to the label.
     objective: Literal["uar", "nll"] = "uar"
 
     @property
@@ -197,11 +198,26 @@ class _Search:
         for step, part in enumerate(self.parts):
             rows.append(part.test)
             found.append(self._train_and_test(config, data, part))
-            true_ids = self.work.true_ids[np.concatenate(rows)]
-            scores.append(_score(true_ids, np.concatenate(found), self.tuner.tuning.options))
+            scores.append(self._score(np.concatenate(rows), np.concatenate(found)))
             if proposal.is_hopeless(step, scores[-1]) and step + 1 < len(self.parts):
                 break
         return tuple(scores)
+
+    def _score(self, rows: np.ndarray, probabilities: np.ndarray) -> float:
+        true_ids = self.work.true_ids[rows]
+        if self.tuner.tuning.options.objective == "nll":
+            # To what the run learns: held against labels alone, a model of raters who disagree
+            # would be chosen for being surer than they are. To the same for every trial, also
+            # where the space holds other targets: else they could not be compared.
+            if self.work.shares is None:
+                return float(log_losses(true_ids, probabilities).mean())
+            logs = np.log(np.clip(probabilities, PROBABILITY_FLOOR, 1.0))
+            return float(-(self.work.shares[rows] * logs).sum(axis=1).mean())
+        n_labels = probabilities.shape[1]
+        confusion = np.zeros((n_labels, n_labels))
+        np.add.at(confusion, (true_ids, probabilities.argmax(axis=1)), 1)
+        # Over the labels there are: an inner fold of few utterances may lack one.
+        return float(np.nanmean(recalls_from_confusion(confusion)))
 
     def _train_and_test(self, config: Config, data: Any, part: Part) -> np.ndarray:
         # What a killed trial left there belongs to other settings.
@@ -300,16 +316,6 @@ def summarise_tuning(
         "seconds": seconds,
         "folds": folds,
     }
-
-
-def _score(true_ids: np.ndarray, probabilities: np.ndarray, options: TuneOptions) -> float:
-    if options.objective == "nll":
-        return float(log_losses(true_ids, probabilities).mean())
-    n_labels = probabilities.shape[1]
-    confusion = np.zeros((n_labels, n_labels))
-    np.add.at(confusion, (true_ids, probabilities.argmax(axis=1)), 1)
-    # Over the labels there are: an inner fold of few utterances may lack one.
-    return float(np.nanmean(recalls_from_confusion(confusion)))
 
 
 def read_trials(path: Path) -> list[Trial]:
