@@ -77,6 +77,8 @@ def test_a_gap_is_one_line_with_signs():
 def test_a_gap_without_intervals_says_so():
     unknown = {**GAP, "ci95": {"uar": None, "accuracy": None}, "interval_method": None}
     assert gap_line(unknown) == ("random - speaker: UAR +0.123, accuracy -0.010 (no intervals)")
+    flat = {**unknown, "interval_method": GAP["interval_method"]}
+    assert gap_line(flat) == gap_line(unknown)
 
 
 def test_what_needs_no_voice_stands_beside_a_score_where_it_was_probed():

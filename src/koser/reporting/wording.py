@@ -164,9 +164,8 @@ def gap_line(gap: Mapping[str, Any]) -> str:
         bounds = gap["ci95"][name]
         interval = "" if bounds is None else f" [{bounds[0]:+.3f}, {bounds[1]:+.3f}]"
         scores.append(f"{title} {gap[name]:+.3f}{interval}")
-    basis = (
-        f"95 %, clustered by {gap['cluster_kind']}" if gap["interval_method"] else "no intervals"
-    )
+    has_any = any(gap["ci95"].values())
+    basis = f"95 %, clustered by {gap['cluster_kind']}" if has_any else "no intervals"
     return f"{gap['first']} - {gap['second']}: {', '.join(scores)} ({basis})"
 
 
