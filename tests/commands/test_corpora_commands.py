@@ -109,6 +109,21 @@ def test_the_matrix_has_a_runs_own_test_within_and_all_of_the_other_corpus_acros
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_a_place_that_no_run_asks_for_is_refused(koser, corpora):
+    train(koser, "--manifest", "a.parquet", "--split", "speaker", "--out", "run")
+    given = ("evaluate", "run", "--manifest", "whole-b.parquet")
+    status, _, err = koser(*given, "--whisper", "x")
+    assert status == 1
+    assert "has no Whisper. Leave --whisper out." in err
+    status, _, err = koser(*given, "--matrix", "--text-model", "x")
+    assert (status, err) == (
+        1, "Error: No run has a model that --text-model is about. Leave it out.\n"
+    )  # fmt: skip
+    status, _, err = koser(*given, "--matrix", "--restrict-labels")
+    assert status == 1
+    assert "Leave it out" in err
+
+
 def test_a_matrix_goes_into_no_folder_that_holds_something(koser, corpora):
     train(koser, "--manifest", "a.parquet", "--split", "speaker", "--out", "run")
     before = {path.name: path.stat().st_mtime_ns for path in (corpora / "run").iterdir()}

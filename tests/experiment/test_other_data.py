@@ -10,16 +10,21 @@ import pytest
 import sklearn.metrics
 import soundfile
 
+from fixtures.text import CREDULOUS
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
-from koser.errors import AudioError, LabelError, RunError
+from koser.errors import AudioError, ConfigError, EncoderError, LabelError, RunError
 from koser.evaluation.selective import Threshold
 from koser.evaluation.temperature import Temperature
+from koser.experiment import other_data
+from koser.experiment.matrix import evaluate_matrix
 from koser.experiment.other_data import EvaluateRequest, evaluate_run
 from koser.experiment.outputs import kept_files
 from koser.experiment.request import TrainRequest
 from koser.experiment.run import run_experiment
+from koser.features.text.cache import CACHE_NAME
+from koser.features.text.transcriber import Transcriber
 from koser.hashes import write_sums
 from koser.inference.recognizer import load_recognizer
 from koser.models.checkpoint import Checkpoint, find_checkpoint
@@ -222,3 +227,52 @@ def test_what_the_model_before_this_one_has_learnt_from_is_not_taken_for_unheard
     )
     metrics = evaluate_run(EvaluateRequest(run, other), tmp_path / "unstarted")
     assert metrics["shared"]["utterances"] == "none"
+
+
+@pytest.fixture
+def spoken(work, whisper_folder, text_folder, tmp_path):
+    """A run whose Whisper and text model were moved after it, and where they are now."""
+    places = {"whisper": tmp_path / "whisper", "text_model": tmp_path / "text"}
+    shutil.copytree(whisper_folder, places["whisper"])
+    shutil.copytree(text_folder(), places["text_model"])
+    whisper = [f"whisper.{key}={value}" for key, value in CREDULOUS.items()]
+    quick = ("train.epochs=1", "fusion.width=8", "fusion.hidden=[8, 8]", "speeds=[]")
+    request = TrainRequest(
+        "multimodal",
+        "speaker",
+        manifest=work / "m.parquet",
+        whisper=str(places["whisper"]),
+        text_model=str(places["text_model"]),
+        overrides=(*whisper, *quick),
+    )
+    run_experiment(request.resolve(), tmp_path / "spoken", store_root=tmp_path / "store")
+    now = {name: place.with_name(f"{place.name}-now") for name, place in places.items()}
+    for name, place in places.items():
+        place.rename(now[name])
+    return tmp_path / "spoken", {name: str(place) for name, place in now.items()}
+
+
+def test_moved_models_are_found_and_nothing_is_transcribed_twice(
+    spoken, run, manifest, tmp_path, monkeypatch
+):
+    folder, places = spoken
+    other = elsewhere(manifest, tmp_path / "o.parquet")
+    with pytest.raises(EncoderError, match="--text-model"):
+        evaluate_run(EvaluateRequest(folder, other), tmp_path / "lost")
+    stores = {"store_root": tmp_path / "store"}
+    asked = EvaluateRequest(folder, other, places=places)
+    first = evaluate_run(asked, tmp_path / "first", **stores)
+    hears = Transcriber.transcribe
+    # What costs time is measured as it is, by a model that keeps nothing.
+    monkeypatch.setattr(other_data, "measure_model", lambda *_, **__: first["cost"])
+    monkeypatch.setattr(Transcriber, "transcribe", pytest.fail)
+    again = evaluate_run(asked, tmp_path / "again", **stores)
+    assert again["nll"] == first["nll"]
+    # The other run of the matrix has neither.
+    matrix = evaluate_matrix([folder, run], [other], places=places, **stores)
+    assert matrix["cells"][0]["uar"] == first["uar"]
+    with pytest.raises(ConfigError, match="that --encoder is about"):
+        evaluate_matrix([run], [other], places={"encoder": "x"}, **stores)
+    monkeypatch.setattr(Transcriber, "transcribe", hears)
+    (tmp_path / "store" / CACHE_NAME).unlink()
+    assert evaluate_run(asked, tmp_path / "anew", **stores)["nll"] == first["nll"]

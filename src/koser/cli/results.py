@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -119,6 +120,9 @@ def evaluate(
         ),
     ] = None,
     encoder: MovedEncoder = None,
+    whisper: MovedWhisper = None,
+    text_model: MovedTextModel = None,
+    store: Store = None,
     restrict_labels: Annotated[
         bool,
         typer.Option("--restrict-labels", help="Let the model answer only labels the data has."),
@@ -128,14 +132,23 @@ def evaluate(
     quiet: Quiet = False,
 ) -> None:
     """Test a finished run on other data; labels that one side lacks are reported."""
+    from koser.experiment.matrix import evaluate_matrix
     from koser.experiment.other_data import EvaluateRequest, evaluate_run
     from koser.experiment.request import new_folder
+    from koser.features.store import default_store_root
     from koser.terminal import notes_shown, print_run, progress_bars
 
     report = report_options(report_language, audio_clips)
+    places = places_of(encoder, whisper, text_model)
+    store_root = store or default_store_root()
     if matrix:
-        _refuse_single_options(encoder, restrict_labels)
-        _evaluate_matrix(runs, manifest, out, report.language, quiet=quiet)
+        if restrict_labels:
+            raise ConfigError(
+                "--matrix answers shared labels only, with or without --restrict-labels. "
+                "Leave it out."
+            )
+        evaluated = partial(evaluate_matrix, runs, manifest, places=places, store_root=store_root)
+        _write_matrix(evaluated, out, report.language, quiet=quiet)
         return
     if len(runs) > 1 or len(manifest) > 1:
         raise ConfigError(
@@ -145,32 +158,29 @@ def evaluate(
     request = EvaluateRequest(
         run=runs[0],
         manifest=manifest[0],
-        encoder=encoder,
+        places=places,
         restrict=restrict_labels,
         command=tuple(sys.argv),
         report=report,
     )
     folder = out or new_folder(request.name)
     with notes_shown(), progress_bars(quiet=quiet) as listeners:
-        metrics = evaluate_run(request, folder, on_clip=listeners.on_clip)
+        metrics = evaluate_run(request, folder, store_root=store_root, on_clip=listeners.on_clip)
     print_run(request.name, metrics)
     typer.echo(f"Report: {folder / 'report.html'}")
 
 
-def _refuse_single_options(encoder: str | None, restrict_labels: bool) -> None:
-    if encoder is not None or restrict_labels:
-        raise ConfigError(
-            "--matrix takes neither --encoder (each run names its own) nor --restrict-labels "
-            "(models answer shared labels only). Leave them out."
-        )
+def places_of(encoder: str | None, whisper: str | None, text_model: str | None) -> dict[str, str]:
+    """Where pretrained models are now, of those that were said to be moved."""
+    places = {"encoder": encoder, "whisper": whisper, "text_model": text_model}
+    return {name: place for name, place in places.items() if place is not None}
 
 
-def _evaluate_matrix(
-    runs: list[Path], manifests: list[str], out: Path | None, language: Any, *, quiet: bool
+def _write_matrix(
+    evaluated: Callable[..., Any], out: Path | None, language: Any, *, quiet: bool
 ) -> None:
     """The cross-corpus table, printed and written."""
     from koser.experiment.folder import refuse_full
-    from koser.experiment.matrix import evaluate_matrix
     from koser.experiment.request import new_folder
     from koser.reporting.matrix import write_matrix
     from koser.terminal import bar, notes_shown
@@ -180,7 +190,7 @@ def _evaluate_matrix(
     refuse_full(folder)
     with notes_shown(), bar("clips", quiet=quiet) as show:
         on_cell = None if show is None else (lambda _run, _corpus, n, total: show(n, total))
-        found = evaluate_matrix(runs, manifests, on_cell=on_cell)
+        found = evaluated(on_cell=on_cell)
     print_matrix(found)
     for path in write_matrix(found, folder, language=language):
         typer.echo(f"Matrix: {path}")

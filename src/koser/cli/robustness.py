@@ -9,7 +9,7 @@ import typer
 
 from koser.cli.inference import Encoder, MovedTextModel, MovedWhisper
 from koser.cli.options import Language, Quiet, Store, Workers, report_options
-from koser.cli.results import RunPath
+from koser.cli.results import RunPath, places_of
 
 # As in koser.cli: nothing that loads polars or torch is imported before a handler runs.
 
@@ -52,13 +52,12 @@ def robustness(
     from koser.terminal.results import print_robustness
 
     report = report_options(report_language, 0)
-    places = {"encoder": encoder, "whisper": whisper, "text_model": text_model}
     request = RobustnessRequest(
         run,
         tuple(manifest),
         tuple(only or ()),
         seed,
-        {name: place for name, place in places.items() if place is not None},
+        places_of(encoder, whisper, text_model),
     )
     folder = out or run
     with notes_shown(), bar("trainings", quiet=quiet) as show:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +24,8 @@ from koser.training.devices import choose_device
 # Enough clips for a stable mean; few enough seconds that no run is held up.
 _MAX_CLIPS = 16
 _MAX_SECONDS = 10.0
+# Parameters of `load_recognizer`, and what configurations call the pretrained model.
+PARTS = {"encoder": "encoder", "whisper": "whisper", "text_model": "text"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def peak_memory() -> Memory:
 
 
 def measure_model(
-    checkpoint_file: Path, clips: Sequence[Clip], *, encoder: str | None = None
+    checkpoint_file: Path, clips: Sequence[Clip], *, places: Mapping[str, str] | None = None
 ) -> dict[str, Any]:
     """Parameters of a trained model, and how fast it recognises clip by clip.
 
@@ -74,8 +76,8 @@ def measure_model(
     clips : Sequence[Clip]
         Tested utterances; the first few are recognised, from the waveform on. Reading and
         decoding the file does not count.
-    encoder : str, optional
-        Where its pretrained encoder is now, if it was moved.
+    places : Mapping[str, str], optional
+        Where its pretrained models are now, as `load_recognizer` calls them, if they were moved.
 
     Returns
     -------
@@ -90,8 +92,8 @@ def measure_model(
         If the model or a clip cannot be read.
     """
     checkpoint = Checkpoint.read(checkpoint_file)
-    if encoder is not None:
-        checkpoint = checkpoint.with_encoder(encoder)
+    for name, place in (places or {}).items():
+        checkpoint = checkpoint.with_model(PARTS[name], place)
     system = system_class(checkpoint.system).from_checkpoint(checkpoint)
     counted = system.count_parameters()
     with torch_threads(system.n_threads):

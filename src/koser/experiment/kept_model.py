@@ -3,9 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from koser.inference.recognizer import Recognizer, load_recognizer
 from koser.reporting.runs import RunFolder, read_json
+
+
+def load_kept(
+    run: RunFolder, *, places: Mapping[str, str], store_root: Path | None = None
+) -> Recognizer:
+    """A run's kept model.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run.
+    places : Mapping[str, str]
+        Where pretrained models are now, if they were moved: ``encoder``, ``whisper``,
+        ``text_model``.
+    store_root : Path, optional
+        Folder of the stores, where what its Whisper hears is then kept.
+
+    Raises
+    ------
+    CheckpointError, EncoderError
+        As `load_recognizer`.
+    """
+    recognizer = load_recognizer(
+        run.folder,
+        encoder=places.get("encoder"),
+        whisper=places.get("whisper"),
+        text_model=places.get("text_model"),
+    )
+    if store_root is not None:
+        recognizer.keep_transcripts(store_root)
+    return recognizer
 
 
 def describe_kept(run: RunFolder, origin: Mapping[str, object]) -> dict[str, Any]:

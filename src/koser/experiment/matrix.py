@@ -11,7 +11,7 @@ others go to them, in proportion. So chance is the same in every cell.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ import polars as pl
 
 from koser.data.enrolment import is_enrolled
 from koser.data.manifest import Manifest
-from koser.errors import LabelError, RunError
+from koser.errors import ConfigError, LabelError, RunError
 from koser.evaluation.scoring import evaluate
-from koser.experiment.kept_model import describe_kept, learnt_from, why_kept
+from koser.experiment.cost import PARTS
+from koser.experiment.kept_model import describe_kept, learnt_from, load_kept, why_kept
 from koser.experiment.other_data import PROTOCOL as OTHER_DATA
 from koser.experiment.other_data import recognise_rows
 from koser.experiment.results import PROBABILITY_PREFIX
 from koser.experiment.starting import learnt_before
-from koser.inference.recognizer import load_recognizer
 from koser.labels import ordered_labels
 from koser.reporting.runs import RunFolder, read_json
 from koser.storage.places import Place
@@ -65,7 +65,12 @@ class _Answers:
 
 
 def evaluate_matrix(
-    runs: Sequence[Path], manifests: Sequence[Place], *, on_cell: OnCell | None = None
+    runs: Sequence[Path],
+    manifests: Sequence[Place],
+    *,
+    places: Mapping[str, str] | None = None,
+    store_root: Path | None = None,
+    on_cell: OnCell | None = None,
 ) -> Json:
     """Test every run on every corpus.
 
@@ -75,6 +80,11 @@ def evaluate_matrix(
         Folders of finished runs.
     manifests : Sequence[Place]
         Corpora, with labels spelt as the runs' (`koser map`).
+    places : Mapping[str, str], optional
+        Where pretrained models are now, of the runs that have one of the kind: ``encoder``,
+        ``whisper``, ``text_model``.
+    store_root : Path, optional
+        Folder of the stores, where what Whisper hears is then kept.
     on_cell : Callable, optional
         Told of progress.
 
@@ -85,6 +95,8 @@ def evaluate_matrix(
 
     Raises
     ------
+    ConfigError
+        If no run has a pretrained model of a kind in `places`.
     RunError
         If a folder is no training, or an enrolled one; two corpora have one name; a run was
         trained on a corpus and tested none of the utterances given, or started from a model
@@ -96,6 +108,7 @@ def evaluate_matrix(
         If files cannot be read.
     """
     folders = [RunFolder.read(path) for path in runs]
+    _refuse_unneeded(folders, places or {})
     corpora = [_read_corpus(path) for path in manifests]
     names = [corpus.name for corpus in corpora]
     twice = sorted({name for name in names if names.count(name) > 1})
@@ -118,7 +131,8 @@ def evaluate_matrix(
             else:
                 _refuse_learnt_before(run, corpus)
                 if recognizer is None:
-                    recognizer = load_recognizer(folder.folder)
+                    own = _own_places(folder, places or {})
+                    recognizer = load_kept(folder, places=own, store_root=store_root)
                     run["kept_model"] = describe_kept(folder, recognizer.origin)
                 answers = _new_answers(recognizer, corpus, labels, _listener(on_cell, run, corpus))
             cells.append({**_cell(run, corpus, labels, answers), "is_within": is_within})
@@ -132,6 +146,17 @@ def evaluate_matrix(
         or any(corpus.manifest.provenance.is_synthetic for corpus in corpora),
         "notes": _notes(described, corpora, labels),
     }
+
+
+def _refuse_unneeded(folders: Sequence[RunFolder], places: Mapping[str, str]) -> None:
+    for name in places:
+        if not any(PARTS[name] in folder.pretrained for folder in folders):
+            option = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"No run has a model that {option} is about. Leave it out.")
+
+
+def _own_places(folder: RunFolder, places: Mapping[str, str]) -> dict[str, str]:
+    return {name: place for name, place in places.items() if PARTS[name] in folder.pretrained}
 
 
 def _read_corpus(path: Place) -> Corpus:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,7 @@ from koser.experiment.analysis import Chosen, Tested, analyse
 from koser.experiment.cost import measure_model
 from koser.experiment.environment import describe_environment
 from koser.experiment.folder import refuse_full
-from koser.experiment.kept_model import describe_kept, learnt_from, why_kept
+from koser.experiment.kept_model import describe_kept, learnt_from, load_kept, why_kept
 from koser.experiment.outputs import kept_files
 from koser.experiment.results import prediction_table
 from koser.experiment.starting import learnt_before
@@ -36,7 +36,7 @@ from koser.features.extraction import clips_of
 from koser.files import copy_atomically, replacing, write_json
 from koser.hashes import write_sums
 from koser.inference.prediction import Failure
-from koser.inference.recognizer import Recognizer, load_recognizer
+from koser.inference.recognizer import Recognizer
 from koser.models.checkpoint import find_checkpoint
 from koser.reporting.plots import plot_confusion_matrix
 from koser.reporting.report import ReportOptions, write_report
@@ -61,8 +61,9 @@ class EvaluateRequest:
         Folder of a finished run; its kept model is tested.
     manifest : Place
         The utterances.
-    encoder : str, optional
-        Where the model's pretrained encoder is now, if it was moved.
+    places : Mapping[str, str]
+        Where pretrained models are now, if they were moved: ``encoder``, ``whisper``,
+        ``text_model``.
     restrict : bool
         Let the model answer only labels that the data has: the probabilities of the
         others go to these, in proportion.
@@ -74,7 +75,7 @@ class EvaluateRequest:
 
     run: Path
     manifest: Place
-    encoder: str | None = None
+    places: Mapping[str, str] = field(default_factory=dict)
     restrict: bool = False
     command: tuple[str, ...] = ()
     report: ReportOptions = field(default_factory=ReportOptions)
@@ -86,7 +87,11 @@ class EvaluateRequest:
 
 
 def evaluate_run(
-    request: EvaluateRequest, out: Path, *, on_clip: OnClip | None = None
+    request: EvaluateRequest,
+    out: Path,
+    *,
+    store_root: Path | None = None,
+    on_clip: OnClip | None = None,
 ) -> dict[str, Any]:
     """Recognise every utterance of a manifest with a run's model, and score the answers.
 
@@ -100,6 +105,8 @@ def evaluate_run(
         What to test.
     out : Path
         Folder of the result; new or empty.
+    store_root : Path, optional
+        Folder of the stores, where what Whisper hears is then kept.
     on_clip : Callable, optional
         Told how many utterances are done, and of how many.
 
@@ -119,7 +126,7 @@ def evaluate_run(
     """
     refuse_full(out)
     run = RunFolder.read(request.run)
-    recognizer = load_recognizer(request.run, encoder=request.encoder)
+    recognizer = load_kept(run, places=request.places, store_root=store_root)
     whole = Manifest.read(request.manifest)
     manifest = _known_rows(whole, recognizer.labels)
     probabilities = recognise_rows(recognizer, manifest.table, on_clip)
@@ -147,7 +154,7 @@ def evaluate_run(
     metrics["kept_model"] = kept
     metrics.update(analyse(tested, evaluation))
     metrics["cost"] = measure_model(
-        find_checkpoint(request.run), clips_of(manifest.table.head(64)), encoder=request.encoder
+        find_checkpoint(request.run), clips_of(manifest.table.head(64)), places=request.places
     )
     out.mkdir(parents=True, exist_ok=True)
     _write(request, run, out, predictions=predictions, metrics=metrics)
