@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 
 from fixtures.runs import LABELS, write_run
+from koser.reporting.ablations import ablation_notes
 from koser.reporting.comparison import compare_runs
 from koser.reporting.comparison_tables import as_markdown, comparison_notes
 from koser.reporting.language import load_phrases
@@ -80,3 +81,19 @@ def test_notes_of_conditions_name_them_and_those_of_earlier_versions_stay():
     old = {"conditions": [{"kind": "noise", "level": 5.0, "unit": "dB"}], "notes": [WIDE, ALIKE]}
     assert robustness_notes(old, EN) == [(WIDE, ""), (ALIKE, "")]
     assert robustness_notes(None, EN) == []
+
+
+def test_a_difference_from_an_ablation_says_why_it_has_no_interval():
+    flat = (
+        "No interval of UAR: the same in every cluster (speaker), which says nothing about others."
+    )
+    parts = {
+        "text only": {"difference": {"uar": 0.0, "ci95": {"uar": None}, "notes": [WIDE, flat]}},
+        "audio only": {"difference": {"uar": 0.1, "ci95": {"uar": None}}},
+    }
+    metrics = {"ablations": parts, "notes": [WIDE]}
+    assert ablation_notes(metrics, EN) == [(f"text only: {flat}", "")]
+    ((said, language),) = ablation_notes(metrics, KO)
+    assert said.startswith(KO["ablations.values"]["text only"])
+    assert language == ""
+    assert ablation_notes({"notes": []}, EN) == []

@@ -81,7 +81,7 @@ def _describe(whole: Results, part: Results, manifest: Manifest) -> dict[str, An
         **{score: scores[score] for score in _SCORES},
         "ci95": {score: scores["ci95"][score] for score in _SCORES},
         "per_seed_uar": [each.scores["uar"].value for each in part.per_seed.values()],
-        "difference": {score: gap[score] for score in ("uar", "accuracy", "ci95")},
+        "difference": {score: gap[score] for score in ("uar", "accuracy", "ci95", "notes")},
     }
 
 

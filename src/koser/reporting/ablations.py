@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from koser.reporting.language import Phrases
+from koser.reporting.noted import notes_with_places
 from koser.reporting.wording import score_with_interval
 
 
@@ -32,6 +34,23 @@ def ablation_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str, str]]
         uar, accuracy = (score_with_interval(scores, score) for score in ("uar", "accuracy"))
         rows.append((name, uar, accuracy, gap))
     return rows
+
+
+def ablation_notes(metrics: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]]:
+    """What belongs beside the differences and not beside the scores too; as `Phrases.notes`."""
+    noted = [
+        (
+            t.named("ablations.values", name),
+            # Runs of earlier versions keep none.
+            [
+                each
+                for each in scores["difference"].get("notes", ())
+                if each not in metrics["notes"]
+            ],
+        )
+        for name, scores in metrics.get("ablations", {}).items()
+    ]
+    return notes_with_places(noted, t)
 
 
 def _gap(difference: Mapping[str, Any]) -> str:

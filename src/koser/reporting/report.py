@@ -11,6 +11,7 @@ from typing import Any
 from koser.errors import RunError
 from koser.files import write_atomically
 from koser.reporting import robustness
+from koser.reporting.ablations import ablation_notes
 from koser.reporting.audit_page import audit_context
 from koser.reporting.language import Language, Phrases, load_phrases
 from koser.reporting.pages import render_page
@@ -102,6 +103,7 @@ def _context(run: RunFolder, t: Phrases, options: ReportOptions) -> dict[str, An
         "evidence": evidence.evidence_of(run.optional_json(evidence.EXPLANATIONS), t),
         "gap_table": scores.gap_table(run.optional_json("gap.json"), metrics, t),
         "ablations": scores.ablation_table(metrics, t),
+        "ablation_notes": ablation_notes(metrics, t),
         "probes": quality.probe_table(metrics, t),
         **_quality(metrics, t),
         **_audit(run, t),

@@ -24,7 +24,8 @@ from rich.table import Table
 from koser.data.manifest import Manifest
 from koser.data.splits import Split
 from koser.data.summary import summarise
-from koser.reporting.ablations import ablation_rows
+from koser.reporting.ablations import ablation_notes, ablation_rows
+from koser.reporting.language import load_phrases
 from koser.reporting.wording import (
     SYNTHETIC,
     corpus_line,
@@ -267,6 +268,8 @@ def print_ablations(metrics: Mapping[str, Any]) -> None:
         for name, uar, _, gap in rows:
             table.add_row(name, uar, gap)
         console.print(table)
+        for note, _ in ablation_notes(metrics, load_phrases("en")):
+            console.print(f"Note: {note}", markup=False)
 
 
 def print_transcription(transcription: Transcription, seconds: float, audio_seconds: float) -> None:
