@@ -1,10 +1,11 @@
-"""What noise, telephones, rooms and clipping cost: MFCC + CNN and frozen Whisper-base (REAL).
+"""What noise, telephones, rooms and clipping cost: any system, Whisper-base and e5-small REAL.
 
 emotiontts, speaker and sentence left out, 5 × 2 folds by default (10 × 5 take five times as
 long to train; hearing takes the same). Every utterance is heard clean and under 26 conditions by
 the model that has learnt neither its speaker nor its sentence. Noise, other voices and rooms are
 the same for all systems. `--systems fusion --kinds g711a opus` for others and for some conditions:
-a system that reads is slow in noise, where Whisper begins again and again.
+a system that reads is slow in noise, where Whisper begins again and again; what it has heard is in
+`--store` for the next system.
 """
 
 from __future__ import annotations
