@@ -101,7 +101,7 @@ def canonical_label(label: str) -> str:
     spelling = normalise_spelling(label)
     if not spelling:
         raise LabelError("A label is blank. Give the utterance a label or leave it out.")
-    return ALIASES.get(spelling, spelling)
+    return _resolved(spelling)
 
 
 def is_known(label: str) -> bool:
@@ -112,8 +112,11 @@ def is_known(label: str) -> bool:
     >>> is_known("Sad"), is_known("기쁨"), is_known("Actor_01")
     (True, True, False)
     """
-    spelling = normalise_spelling(label)
-    return ALIASES.get(spelling, spelling) in KOREAN
+    return _resolved(normalise_spelling(label)) in KOREAN
+
+
+def _resolved(spelling: str) -> str:
+    return ALIASES.get(spelling, spelling)
 
 
 def ordered_labels(labels: Iterable[str]) -> tuple[str, ...]:
