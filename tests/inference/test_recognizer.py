@@ -1,4 +1,6 @@
+import csv
 import io
+import json
 import subprocess
 import sys
 from itertools import chain
@@ -95,6 +97,25 @@ def test_a_bad_file_takes_its_place_and_stops_nothing(model, files):
     assert "07_bad.wav" in failures[0].error
 
 
+def test_segments_that_fail_can_be_told_from_each_other(model, tmp_path):
+    """Each has the place and the length that was asked for, as those that are recognised have."""
+    sound = np.random.default_rng(0).uniform(-0.5, 0.5, 48_000).astype(np.float32)
+    sound[[20_000, 40_000]] = np.nan
+    soundfile.write(tmp_path / "call.wav", sound, 16_000, subtype="FLOAT")
+    call = str(tmp_path / "call.wav")
+    asked = [(0.0, 0.4), (1.2, 1.5), (2.4, 2.7), (2.8, None), (None, None)]
+    clips = [Clip(call, start, end) for start, end in asked]
+    results = list(load_recognizer(model).iter_clips(clips))
+    assert [isinstance(each, Failure) for each in results] == [False, True, True, False, True]
+    texts = {format: "\n".join(iter_lines(results, format, LABELS)) for format in ("json", "csv")}
+    places = [(0.0, 0.4), (1.2, 0.3), (2.4, 0.3), (2.8, 0.2), (None, None)]
+    written = [(row["start"], row["duration"]) for row in json.loads(texts["json"])]
+    assert written == places
+    rows = csv.DictReader(texts["csv"].splitlines())
+    written = [tuple(float(row[name] or "nan") for name in ("start", "duration")) for row in rows]
+    np.testing.assert_array_equal(written, np.array(places, float))
+
+
 def test_results_come_as_they_are_ready(model, files):
     """The first result is there when two batches have been read: one ahead of the other."""
     opened = []
@@ -158,20 +179,21 @@ def results_for_output():
 
 
 def test_json_is_one_array_with_korean_readable():
-    import json
-
     text = "\n".join(iter_lines(results_for_output(), "json", ("angry", "neutral")))
     assert "한글" in text
     values = json.loads(text)
     assert values[0]["probabilities"] == {"angry": 0.7, "neutral": 0.3}
-    assert values[1] == {"path": "b.wav", "error": "b.wav is empty"}
+    assert values[1] == {
+        "path": "b.wav",
+        "start": None,
+        "duration": None,
+        "error": "b.wav is empty",
+    }
     assert values[2]["start"] == 3.0
     assert json.loads("\n".join(iter_lines([], "json", ("angry",)))) == []
 
 
 def test_csv_has_one_row_per_file_with_every_probability():
-    import csv
-
     lines = list(iter_lines(results_for_output(), "csv", ("angry", "neutral")))
     rows = list(csv.DictReader(lines))
     assert [row["path"] for row in rows] == ['한글, "a".wav', "b.wav", "c.wav"]

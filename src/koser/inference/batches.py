@@ -87,7 +87,7 @@ def read_arrival(arrival: Arrival) -> np.ndarray | Failure:
     except AudioError as error:
         # The machine or the store refused; what is wrong with sound has other causes.
         may_pass = isinstance(error.__cause__, OSError)
-        return Failure(arrival.clip.path, str(error), may_pass)
+        return Failure.of_clip(arrival.clip, str(error), may_pass=may_pass)
 
 
 def _gathered(arrivals: Iterable[Arrival]) -> Iterator[list[Arrival]]:

@@ -191,7 +191,7 @@ def _labels(source: ModelSource) -> tuple[str, ...]:
 
 
 def _lost(row: _Utterance) -> _Answer:
-    return row.id, Failure(row.clip.path, describe_lost(row.clip.path))
+    return row.id, Failure.of_clip(row.clip, describe_lost(row.clip.path))
 
 
 def _iter_chunks(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from koser.audio.reading import Clip
 from koser.errors import ConfigError, LabelError
 
 
@@ -108,12 +109,17 @@ class Values:
 
 @dataclass(frozen=True)
 class Failure:
-    """A file that could not be recognised, and why.
+    """A file, or a part of one, that could not be recognised, and why.
 
     Attributes
     ----------
     path, error : str
         The file, and one line.
+    start : float or None
+        Where in the file the part starts, in seconds; None if it is the whole file.
+    duration : float or None
+        Length of the part in seconds, as it was asked for; None where that is unknown, as it is
+        of a whole file.
     may_pass : bool
         Whether its bytes could not be had, which says nothing of them and may be otherwise
         another time.
@@ -121,11 +127,25 @@ class Failure:
 
     path: str
     error: str
+    start: float | None = None
+    duration: float | None = None
     may_pass: bool = field(default=False, compare=False)
 
+    @classmethod
+    def of_clip(cls, clip: Clip, error: str, *, may_pass: bool = False) -> Failure:
+        """The failure of a clip, with the place and the length that it was to have."""
+        # To the microsecond: what ends at 0.9 and starts at 0.6 lasts 0.3 s.
+        duration = None if clip.end is None else round(clip.end - (clip.start or 0.0), 6)
+        return cls(clip.path, error, clip.start, duration, may_pass)
+
     def to_dict(self) -> dict[str, object]:
-        """JSON values, as the command line and the server write them."""
-        return {"path": self.path, "error": self.error}
+        """JSON values, as the command line writes them."""
+        return {
+            "path": self.path,
+            "start": self.start,
+            "duration": self.duration,
+            "error": self.error,
+        }
 
     def cells(self) -> dict[str, object]:
         """What a row of a table says of it, by column."""
