@@ -101,8 +101,11 @@ def test_another_programs_file_is_refused(tmp_path):
 def test_a_missing_file_and_an_empty_run_folder_are_refused(tmp_path):
     with pytest.raises(CheckpointError, match="No checkpoint at"):
         Checkpoint.read(tmp_path / "a.pth")
-    with pytest.raises(CheckpointError, match=r"No best_model_\*.pth in"):
+    with pytest.raises(CheckpointError, match=r"No best_model_\*.pth in") as refused:
         find_checkpoint(tmp_path)
+    # Both commands that leave one, and what says how an unfinished folder of either goes on.
+    for command in ("`koser train`", "`koser regress`", f"`koser doctor {tmp_path}`"):
+        assert command in str(refused.value)
 
 
 def test_a_run_folder_means_its_newest_model(tmp_path):

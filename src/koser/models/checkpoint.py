@@ -285,7 +285,8 @@ def find_checkpoint(model: Path) -> Path:
         return shared
     if not found:
         raise CheckpointError(
-            f"No best_model_*.pth in '{model}'. Give a run folder of a finished `koser train`, "
-            f"or a folder that `koser pull` made."
+            f"No best_model_*.pth in '{model}'. Give a folder of a finished `koser train` or "
+            f"`koser regress`, or one that `koser pull` made; `koser doctor {model}` says how an "
+            f"unfinished one goes on."
         )
     return found[-1]
