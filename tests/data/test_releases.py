@@ -195,6 +195,41 @@ def test_what_is_another_corpus_or_none_is_refused_and_cleared_away(release, tmp
     assert everything_in(tmp_path) == ["emodb.zip"]
 
 
+def test_files_that_a_user_has_sorted_by_emotion_are_told_from_another_corpus(release, tmp_path):
+    """The names are those of the corpus, so what is wrong is where its files lie."""
+    source, emotions = tmp_path / "sorted", {"01": "neutral", "03": "happy", "05": "angry"}
+    for name, content in FILES.items():
+        stem = name.rpartition("/")[2]
+        path = source / emotions[stem.split("-")[2]] / stem
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with pytest.raises(DownloadError) as refused:
+        get(release, tmp_path / "r", accept=yes, source=source)
+    assert str(refused.value) == (
+        f"'{source}' holds 6 of the 6 recordings of ravdess, but not as published: there is "
+        f"sound in folders named by emotions: angry, happy, neutral. Give --from the "
+        f"archive, or a folder as the archive has it; or use yours where it is: "
+        f"koser prepare ravdess {source} --out ravdess.parquet"
+    )
+    assert everything_in(tmp_path)[0] == "sorted"
+    assert not (tmp_path / "r").exists()
+    # what is advised is possible, and has the labels of the names
+    labels = corpora.prepare("ravdess", source).table["label"].unique()
+    assert set(labels) == {"neutral", "happiness", "angry"}
+
+
+def test_a_corpus_among_others_is_not_said_to_be_missing(release, tmp_path):
+    both = zip_bytes({**FILES, "wav/03a01Fa.wav": wav_bytes(1)})
+    (tmp_path / "both.zip").write_bytes(both)
+    message = (
+        r"both\.zip' holds 6 of the 6 recordings of ravdess, but not as published: there is "
+        r"emodb, files named like 03a01Fa\.wav\. Check the address or the copy\.$"
+    )
+    unchecked = replace(release, expected=Expected())
+    with pytest.raises(DownloadError, match=message):
+        get(unchecked, tmp_path / "r", accept=yes, source=tmp_path / "both.zip")
+
+
 def test_a_folder_that_koser_did_not_make_is_left_alone(release, tmp_path, origin):
     (tmp_path / "r").mkdir()
     with pytest.raises(DownloadError, match="was not made by koser get"):

@@ -6,12 +6,13 @@ import logging
 import os
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from koser.audio.listing import audio_files
-from koser.data.corpora import recognise
+from koser.data.corpora import SORTED, likenesses
+from koser.data.corpora.survey import survey
 from koser.data.download import (
     Expected,
     Progress,
@@ -21,7 +22,7 @@ from koser.data.download import (
     remove_fetched,
 )
 from koser.data.unpacking import is_sound, unpack
-from koser.errors import ConfigError, CorpusError, DownloadError
+from koser.errors import ConfigError, DownloadError
 from koser.files import replacing_folder
 
 logger = logging.getLogger(__name__)
@@ -321,23 +322,35 @@ def _reason(error: OSError) -> str:
 
 def _prove(folder: Path, release: Release, copy: _Copy) -> str:
     """What shows that the corpus in `folder` is the published one; refuse what is not."""
-    try:
-        found = recognise(folder).corpus
-    except CorpusError:
-        found = ""
+    found = likenesses(survey(folder))
     stems = {path.stem for path in audio_files(folder)}
     n_found = sum(re.fullmatch(release.recording, stem) is not None for stem in stems)
-    problem = ""
-    if found != release.corpus:
-        what = f"but {found}" if found else "nor any corpus koser knows"
+    held = f"holds {n_found:,} of the {release.n_recordings:,} recordings of {release.corpus}"
+    problem, way_on = "", "Check the address or the copy."
+    if release.corpus not in found:
+        what = f"but {', '.join(found)}" if found else "nor any corpus koser knows"
         problem = f"holds no {release.corpus}, {what}"
+    elif others := {name: reason for name, reason in found.items() if name != release.corpus}:
+        problem = f"{held}, but not as published: there is {_listed(others)}"
+        if SORTED in others and copy.is_folder:
+            way_on = (
+                f"Give --from the archive, or a folder as the archive has it; or use yours where "
+                f"it is: koser prepare {release.corpus} {copy.path} --out {release.corpus}.parquet"
+            )
     elif n_found < release.n_recordings:
-        problem = f"holds {n_found:,} of the {release.n_recordings:,} recordings of {found}"
+        problem = held
     if problem:
         if copy.is_fetched:
             remove_fetched(copy.path)  # or the next call would take it again
-        raise DownloadError(f"'{copy.origin}' {problem}. Check the address or the copy.")
+        raise DownloadError(f"'{copy.origin}' {problem}. {way_on}")
     return _proof(release, copy)
+
+
+def _listed(others: Mapping[str, str]) -> str:
+    """What is found beside a corpus, by name or by how its files lie."""
+    return ", and ".join(
+        reason if name == SORTED else f"{name}, {reason}" for name, reason in others.items()
+    )
 
 
 def _proof(release: Release, copy: _Copy) -> str:

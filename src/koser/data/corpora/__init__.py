@@ -62,6 +62,7 @@ ADAPTERS: dict[str, Callable[..., Manifest]] = {
 ON_URLS = ("folder", "table")
 
 AUTO = "auto"  # in place of a name: `recognise` chooses
+SORTED = "folder"  # the adapter of sound in folders of labels
 
 # Name of a corpus -> why a folder looks like it, or None.
 RECOGNISERS: dict[str, Callable[[Survey], str | None]] = {
@@ -99,6 +100,18 @@ class Recognition:
     reason: str
 
 
+def likenesses(seen: Survey) -> dict[str, str]:
+    """Every corpus that a folder looks like, and why.
+
+    `SORTED` is among them if it looks like one whose sound someone has sorted into folders of
+    labels.
+    """
+    found = {name: reason for name, look in RECOGNISERS.items() if (reason := look(seen))}
+    if found and (labelled := folder.label_folders(seen)):
+        found[SORTED] = f"sound in folders named by emotions: {', '.join(labelled[:3])}"
+    return found
+
+
 def recognise(root: Path) -> Recognition:
     """Tell by its file names, and the beginnings of a few files, which corpus a folder is.
 
@@ -114,15 +127,13 @@ def recognise(root: Path) -> Recognition:
         has sorted into folders of labels.
     """
     seen = survey(root)
-    found = {name: reason for name, look in RECOGNISERS.items() if (reason := look(seen))}
-    roots = dict.fromkeys(found, root)
-    if found and (labelled := folder.label_folders(seen)):
-        few = ", ".join(labelled[:3])
-        found["folder"] = f"sound in folders named by emotions: {few}"
-        roots["folder"] = root / PurePosixPath(labelled[0]).parent
+    found = likenesses(seen)
     if len(found) == 1:
         return Recognition(*found.popitem())
     if found:
+        roots = dict.fromkeys(found, root)
+        if SORTED in found:
+            roots[SORTED] = root / PurePosixPath(folder.label_folders(seen)[0]).parent
         why = "; ".join(f"{name} ({reason})" for name, reason in found.items())
         ways = ", or ".join(f"koser prepare {name} {roots[name]} --out M.parquet" for name in found)
         raise CorpusError(
