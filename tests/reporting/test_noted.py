@@ -33,7 +33,7 @@ def test_what_all_share_is_bare_and_what_some_have_names_them():
     ]  # fmt: skip
     in_korean = notes_with_places(noted, KO)
     assert all(language == "" for _, language in in_korean)
-    assert in_korean[1][0].startswith("a; c: 두 시스템이 다르게 답한 묶음(speaker)이 1개뿐이어서")
+    assert in_korean[1][0].startswith("a; c: 두 시스템이 다르게 답한 묶음(화자)이 1개뿐이어서")
     assert notes_with_places([("a", [ALIKE])], EN) == [(ALIKE, "")]
     assert notes_with_places([], EN) == []
 

@@ -7,6 +7,7 @@ writes beside its numbers are English; a file may say how to put them in its lan
 from __future__ import annotations
 
 import re
+import string
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -59,6 +60,29 @@ class Phrases:
         phrase: str = self[section].get(name, name)
         return phrase
 
+    def said(self, text: str, section: str | None = None) -> str:
+        """What koser says in English, in this language where the file says how.
+
+        Parameters
+        ----------
+        text : str
+            A sentence, or a name.
+        section : str, optional
+            The section that may have it as a name.
+        """
+        if self.language == "en":
+            return text
+        if section is not None and text in self[section]:
+            return str(self[section][text])
+        return self._translated(text) or text
+
+    def enumerated(self, names: str, section: str) -> str:
+        """Names in a row, each as `said`, such as ``'a', 'b' and 'c'`` or ``speaker+script``."""
+        if self.language == "en":
+            return names
+        parts = re.split(r"(, |[+'])", names.replace(" and ", ", "))
+        return "".join(self.said(part, section) for part in parts)
+
     def notes(self, sentences: Iterable[str]) -> list[tuple[str, str]]:
         """Sentences in this language where the file says how, and ``"en"`` beside the others.
 
@@ -84,7 +108,7 @@ class Phrases:
         for note in self["sentences"]:
             match = re.fullmatch(note["english"], sentence)
             if match:
-                return str(note["text"].format(*map(self._listed, match.groups(""))))
+                return _Filler(self).vformat(note["text"], match.groups(""), {})
         # A note of one of several corpora begins with the corpus.
         about = re.fullmatch(r"(\S+): (.*)", sentence)
         rest = None if about is None else self._translated(about[2])
@@ -93,7 +117,19 @@ class Phrases:
     def _listed(self, values: str) -> str:
         """What stands in a sentence's place, each part in this language where the file says how."""
         # What is in parentheses may hold a semicolon of its own.
-        return "; ".join(self._translated(each) or each for each in re.split(r"(?<=\)); ", values))
+        return "; ".join(self.said(each) for each in re.split(r"(?<=\)); ", values))
+
+
+class _Filler(string.Formatter):
+    """Fills the places of a sentence; what follows a colon is the section of a place's names."""
+
+    def __init__(self, phrases: Phrases) -> None:
+        self._phrases = phrases
+
+    def format_field(self, value: str, format_spec: str) -> str:
+        if format_spec:
+            return self._phrases.enumerated(value, format_spec)
+        return self._phrases._listed(value)
 
 
 def load_phrases(language: str) -> Phrases:

@@ -53,7 +53,7 @@ def protocol_rows(matrix: Mapping[str, Any], t: Phrases) -> list[tuple[str, str]
                 model=run["title"],
                 corpora=", ".join(run["trained_on"]),
                 protocol=run["protocol"],
-                grouping=run["grouping"],
+                grouping=t.enumerated(run["grouping"], "clusters"),
                 folds=run["n_folds"],
                 seeds=", ".join(map(str, run["seeds"])),
                 hash=run["split_hash"][:8],

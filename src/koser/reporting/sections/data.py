@@ -24,7 +24,7 @@ def protocol_rows(metrics: Mapping[str, Any], t: Phrases) -> Rows:
     meaning = "; ".join(filter(None, meanings))
     return [
         (t["protocol.protocol"], f"{name}: {meaning}" if meaning else name),
-        (t["protocol.kept_apart"], protocol["grouping"]),
+        (t["protocol.kept_apart"], t.enumerated(protocol["grouping"], "clusters")),
         (t["protocol.n_folds"], str(protocol["n_folds"])),
         (t["protocol.split_seed"], figures.count(protocol["seed"])),
         (t["protocol.hash"], protocol["hash"]),
@@ -57,8 +57,12 @@ def data_rows(card: Mapping[str, Any], t: Phrases) -> Rows:
         (t["data.corpus"], ", ".join(card["corpora"])),
         (t["data.language"], ", ".join(card["languages"]) or figures.MISSING),
         (t["data.adapter"], card["adapter"]),
-        (t["data.labels_from"], card["label_policy"]),
-        (t["data.grouping"], card["grouping"] or t["data.no_grouping"]),
+        # One for each of several corpora.
+        (t["data.labels_from"], "; ".join(map(t.said, card["label_policy"].split("; ")))),
+        (
+            t["data.grouping"],
+            t.named("clusters", card["grouping"]) if card["grouping"] else t["data.no_grouping"],
+        ),
         (t["data.n_speakers"], figures.count(card["n_speakers"])),
         (t["data.n_utterances"], f"{card['n_utterances']:,}"),
         (
@@ -74,7 +78,7 @@ def data_rows(card: Mapping[str, Any], t: Phrases) -> Rows:
         (t["data.rows_in"], f"{card['n_rows_in']:,}"),
     ]
     rows += [
-        (t["data.left_out"].format(reason=reason), f"{n:,}")
+        (t["data.left_out"].format(reason=t.said(reason, "reasons")), f"{n:,}")
         for reason, n in card["left_out"].items()
     ]
     if not card["left_out"]:
@@ -82,8 +86,8 @@ def data_rows(card: Mapping[str, Any], t: Phrases) -> Rows:
     rows.append((t["data.unlisted"], f"{card['n_unlisted']:,}"))
     for key in ("formats", "per_release", "per_gender"):
         if card[key]:
-            counts = ", ".join(f"{name}: {n:,}" for name, n in card[key].items())
-            rows.append((t[f"data.{key}"], counts))
+            counts = (f"{t.said(name, 'subgroups.values')}: {n:,}" for name, n in card[key].items())
+            rows.append((t[f"data.{key}"], ", ".join(counts)))
     for each in card["agreement"]:
         name = t["data.agreement"].format(part=t.named("parts", each["part"]))
         basis = t["data.agreement_basis"].format(n=f"{each['n_utterances']:,}", k=each["n_raters"])

@@ -24,7 +24,9 @@ def protocol_line(metrics: Mapping[str, Any], t: Phrases) -> str:
     elif kind == "speaker":
         speakers = t["protocol.n_speakers"].format(n=metrics["n_speakers"])
     else:
-        speakers = t["protocol.n_groups"].format(n=metrics["n_speakers"], kind=kind)
+        speakers = t["protocol.n_groups"].format(
+            n=metrics["n_speakers"], kind=t.named("clusters", kind)
+        )
     n_folds = protocol["n_folds"]
     return " · ".join(
         [

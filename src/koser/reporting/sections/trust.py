@@ -108,7 +108,8 @@ def _apart(metrics: Mapping[str, Any], t: Phrases) -> Iterator[Check]:
             continue
         status: Status = "warn" if leak["n_shared"] else "pass"
         values = {"n": f"{leak['n_shared']:,}", "tested": f"{leak['n_utterances']:,}"}
-        text = t[f"trust.{kind}_{status}"].format(kind=metrics["cluster_kind"], **values)
+        stands_in = t.named("clusters", metrics["cluster_kind"] or "speaker")
+        text = t[f"trust.{kind}_{status}"].format(kind=stands_in, **values)
         yield Check(status, text)
 
 
