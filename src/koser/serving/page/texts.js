@@ -8,8 +8,12 @@ const LABELS = {
   neutral: ["중립", "neutral"],
   sadness: ["슬픔", "sadness"],
   surprise: ["놀람", "surprise"],
-  calm: ["평온", "calm"],
+  calm: ["차분함", "calm"],
   boredom: ["지루함", "boredom"],
+  anxiety: ["불안", "anxiety"],
+  hurt: ["상처", "hurt"],
+  embarrassment: ["당황", "embarrassment"],
+  affection: ["사랑스러움", "affection"],
 };
 
 const TEXTS = {
