@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 import pytest
@@ -11,6 +13,7 @@ from koser.config import resolve_config
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.errors import CheckpointError, ConfigError
+from koser.features.prosody.extractor import DEFINITION
 from koser.models.checkpoint import Checkpoint
 from koser.systems.prosody import ProsodyConfig, ProsodySystem
 from koser.systems.system import Part
@@ -83,6 +86,44 @@ def test_a_checkpoint_is_the_system_and_names_the_detector(manifest, tmp_path):
     checkpoint.config["pitch"]["detector"] = "swift-f0 0.2.0 000000000000"
     with pytest.raises(CheckpointError, match=r"pip install 'swift-f0==0\.2\.0'"):
         ProsodySystem.from_checkpoint(checkpoint)
+
+
+@pytest.mark.parametrize("earlier", [None, DEFINITION - 1, DEFINITION + 1])
+def test_a_model_of_another_definition_is_refused(manifest, tmp_path, koser, earlier):
+    """Those of the first one do not name it."""
+    system, _, _ = fitted(manifest, tmp_path / "a")
+    made = system.to_checkpoint({})
+    state = {name: tensor for name, tensor in made.state.items() if name != "definition"}
+    if earlier is not None:
+        state["definition"] = torch.tensor(earlier)
+    replace(made, state=state).write(tmp_path / "model.pth")
+    status, out, err = koser("predict", "model.pth", manifest.table["path"][0])
+    assert (status, out) == (1, "")
+    assert err == (
+        f"Error: This model was trained on definition {earlier or 1} of the prosodic functionals, "
+        f"and this koser computes definition {DEFINITION}: its features would differ. Train it "
+        f"again.\n"
+    )
+
+
+def test_a_run_of_another_definition_is_not_gone_on_with(corpus, koser, monkeypatch, tmp_path):
+    """Its folds would have learnt from other features than the rest."""
+    pattern = ("--speaker-pattern", r"(s\d)_")
+    koser("prepare", "folder", corpus, "--out", "m.parquet", *pattern)
+    command = (
+        "train", "--model", "prosody", "--manifest", "m.parquet", "--split", "speaker",
+        "--out", "run", "--workers", "1", "--set", "train.epochs=2", "--set", "speeds=[]",
+    )  # fmt: skip
+    with monkeypatch.context() as then:
+        for module in ("koser.features.prosody.extractor", "koser.systems.prosody"):
+            then.setattr(f"{module}.DEFINITION", DEFINITION - 1)
+        assert koser(*command)[0] == 0
+    (tmp_path / "run" / "report.html").unlink()  # killed before its end
+    status, _, err = koser(*command, "--resume")
+    assert status == 1
+    assert "was trained on other features" in err
+    assert f'"definition": {DEFINITION - 1}' in err
+    assert len(err.splitlines()) == 1
 
 
 def test_nothing_of_the_test_part_reaches_the_training(manifest, tmp_path):

@@ -21,9 +21,9 @@ from koser.config import Config, build_config
 from koser.data.manifest import Manifest
 from koser.engines.engine import Engine
 from koser.engines.local import SERIAL
-from koser.errors import ConfigError
+from koser.errors import CheckpointError, ConfigError
 from koser.features.extraction import Progress
-from koser.features.prosody.extractor import ProsodyExtractor
+from koser.features.prosody.extractor import DEFINITION, ProsodyExtractor
 from koser.features.prosody.functionals import FUNCTIONALS
 from koser.features.prosody.pitch import PitchOptions
 from koser.features.threads import torch_threads
@@ -125,8 +125,12 @@ class ProsodySystem(System):
 
     @classmethod
     def describe_data(cls, data: ProsodyData) -> dict[str, Any]:
-        """The set and the pitch detector, for metrics and report."""
-        return {"functionals": len(FUNCTIONALS), "pitch": data.pitch.detector}
+        """The set, its definition and the pitch detector, for metrics and report."""
+        return {
+            "functionals": len(FUNCTIONALS),
+            "definition": DEFINITION,
+            "pitch": data.pitch.detector,
+        }
 
     def fit(
         self, data: ProsodyData, part: Part, *, resume_file: Path, on_epoch: OnEpoch | None = None
@@ -193,6 +197,7 @@ class ProsodySystem(System):
     def to_checkpoint(self, origin: dict[str, Any]) -> Checkpoint:
         """The trained system as a checkpoint."""
         state = {name: tensor.cpu() for name, tensor in trained_state(self._network).items()}
+        state["definition"] = torch.tensor(DEFINITION)
         return Checkpoint(
             self.name, self.labels, self.config.model_dump(mode="json"), origin, state
         )
@@ -204,11 +209,20 @@ class ProsodySystem(System):
         Raises
         ------
         CheckpointError
-            If another pitch detector is installed than it was trained with.
+            If it was trained on another definition of the functionals, or another pitch detector
+            is installed than it was trained with.
         """
+        state = dict(checkpoint.state)
+        definition = int(state.pop("definition", 1))  # models of the first one do not name it
+        if definition != DEFINITION:
+            raise CheckpointError(
+                f"This model was trained on definition {definition} of the prosodic functionals, "
+                f"and this koser computes definition {DEFINITION}: its features would differ. "
+                f"Train it again."
+            )
         config = on_this_machine(build_config(ProsodyConfig, checkpoint.config))
         config.pitch.pinned()
         system = cls(checkpoint.labels, config)
-        load_trained_state(system._network, checkpoint.state)
+        load_trained_state(system._network, state)
         system._network.eval()
         return system

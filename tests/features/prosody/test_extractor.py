@@ -37,6 +37,20 @@ def utterance(sampling_rate=16_000, seed=0):
     return (speech + 0.002 * hiss[: len(speech)]).astype(np.float32)
 
 
+class Earlier:
+    """The same front-end before its definition changed; it found nothing but zeros."""
+
+    def __init__(self, extractor):
+        self._extractor, self.name = extractor, extractor.name
+
+    def describe(self):
+        known = self._extractor.describe()
+        return known | {"definition": known["definition"] - 1}
+
+    def __call__(self, waveform):
+        return np.zeros((2, len(NAMES)), np.float32)
+
+
 def functionals(waveform, options=OPTIONS):
     return dict(zip(NAMES, extract_functionals(waveform, options).tolist(), strict=True))
 
@@ -161,3 +175,15 @@ def test_the_description_names_detector_speed_and_set():
     assert plain["functionals"] == NAMES
     assert plain != ProsodyExtractor(OPTIONS, speed=0.9).describe()
     assert plain != ProsodyExtractor(PitchOptions(f0_max=500)).describe()
+
+
+def test_what_an_earlier_definition_stored_is_not_found_again(tmp_path):
+    path = tmp_path / "a.wav"
+    soundfile.write(path, utterance(), 16_000, "FLOAT")
+    extractor = ProsodyExtractor(OPTIONS)
+    earlier = Earlier(extractor)
+    keys = [extract([Clip(str(path))], each, tmp_path)[0] for each in (earlier, extractor)]
+    stores = [FeatureStore(tmp_path, each.describe()) for each in (earlier, extractor)]
+    assert stores[0].folder != stores[1].folder
+    assert not stores[0].read(bytes(keys[0])).any()
+    np.testing.assert_array_equal(stores[1].read(bytes(keys[1])), extractor(utterance()))

@@ -13,8 +13,10 @@ from koser.features.prosody.periods import measure_perturbations
 from koser.features.prosody.pitch import Pitch, PitchOptions, detect_pitch
 from koser.features.prosody.voice import describe_harmonics, find_formants
 
-# Raised whenever a descriptor is computed otherwise: what is stored is then made anew.
-_DEFINITION = 1
+# Raised whenever a descriptor is computed otherwise: what is stored is then made anew, and models
+# that learnt from the earlier one are refused. 2: periods are marked from the middle of a voiced
+# segment.
+DEFINITION = 2
 
 
 class ProsodyExtractor:
@@ -38,7 +40,7 @@ class ProsodyExtractor:
         """All that the result depends on beside the waveform; part of its address."""
         return {
             "extractor": self.name,
-            "definition": _DEFINITION,
+            "definition": DEFINITION,
             "functionals": [each.name for each in FUNCTIONALS],
             "speed": self.speed,
             **self.options.model_dump(mode="json"),

@@ -2,7 +2,9 @@
 
 Periods are found by waveform matching, which is the more robust to noise than picking
 peaks [1]_: from a period's middle one goes on by the lag, near the known pitch, at which the
-waveform resembles itself most.
+waveform resembles itself most. It starts in the middle of a voiced segment, on a pulse, and
+goes both ways [3]_: before the first pulse there may be silence, and after the last one the
+vocal tract rings on.
 
 References
 ----------
@@ -10,10 +12,12 @@ References
    Phoniatrica et Logopaedica 61, 2009.
 .. [2] Horii, "Fundamental frequency perturbation observed in sustained phonation", Journal of
    Speech and Hearing Research 22, 1979; "Vocal shimmer in sustained phonation", 23, 1980.
+.. [3] Praat's manual, "Sound & Pitch: To PointProcess (cc)".
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -104,19 +108,49 @@ def mark_periods(samples: np.ndarray, hertz: np.ndarray, segment: slice) -> list
     def period_at(place: float) -> float:
         return float(np.interp(place, centres, lengths))
 
-    # Where the wave is highest, so that a period's largest deflection is in its middle.
-    reach = first + round(period_at(first)) + 1
-    mark = float(first + np.argmax(np.abs(samples[first:reach])))
-    chains: list[list[float]] = [[mark]]
+    middle, end = (first + last - 1) // 2, len(samples) - 1
+    start = _climb(samples, middle, period_at(middle), first, last)
+    after = _follow(samples, start, last, period_at)
+    # Backwards is forwards through the mirrored wave.
+    before = _follow(
+        samples[::-1], end - start, len(samples) - first, lambda place: period_at(end - place)
+    )
+    chains = [[end - mark for mark in chain[::-1]] for chain in before[::-1]]
+    chains[-1] += after[0][1:]
+    return [np.array(chain) for chain in chains + after[1:] if len(chain) > 2]
+
+
+def _follow(
+    samples: np.ndarray, start: int, last: int, period_at: Callable[[float], float]
+) -> list[list[float]]:
+    """Chains of marks from `start` on to `last`; the first one begins with `start`."""
+    mark = float(start)
+    chains = [[mark]]
     while mark + period_at(mark) < last:
-        lag = _matching_lag(samples, round(mark), period_at(mark))
+        period = period_at(mark)
+        lag = _matching_lag(samples, round(mark), period)
         if lag is None:
-            mark += period_at(mark)
+            behind = round(mark + period / 2)
+            mark = float(_climb(samples, int(mark + period), period, behind, last))
             chains.append([mark])
         else:
             mark += lag
             chains[-1].append(mark)
-    return [np.array(chain) for chain in chains if len(chain) > 2]
+    return chains
+
+
+def _climb(samples: np.ndarray, place: int, period: float, first: int, last: int) -> int:
+    """From a place to one within `first` to `last` that no sample half a period around exceeds.
+
+    A chain that begins there has the pulses in its periods' middles, not the ringing between.
+    """
+    half = round(period / 2)
+    while True:
+        near = max(first, place - half)
+        top = near + int(np.abs(samples[near : min(last, place + half + 1)]).argmax())
+        if abs(samples[top]) <= abs(samples[place]):
+            return place
+        place = top
 
 
 def _matching_lag(samples: np.ndarray, mark: int, period: float) -> float | None:
