@@ -1,3 +1,5 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -69,6 +71,17 @@ def test_votes_valence_and_arousal_arrive(root19):
     assert {vote["intensity"] for vote in row["votes"]} == {None}
     assert (row["valence"], row["arousal"]) == (4.4, 3.7)  # of 7 × (5, 4) and 3 × (3, 3)
     assert (row["start"], row["end"]) == (None, None)
+
+
+@pytest.mark.parametrize("heading", ["Evaluator", " evaluator "])
+def test_raters_of_one_name_are_ten_people_still(tmp_path, heading):
+    table = table_bytes(SESSIONS[1], signals=("ECG",)).decode("utf-8-sig")
+    path = tmp_path / "Session01_F_res.csv"
+    path.write_bytes(re.sub(r"Eval\d\d[FM]", heading, table).encode("utf-8-sig"))
+    for row, segment in zip(read_rows(path), SESSIONS[1], strict=True):
+        assert [vote.label for vote in row.votes] == [
+            canonical_label(label) for label, _, _ in segment.votes
+        ]
 
 
 def test_a_segment_that_its_own_table_lacks_is_reported_not_taken_from_the_other(root19):

@@ -153,6 +153,12 @@ def test_hikia_the_split_tables_must_agree_with_the_names(root_hikia):
     assert row.detail == "happiness by name, sadness in the split"
 
 
+@pytest.mark.parametrize("suffix", [".wav", ".WAV"])
+def test_hikia_a_split_table_may_name_files_with_their_suffix(root_hikia, suffix):
+    write_split(root_hikia, [f"F5_S01_2_a{suffix},1,0,0,0", f"F5_S04_2_h{suffix},0,0,0,1"])
+    assert left_out(hikia.prepare(root_hikia), "conflicting labels") == ["F5_S04_2_h"]
+
+
 def test_hikia_a_letter_of_another_release_needs_the_tables(root_hikia):
     write_sound(root_hikia / "hi_kia" / "wav" / "F5_S05_1_e.wav")
     assert left_out(hikia.prepare(root_hikia), "unknown emotion letter") == ["F5_S05_1_e"]

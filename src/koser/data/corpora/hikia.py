@@ -111,5 +111,5 @@ def _labels_of_splits(root: Path) -> Mapping[str, str]:
                 if column != "fname" and isinstance(cell, str) and cell.strip() in ("1", "1.0")
             ]
             if row.get("fname") and len(marked) == 1:
-                labels[row["fname"].strip()] = canonical_label(marked[0])
+                labels[Path(row["fname"].strip()).stem] = canonical_label(marked[0])
     return labels

@@ -8,6 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -91,39 +92,34 @@ def read_rows(path: Path) -> list[Row]:
         raise CorpusError(
             f"'{path}', line {reader.line_num}: {error}. Take the file from ETRI again."
         ) from error
-    groups = _groups([line for _, line in lines[:2]], path)
-    segment = groups[_SEGMENT][""]
-    total = groups[_TOTAL]
-    raters = [parts["emotion"] for name, parts in groups.items() if name not in (_SEGMENT, _TOTAL)]
+    segment, total, raters = _columns([line for _, line in lines[:2]], path)
     return [
         _row(f"{path.name}, line {number}", line, segment, total, raters)
         for number, line in lines[2:]
     ]
 
 
-def _groups(header: Sequence[Sequence[str]], path: Path) -> dict[str, dict[str, int]]:
-    """Column of each part of each group; a blank first row continues the group to its left."""
-    groups: dict[str, dict[str, int]] = {}
+def _columns(header: Sequence[Sequence[str]], path: Path) -> tuple[int, dict[str, int], list[int]]:
+    """Columns of the segment id, of each part of the total, and of each rater's emotion.
+
+    A blank first row continues the group to its left.
+    """
+    segment, total, raters, name = -1, dict[str, int](), list[int](), ""
     if len(header) == 2:
-        name = ""
-        below = [cell.strip().casefold() for cell in header[1]]
-        for index, cell in enumerate(header[0]):
-            name = cell.strip().casefold() or name
-            part = below[index] if index < len(below) else ""
-            groups.setdefault(name, {}).setdefault(part, index)
-    rated = {
-        name: parts
-        for name, parts in groups.items()
-        if name in (_SEGMENT, _TOTAL) or "emotion" in parts
-    }
-    if "" not in rated.get(_SEGMENT, {}) or any(
-        part not in rated.get(_TOTAL, {}) for part in _PARTS
-    ):
+        for index, (above, below) in enumerate(zip_longest(*header, fillvalue="")):
+            name, part = above.strip().casefold() or name, below.strip().casefold()
+            if name == _SEGMENT and segment < 0:
+                segment = index
+            elif name == _TOTAL:
+                total.setdefault(part, index)
+            elif part == "emotion":  # a rater each, whatever they are called
+                raters.append(index)
+    if segment < 0 or any(part not in total for part in _PARTS):
         raise CorpusError(
             f"'{path}' has no two header rows with 'Segment ID' and 'Total Evaluation' over "
             f"Emotion, Valence and Arousal. Is it an annotation table of KEMDy19 or KEMDy20?"
         )
-    return rated
+    return segment, total, raters
 
 
 def _row(
