@@ -1,6 +1,7 @@
 import pytest
 
 from koser.reporting.language import load_phrases
+from koser.reporting.sections.quality import rater_rows
 from koser.reporting.sections.scores import score_table
 from koser.reporting.sections.trust import _above_baselines
 from koser.reporting.wording import (
@@ -130,6 +131,16 @@ def test_a_rater_stands_beside_a_system_on_the_same_reference(share, scores, ref
                "ci95": dict.fromkeys(("uar", "accuracy", "macro_f1", "nll", "ece"))}  # fmt: skip
     table = score_table(metrics | {"seeds": [42]}, load_phrases("ko"))
     assert in_korean in table.rows[0][2]
+
+
+@pytest.mark.parametrize(("share", "n_references"), [(0.7, 2), (None, 2), (0.96, 1), (1.0, 1)])
+def test_a_label_that_raters_decided_is_no_reference_for_them(share, n_references):
+    """Of two votes, one of them the label, every rater would be right half of the time."""
+    raters = {"label_is_plurality": share, "against_others": OTHERS, "against_label": LABEL,
+              "n_votes": 600, "agreement": None}  # fmt: skip
+    t = load_phrases("en")
+    shown = [name for name, _ in rater_rows(raters, t)]
+    assert shown == [t["raters.against_others"], t["raters.against_label"]][:n_references]
 
 
 def test_runs_of_earlier_versions_and_runs_without_enough_votes_have_their_rows_too():

@@ -35,6 +35,12 @@ def score_with_interval(metrics: Mapping[str, Any], name: str) -> str:
     return f"{value:.3f} [{bounds[0]:.3f}, {bounds[1]:.3f}]"
 
 
+def is_raters_own(raters: Mapping[str, Any]) -> bool:
+    """Whether the label is what most raters said, so that each of them helped to decide it."""
+    # Runs of earlier versions do not say whose the label is.
+    return (raters.get("label_is_plurality", 1.0) or 0.0) >= _OWN_PLURALITY
+
+
 def human_reference(raters: Mapping[str, Any] | None) -> tuple[str, Mapping[str, Any]] | None:
     """Which score of a rater stands on the reference that a system's score does.
 
@@ -54,9 +60,7 @@ def human_reference(raters: Mapping[str, Any] | None) -> tuple[str, Mapping[str,
     """
     if raters is None:
         return None
-    # Runs of earlier versions do not say whose the label is.
-    is_own = raters.get("label_is_plurality", 1.0) or 0.0
-    name = "against_others" if is_own >= _OWN_PLURALITY else "against_label"
+    name = "against_others" if is_raters_own(raters) else "against_label"
     human = raters.get(name)
     return (name, human) if human else None
 

@@ -9,6 +9,7 @@ from koser.reporting import figures
 from koser.reporting.language import Phrases
 from koser.reporting.sections.tables import Table, make_table
 from koser.reporting.svg import Axis, Plot
+from koser.reporting.wording import is_raters_own
 
 VOTE_COLUMNS = ("js", "kl", "cross_entropy", "top1_in_set", "accuracy")
 # Of long lists of speakers or sessions: the best and the worst.
@@ -140,7 +141,11 @@ def rater_rows(raters: Mapping[str, Any] | None, t: Phrases) -> list[tuple[str, 
         for name in ("fleiss_kappa", "krippendorff_alpha"):
             value = figures.score(agreement[name], agreement["ci95"][name])
             rows.append((t[f"raters.{name}"], f"{value} ({basis})"))
-    for name in ("against_others", "against_label"):
+    # A label that a rater helped to decide is no reference for that rater.
+    references = (
+        ("against_others",) if is_raters_own(raters) else ("against_others", "against_label")
+    )
+    for name in references:
         human = raters.get(name)
         if human is not None:
             scores = ", ".join(
