@@ -31,21 +31,6 @@ def encode_flac(waveform: np.ndarray, sampling_rate: int) -> bytes:
     return _encoded(waveform, sampling_rate, "FLAC", "PCM_16")
 
 
-def encode_g711(waveform: np.ndarray, sampling_rate: int, law: str) -> bytes:
-    """Encode a waveform in the 8-bit logarithmic samples of ITU-T G.711, as a WAV file.
-
-    Parameters
-    ----------
-    waveform : np.ndarray [shape=(n_samples,)]
-        float32 in [-1, 1]; what lies outside is clipped.
-    sampling_rate : int
-        In Hz; 8000 on a telephone.
-    law : {'ALAW', 'ULAW'}
-        As libsndfile calls them.
-    """
-    return _encoded(waveform, sampling_rate, "WAV", law)
-
-
 def encode_opus(waveform: np.ndarray, sampling_rate: int, kbits: float) -> bytes:
     """Encode a waveform as Opus (RFC 6716) with a variable rate of about `kbits` kbit/s, in Ogg.
 
