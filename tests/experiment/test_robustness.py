@@ -215,7 +215,16 @@ def test_what_whisper_heard_is_heard_once_by_all_runs_with_the_same_split(
         asked = RobustnessRequest(tmp_path / name, (work / "m.parquet",), ("g711a",), 0, {})
         return measure_robustness(asked, tmp_path / name, store_root=tmp_path / "store")
 
-    first = measured_on("first")
+    counts, transcribe = [], Transcriber.transcribe
+
+    def counted(self, waveforms):
+        counts.append(len(waveforms))
+        return transcribe(self, waveforms)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Transcriber, "transcribe", counted)
+        first = measured_on("first")
+    assert sum(counts) == first["n"]  # under one degradation; training has heard the clean sound
     with monkeypatch.context() as patch:
         patch.setattr(Transcriber, "transcribe", pytest.fail)  # the second hears nothing new
         assert measured_on("second")["run"] == "second"

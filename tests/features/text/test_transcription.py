@@ -5,11 +5,12 @@ import pytest
 import soundfile
 
 from fixtures.text import CREDULOUS, demo_speech
-from koser.audio.reading import SAMPLING_RATE
+from koser.audio.reading import SAMPLING_RATE, load_clip
 from koser.features.extraction import Clip
 from koser.features.text import transcription
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status
+from koser.features.text.kept import KeptTranscriber
 from koser.features.text.transcriber import Transcriber
 from koser.features.text.transcription import Spoken, spoken_languages, transcribe_clips
 from koser.features.text.whisper import WhisperFolder, WhisperOptions, find_whisper
@@ -61,6 +62,19 @@ def test_every_clip_is_transcribed_once_and_then_found(
     assert progress == [(6, 6)]
 
 
+def test_what_was_heard_of_files_is_not_heard_again_of_their_samples(
+    spoken, options, tmp_path, heard
+):
+    """As when a corpus is learnt from, and a run's models then hear its clean sound."""
+    found = transcribe_clips(spoken, options, tmp_path / "store")
+    heard.clear()
+    kept = KeptTranscriber(find_whisper(options), "ko", tmp_path / "store")
+    assert kept.transcribe([load_clip(clip) for clip in spoken.clips]) == list(found.transcripts)
+    assert heard == []
+    kept.transcribe([load_clip(spoken.clips[0])[1:]])
+    assert heard == [1]
+
+
 def test_transcripts_are_those_of_each_clip_alone(spoken, options, tmp_path):
     found = transcribe_clips(spoken, options, tmp_path / "store")
     transcriber = Transcriber(find_whisper(options).load(), "ko")
@@ -100,7 +114,8 @@ def test_what_fails_is_recorded_and_tried_again(spoken, options, tmp_path, caplo
     cache = TranscriptCache(tmp_path / "store" / CACHE_NAME, find_whisper(options).describe("ko"))
     assert {name.rsplit("/", 1)[1] for name in cache.failures()} == {"2.wav", "3.wav"}
     with sqlite3.connect(tmp_path / "store" / CACHE_NAME) as connection:
-        assert connection.execute("SELECT count(*) FROM transcript").fetchone() == (3,)
+        # each by its file and by its samples
+        assert connection.execute("SELECT count(*) FROM transcript").fetchone() == (2 * 3,)
     (tmp_path / "2.wav").write_bytes(good)
     (tmp_path / "away.wav").rename(tmp_path / "3.wav")
     again = transcribe_clips(spoken, options, tmp_path / "store")

@@ -46,7 +46,7 @@ class KeptTranscriber:
         StoreError
             If the cache cannot be read or written.
         """
-        keys = [_address(waveform) for waveform in waveforms]
+        keys = [samples_key(waveform) for waveform in waveforms]
         cache = TranscriptCache(self._path, self._folder.describe(self._language))
         try:
             found = cache.find(list(dict.fromkeys(keys)))
@@ -70,6 +70,18 @@ class KeptTranscriber:
         return self._transcriber
 
 
-def _address(waveform: np.ndarray) -> bytes:
+def samples_key(waveform: np.ndarray) -> bytes:
+    """The cache's key of sound by its samples, of a file or of none.
+
+    Parameters
+    ----------
+    waveform : np.ndarray [shape=(n_samples,)]
+        16 kHz mono.
+
+    Returns
+    -------
+    bytes
+        `KEY_SIZE` of them.
+    """
     samples = np.ascontiguousarray(waveform, dtype=np.float32)
     return hashlib.sha256(_ADDRESS + samples.tobytes()).digest()[:KEY_SIZE]

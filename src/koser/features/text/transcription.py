@@ -23,6 +23,7 @@ from koser.features.extraction import Progress, describe_lost
 from koser.features.residence import use_and_free
 from koser.features.text.cache import CACHE_NAME, TranscriptCache
 from koser.features.text.guards import Status, Transcript
+from koser.features.text.kept import samples_key
 from koser.features.text.transcriber import Transcriber, clips_per_batch
 from koser.features.text.whisper import (
     WhisperFolder,
@@ -93,6 +94,14 @@ class _Job:
     clip: Clip
     key: bytes
     language: str
+
+
+@dataclass(frozen=True)
+class _Heard:
+    """What was heard of a clip, and the key of its samples."""
+
+    transcript: Transcript
+    samples: bytes
 
 
 # A batch's clips, and their sound or why there is none.
@@ -201,19 +210,24 @@ class _Work:
         self._tell()
         return [job for each in jobs.values() for job in each.values()]
 
-    def keep(self, batches: Sequence[list[_Job]], made: Iterator[list[Transcript | str]]) -> None:
-        """Put every batch into the cache when it is done."""
+    def keep(self, batches: Sequence[list[_Job]], made: Iterator[list[_Heard | str]]) -> None:
+        """Put every batch into the cache when it is done.
+
+        Each transcript is found by its file and by its samples: a finished run's models, which
+        hear samples, do not hear them again.
+        """
         for batch, outcomes in zip(batches, made, strict=True):
             cache = self._caches[batch[0].language]
             done = [
                 (job, each)
                 for job, each in zip(batch, outcomes, strict=True)
-                if isinstance(each, Transcript)
+                if isinstance(each, _Heard)
             ]
-            cache.add({job.key: each for job, each in done}, [_source(job.clip) for job, _ in done])
+            known = {key: each.transcript for job, each in done for key in (job.key, each.samples)}
+            cache.add(known, [_source(job.clip) for job, _ in done])
             for job, outcome in zip(batch, outcomes, strict=True):
-                if isinstance(outcome, Transcript):
-                    self._keep(job.language, job.key, outcome)
+                if isinstance(outcome, _Heard):
+                    self._keep(job.language, job.key, outcome.transcript)
                 else:
                     self._fail(job.language, job.row, outcome, job.key)
             self._tell()
@@ -282,14 +296,14 @@ class _Hearing:
                 waveforms.append(error)
         return list(zip(batch, waveforms, strict=True))
 
-    def finish(self, read: _Read) -> list[Transcript | str]:
+    def finish(self, read: _Read) -> list[_Heard | str]:
         language = read[0][0].language
         if language not in self._transcribers:
             self._transcribers[language] = Transcriber(self._loaded, language)
         readable = [(job, sound) for job, sound in read if isinstance(sound, np.ndarray)]
         outcomes = iter(_transcribed(self._transcribers[language], readable))
         made = [next(outcomes)[1] if isinstance(each, np.ndarray) else each for _, each in read]
-        return [each if isinstance(each, Transcript) else str(each) for each in made]
+        return [each if isinstance(each, _Heard) else str(each) for each in made]
 
 
 def _key_or_reason(arrival: Arrival) -> bytes | str:
@@ -303,21 +317,23 @@ def _lost_clip(clip: Clip) -> bytes | str:
     return describe_lost(clip.path)
 
 
-def _lost_job(job: _Job) -> Transcript | str:
+def _lost_job(job: _Job) -> _Heard | str:
     return describe_lost(job.clip.path)
 
 
 def _transcribed(
     transcriber: Transcriber, readable: Sequence[tuple[_Job, np.ndarray]]
-) -> list[tuple[_Job, Transcript | RuntimeError]]:
+) -> list[tuple[_Job, _Heard | RuntimeError]]:
     """A batch at once; one by one where that fails, so that one clip does not fail others."""
-    jobs = [job for job, _ in readable]
     try:
         found = transcriber.transcribe([waveform for _, waveform in readable])
-        return list(zip(jobs, found, strict=True))
+        return [
+            (job, _Heard(transcript, samples_key(waveform)))
+            for (job, waveform), transcript in zip(readable, found, strict=True)
+        ]
     except RuntimeError as error:  # CTranslate2's, of which a lack of memory is one
         if len(readable) == 1:
-            return [(jobs[0], error)]
+            return [(readable[0][0], error)]
     return [_transcribed(transcriber, [each])[0] for each in readable]
 
 
