@@ -153,3 +153,8 @@ def test_a_path_is_found_under_either_form_of_hangul(tmp_path):
 def test_bytes_of_neither_encoding_are_refused_by_name():
     with pytest.raises(CorpusError, match=r"'x\.csv' is neither UTF-8 nor cp949"):
         decode(b"\xff\xff", "x.csv")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp949"])
+def test_a_bom_before_any_encoding_is_no_text(encoding):
+    assert decode(b"\xef\xbb\xbf" + "감정,wav_id".encode(encoding), "x.csv") == "감정,wav_id"

@@ -196,6 +196,17 @@ def test_texts_in_cp949_lose_their_marks_and_nothing_else(root20):
     assert "Marks of noise and breath" in notes(manifest)
 
 
+def test_a_text_that_cannot_be_read_costs_no_utterance(root20):
+    texts = sorted(root20.rglob("*.txt"))
+    texts[0].write_bytes(b"\xff\xfe\xb0\xff")
+    texts[1].unlink()
+    manifest = kemdy20.prepare(root20, labels="soft")
+    rows = rows_of(manifest)
+    assert [rows[path.stem]["text"] for path in texts[:2]] == [None, None]
+    assert all(rows[path.stem]["text"] for path in texts[2:])
+    assert "2 rows have no text: no .txt beside the sound" in notes(manifest)
+
+
 def test_an_id_that_names_no_person_is_reported_with_its_line(tmp_path):
     segments = [segments20(1)[0].but(id="summary"), *segments20(1)[1:]]
     manifest = kemdy20.prepare(write_kemdy20(tmp_path, {1: segments}))

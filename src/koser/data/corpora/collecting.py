@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import filecmp
 import json
 import math
@@ -291,7 +292,7 @@ def path_on_disk(path: Path) -> Path | None:
 
 
 def decode(content: bytes, name: str) -> str:
-    """Text of a Korean file: UTF-8 with or without BOM, else cp949.
+    """Text of a Korean file: UTF-8, else cp949; a BOM before either is no text.
 
     Parameters
     ----------
@@ -310,9 +311,10 @@ def decode(content: bytes, name: str) -> str:
     >>> decode("감정".encode("cp949"), "a.csv") == decode("감정".encode("utf-8-sig"), "a.csv")
     True
     """
-    for encoding in ("utf-8-sig", "cp949"):
+    bare = content.removeprefix(codecs.BOM_UTF8)
+    for encoding in ("utf-8", "cp949"):
         try:
-            return content.decode(encoding)
+            return bare.decode(encoding)
         except UnicodeDecodeError:
             continue
     raise CorpusError(f"'{name}' is neither UTF-8 nor cp949. Save it again as UTF-8.")

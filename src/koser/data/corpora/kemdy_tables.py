@@ -275,10 +275,14 @@ def _collect(
     if labels == "soft":
         named.update(vote.label for row, _, _, _ in kept for vote in row.votes)
     classes = ordered_labels(named)
-    n_tagged = 0
+    n_tagged = n_silent = 0
     for row, fields, path, label in kept:
-        text, n_tags = without_tags(read_text_beside(path))
+        try:
+            text, n_tags = without_tags(read_text_beside(path))
+        except CorpusError:  # the text is lost, the utterance is not
+            text, n_tags = None, 0
         n_tagged += n_tags > 0
+        n_silent += text is None
         collector.add(
             id=row.segment_id,
             path=str(path),
@@ -290,7 +294,7 @@ def _collect(
             text=text,
             **fields,
         )
-    for note in _notes([row for row, _, _, _ in kept], labels, n_tagged):
+    for note in _notes([row for row, _, _, _ in kept], labels, n_tagged, n_silent):
         collector.note(note)
     return classes
 
@@ -312,7 +316,7 @@ def _decide(row: Row, labels: LabelPolicy, min_votes: int | None) -> Decision:
     return Decision(row.totals[0])
 
 
-def _notes(rows: Sequence[Row], labels: LabelPolicy, n_tagged: int) -> Iterator[str]:
+def _notes(rows: Sequence[Row], labels: LabelPolicy, n_tagged: int, n_silent: int) -> Iterator[str]:
     if labels == "soft":
         yield (
             "Distributions are the raters' votes. The label is the corpus's own; where it names "
@@ -337,6 +341,8 @@ def _notes(rows: Sequence[Row], labels: LabelPolicy, n_tagged: int) -> Iterator[
         yield f"{n_odd:,} values of valence or arousal are blank or outside 1–5 and read as null."
     if n_tagged:
         yield f"Marks of noise and breath (/o, /l, \\c, \\n) are taken out of {n_tagged:,} texts."
+    if n_silent:
+        yield f"{n_silent:,} rows have no text: no .txt beside the sound that is UTF-8 or cp949."
 
 
 def without_tags(text: str | None) -> tuple[str | None, int]:
