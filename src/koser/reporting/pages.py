@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +25,12 @@ def render_page(template: str, phrases: Phrases, values: Mapping[str, Any]) -> s
     values : Mapping
         What the template names. One that it names and does not get is an error.
     """
+    page = _environment().get_template(template)
+    return page.render(t=phrases.values, language=phrases.language, version=__version__, **values)
+
+
+@functools.cache  # it keeps the templates that it has compiled
+def _environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("koser.reporting"),
         autoescape=True,
@@ -33,9 +40,4 @@ def render_page(template: str, phrases: Phrases, values: Mapping[str, Any]) -> s
     )
     # Plots are made by koser.reporting.svg, which escapes every text it is given.
     environment.filters["svg"] = Markup
-    return environment.get_template(template).render(
-        t=phrases.values,
-        language=phrases.language,
-        version=__version__,
-        **values,
-    )
+    return environment
