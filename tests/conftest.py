@@ -1,5 +1,6 @@
 """Fixtures that several folders of tests share."""
 
+import functools
 import gc
 import os
 import sys
@@ -16,9 +17,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
-import soundfile
 from hypothesis import HealthCheck, settings
+from typer.main import get_command
 
+from fixtures.sound import write_tone, write_tones
 from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
 from koser.features.store import FeatureStore
 from koser.training.tables import FeatureTable
@@ -28,10 +30,35 @@ settings.register_profile("koser", deadline=None, suppress_health_check=[HealthC
 settings.load_profile("koser")
 
 
+gc.disable()  # until all tests are collected: what is imported until then is no garbage
+_n_modules = 0  # imported when the collector last looked at everything
+
+
 def pytest_collection_finish() -> None:
     """Let the garbage collector look at what tests make, not at millions of imported objects."""
+    global _n_modules
+    _n_modules = len(sys.modules)
     gc.collect()
     gc.freeze()
+    gc.enable()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item, nextitem):
+    """The same for a library that a test was the first to need, and for what a file leaves."""
+    result = yield
+    is_last = nextitem is None or nextitem.path != item.path
+    if is_last or len(sys.modules) > _n_modules + 100:
+        pytest_collection_finish()
+    return result
+
+
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """Pictures of runs with a quarter of the pixels; tests/reporting draws them as users do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("koser.reporting.canvas.DPI", 75)
+        yield
 
 
 SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
@@ -72,36 +99,13 @@ def feature_table(tmp_path) -> Callable[..., FeatureTable]:
 @pytest.fixture
 def write_wav() -> Callable[..., Path]:
     """Write a 16-bit wav of a tone, making its folder."""
-
-    def write(
-        path: Path, *, seconds: float = 0.3, sampling_rate: int = 16_000, pitch: float = 200.0
-    ) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        times = np.arange(round(seconds * sampling_rate)) / sampling_rate
-        soundfile.write(path, 0.3 * np.sin(2 * np.pi * pitch * times), sampling_rate, "PCM_16")
-        return path
-
-    return write
+    return write_tone
 
 
 @pytest.fixture
-def tone_corpus(tmp_path, write_wav) -> Callable[..., Path]:
+def tone_corpus(tmp_path) -> Callable[..., Path]:
     """Make ``<label>/<speaker>_<n>.wav`` in which a label is a pitch, and each speaker a shift."""
-
-    def make(*, n_speakers: int = 6, n_each: int = 2, seconds: float = 0.25) -> Path:
-        rng = np.random.default_rng(0)
-        root = tmp_path / "tones"
-        for label, pitch in {"angry": 900.0, "neutral": 300.0, "sadness": 120.0}.items():
-            for speaker in range(n_speakers):
-                for number in range(n_each):
-                    write_wav(
-                        root / label / f"s{speaker}_{number}.wav",
-                        seconds=seconds * rng.uniform(0.8, 1.3),
-                        pitch=pitch * (1 + 0.01 * speaker) * rng.uniform(0.95, 1.05),
-                    )
-        return root
-
-    return make
+    return partial(write_tones, tmp_path / "tones")
 
 
 @pytest.fixture(scope="session")
@@ -128,10 +132,15 @@ def load_kind(encoder_folder) -> Callable[..., LoadedEncoder]:
     return load
 
 
+# Typer builds all 24 commands anew in every call, which takes longer than most of them do.
+_command_of = functools.cache(get_command)
+
+
 @pytest.fixture
 def typed(monkeypatch, capsys, tmp_path):
     """Run a program's main function on arguments; returns status, standard output and error."""
     monkeypatch.setenv("KOSER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("typer.main.get_command", _command_of)
 
     def call(main, *arguments):
         monkeypatch.setattr(sys, "argv", ["koser", *map(str, arguments)])

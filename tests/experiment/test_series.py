@@ -1,12 +1,14 @@
 """One system under several protocols: which folders, what is compared, what is refused."""
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 import pytest
 
+from fixtures.sound import write_tones
 from koser.data.corpora.folder import prepare
 from koser.data.manifest import Manifest
 from koser.doctor import examine
@@ -29,26 +31,37 @@ from koser.reporting.report import ReportOptions
 QUICK = ("train.epochs=6", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hidden_size=8")
 
 
-@pytest.fixture
-def request_for(tone_corpus, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    prepare(tone_corpus(), speaker_pattern=r"(s\d)_").write(tmp_path / "m.parquet")
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """A folder with ``m.parquet`` and, in the end, every run that a test has asked for."""
+    folder = tmp_path_factory.mktemp("series")
+    tones = write_tones(folder / "tones")
+    prepare(tones, speaker_pattern=r"(s\d)_").write(folder / "m.parquet")
+    return folder
 
-    def make(n_seeds=1):
-        return TrainRequest(
-            "mfcc", "", manifest=tmp_path / "m.parquet", overrides=QUICK, n_seeds=n_seeds
-        )
+
+@pytest.fixture
+def request_for(corpus, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def make(n_seeds=1, manifest=corpus / "m.parquet"):
+        return TrainRequest("mfcc", "", manifest=manifest, overrides=QUICK, n_seeds=n_seeds)
 
     return make
 
 
 @pytest.fixture
-def finished(request_for, tmp_path):
+def finished(request_for, corpus, tmp_path):
+    """Runs of these splits, each a copy of one that is trained once."""
+
     def run(*splits, n_seeds=1):
         runs = []
         for experiment in resolve_series(request_for(n_seeds), splits):
+            trained = corpus / f"{n_seeds}" / experiment.name
+            if not trained.exists():
+                run_experiment(experiment, trained, store_root=corpus / "store")
             folder = tmp_path / "runs" / f"{experiment.name}_20260101-000000"
-            run_experiment(experiment, folder, store_root=tmp_path / "store")
+            shutil.copytree(trained, folder)
             runs.append(FinishedRun.read(experiment, folder))
         return runs
 
@@ -96,11 +109,13 @@ def test_gaps_that_were_not_written_to_their_end_are_written_again(finished, tmp
     assert report.read_text(encoding="utf-8") == "nothing is written twice"
 
 
-def test_what_comes_after_a_run_may_change_when_its_outputs_were_written_again(finished, tmp_path):
+def test_what_comes_after_a_run_may_change_when_its_outputs_were_written_again(
+    finished, corpus, tmp_path
+):
     runs = finished("random", "speaker")
     write_gaps(runs, tmp_path / "gap.json")
     (runs[0].folder / "report.html").unlink()
-    run_experiment(runs[0].experiment, runs[0].folder, store_root=tmp_path / "store", resume=True)
+    run_experiment(runs[0].experiment, runs[0].folder, store_root=corpus / "store", resume=True)
     (runs[0].folder / "gap.json").write_text("{}", encoding="utf-8")
     write_gaps(runs, tmp_path / "gap.json")
     assert examine(runs[0].folder).verdict is Verdict.ok
@@ -250,14 +265,16 @@ def test_resuming_a_series_takes_the_newest_run_of_each_with_these_settings(
     assert not folders[1].exists()
 
 
-def test_without_speakers_the_gap_of_two_splits_has_no_interval(
-    finished, request_for, tone_corpus, tmp_path
-):
-    manifest = prepare(tone_corpus())
+def test_without_speakers_the_gap_of_two_splits_has_no_interval(request_for, corpus, tmp_path):
+    manifest = prepare(corpus / "tones")
     manifest.write(tmp_path / "m.parquet")
     listed = manifest.table.select("id", part=pl.Series(["test", "val", "train"] * 12))
     listed.write_csv(tmp_path / "list.csv")
-    first, second = finished("random", f"fixed:{tmp_path / 'list.csv'}")
-    gap = compare(first, second)
+    request = request_for(manifest=tmp_path / "m.parquet")
+    runs = []
+    for experiment in resolve_series(request, ["random", f"fixed:{tmp_path / 'list.csv'}"]):
+        run_experiment(experiment, tmp_path / experiment.name, store_root=corpus / "store")
+        runs.append(FinishedRun.read(experiment, tmp_path / experiment.name))
+    gap = compare(*runs)
     assert gap.scores["uar"].bounds is None
     assert gap.notes[-1] == "No intervals: the speakers are unknown."

@@ -17,6 +17,11 @@ QUICK = ("train.epochs=2", "train.batch_size=8", "cnn.channels=[4, 6]", "cnn.hid
 HOSTILE = "<script>alert('h')</script>"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def small_pictures():
+    """Pictures here are as users have them."""
+
+
 @pytest.fixture(scope="session")
 def hostile_run(tmp_path_factory):
     """Folder of a finished run on a corpus whose ids, speakers and labels are hostile."""
