@@ -2,33 +2,15 @@
 
 import csv
 import json
-import os
-import runpy
-import subprocess
-import sys
-from functools import partial
-from pathlib import Path
 
 import pytest
 
 from fixtures.aihub263 import invent_rows, write_corpus
+from fixtures.commands import run_as_typed, run_here
 from koser.labels import EMOTIONS
 
-ROOT = Path(__file__).resolve().parents[1]
 RAW = "감정 분류를 위한 대화 음성 데이터셋"
 QUICK = ["--set", "train.epochs=2", "--set", "cnn.channels=[4, 6]", "--set", "cnn.hidden_size=8"]
-
-
-def run(folder, script, *arguments):
-    environment = {**os.environ, "KOSER_CACHE": str(folder / "cache"), "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [sys.executable, str(ROOT / script), *arguments],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +22,9 @@ def work(tmp_path_factory):
         ["preprocess.py"],
         ["main.py", "--model", "mfcc", "--split", "speaker", *QUICK],
     ):
-        result = run(folder, *command)
-        assert result.returncode == 0, result.stderr
-        (folder / f"{command[0]}.out").write_text(result.stdout, encoding="utf-8")
+        result = run_as_typed(folder, *command)
+        assert result.status == 0, result.err
+        (folder / f"{command[0]}.out").write_text(result.out, encoding="utf-8")
     return folder
 
 
@@ -68,24 +50,24 @@ def test_training_leaves_the_documents_files_here_and_the_run_whole(work):
 
 
 def test_prediction_uses_the_newest_model_here(work):
-    folder = run(work, "predict.py", "data/emotions/angry", "--format", "csv")
-    assert folder.returncode == 0, folder.stderr
-    rows = list(csv.DictReader(folder.stdout.splitlines()))
+    folder = run_as_typed(work, "predict.py", "data/emotions/angry", "--format", "csv")
+    assert folder.status == 0, folder.err
+    rows = list(csv.DictReader(folder.out.splitlines()))
     assert len(rows) == len(list((work / "data" / "emotions" / "angry").iterdir()))
     labels = list(EMOTIONS)
     for row in rows:
         assert sum(float(row[label]) for label in labels) == pytest.approx(1)
 
-    one = run(work, "predict.py", rows[0]["path"], "--format", "json")
-    (prediction,) = json.loads(one.stdout)
+    one = run_here(work, "predict.py", rows[0]["path"], "--format", "json")
+    (prediction,) = json.loads(one.out)
     assert prediction["probabilities"][labels[0]] == pytest.approx(
         float(rows[0][labels[0]]), abs=1e-5
     )
 
 
 def test_another_split_leaves_its_own_files_and_run(work):
-    random = run(work, "main.py", "--model", "mfcc", "--split", "random", *QUICK)
-    assert random.returncode == 0, random.stderr
+    random = run_here(work, "main.py", "--model", "mfcc", "--split", "random", *QUICK)
+    assert random.status == 0, random.err
     assert (work / "results_mfcc_random.json").is_file()
     assert (work / "results_mfcc_speaker.json").is_file()
     assert {folder.name.rsplit("_", 1)[0] for folder in (work / "runs").iterdir()} == {
@@ -96,9 +78,9 @@ def test_another_split_leaves_its_own_files_and_run(work):
 
 def test_both_splits_at_once_leave_the_files_of_both_and_the_gap(work, tmp_path):
     (tmp_path / "data").symlink_to(work / "data")
-    both = run(tmp_path, "main.py", "--split", "random", "--split", "speaker", *QUICK)
-    assert both.returncode == 0, both.stderr
-    assert "random - speaker: UAR" in both.stdout
+    both = run_here(tmp_path, "main.py", "--split", "random", "--split", "speaker", *QUICK)
+    assert both.status == 0, both.err
+    assert "random - speaker: UAR" in both.out
     for name in ("results_mfcc_random.json", "results_mfcc_speaker.json"):
         assert (tmp_path / name).is_file()
     gap = json.loads((tmp_path / "gap_mfcc_random_speaker.json").read_text(encoding="utf-8"))
@@ -113,12 +95,12 @@ def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
     (work / "mixed" / "bad.wav").write_bytes(b"no sound")
     good = next((work / "data" / "emotions" / "angry").iterdir())
     (work / "mixed" / "good.wav").write_bytes(good.read_bytes())
-    result = run(work, "predict.py", "mixed")
-    assert result.returncode == 1
-    assert "mixed/good.wav" in result.stdout
-    assert "mixed/bad.wav" in result.stderr
-    assert "1 of 2 could not be recognised" in result.stderr
-    assert "Traceback" not in result.stderr
+    result = run_here(work, "predict.py", "mixed")
+    assert result.status == 1
+    assert "mixed/good.wav" in result.out
+    assert "mixed/bad.wav" in result.err
+    assert "1 of 2 could not be recognised" in result.err
+    assert "Traceback" not in result.err
 
 
 @pytest.mark.parametrize(
@@ -136,22 +118,18 @@ def test_a_bad_file_among_others_is_named_and_ends_in_status_1(work):
         ("predict.py", ["gone.wav"], 1, "gone.wav"),
     ],
 )
-def test_mistakes_are_refused_in_one_line(
-    work, monkeypatch, typed, script, arguments, status, message
-):
-    monkeypatch.chdir(work)
-    program = partial(runpy.run_path, str(ROOT / script), run_name="__main__")
-    got, _, error = typed(program, *arguments)
-    assert got == status
-    assert message in error
-    assert "Traceback" not in error
+def test_mistakes_are_refused_in_one_line(work, script, arguments, status, message):
+    refused = run_here(work, script, *arguments)
+    assert refused.status == status
+    assert message in refused.err
+    assert "Traceback" not in refused.err
     if status == 1:
-        assert len(error.strip().splitlines()) <= 2
+        assert len(refused.err.strip().splitlines()) <= 2
 
 
 def test_a_speaker_split_without_speakers_says_how_to_supply_them(tmp_path, tone_corpus):
-    result = run(tmp_path, "main.py", "--data", str(tone_corpus()), "--split", "speaker")
-    assert result.returncode == 1
+    result = run_here(tmp_path, "main.py", "--data", tone_corpus(), "--split", "speaker")
+    assert result.status == 1
     for text in ("speaker", "--speaker-pattern", "preprocess.py"):
-        assert text in result.stderr
+        assert text in result.err
     assert not (tmp_path / "runs").exists()

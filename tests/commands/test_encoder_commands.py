@@ -11,39 +11,16 @@ import shutil
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from fixtures.aihub263 import invent_rows, write_corpus
-from fixtures.commands import QUICK, train
+from fixtures.commands import QUICK, environment, printed, run_as_typed, run_here, train
 from koser.features.records import RECORD
 from koser.labels import EMOTIONS
 
-ROOT = Path(__file__).resolve().parents[2]
 RAW = "감정 분류를 위한 대화 음성 데이터셋"
-
-
-def environment(folder):
-    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, "KOSER_CACHE": str(folder / "cache"), **quiet}
-
-
-def run(folder, script, *arguments):
-    """Run one of the document's commands; returns what it prints."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    # No terminal, so no progress; and nothing of what the libraries have to say.
-    assert result.stderr == ""
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -52,12 +29,15 @@ def work(tmp_path_factory, encoder_folder):
     folder = tmp_path_factory.mktemp("work")
     write_corpus(folder / RAW, invent_rows((30, 30, 42)), seconds=0.3)
     encoder = ["--encoder", encoder_folder("wav2vec2")]
-    out = run(folder, "preprocess.py")
-    out += run(
-        folder, "main.py", "--model", "wav2vec2", *encoder,
-        "--split", "random", "--split", "speaker", *QUICK["wav2vec2"],
-    )  # fmt: skip
-    out += run(folder, "main.py", "--model", "wav2vec2ft", *encoder, *QUICK["wav2vec2ft"])
+    splits = ["--split", "random", "--split", "speaker"]
+    run_here(folder, "preprocess.py")
+    # No terminal, so no progress; and nothing of what the libraries have to say.
+    out = printed(
+        run_as_typed(
+            folder, "main.py", "--model", "wav2vec2", *encoder, *splits, *QUICK["wav2vec2"]
+        )
+    )
+    printed(run_here(folder, "main.py", "--model", "wav2vec2ft", *encoder, *QUICK["wav2vec2ft"]))
     (folder / "out").write_text(out, encoding="utf-8")
     return folder
 
@@ -83,10 +63,10 @@ def test_both_systems_leave_the_documents_files_here_and_the_gap(work):
                 assert shared.startswith("6, in ")
     gap = json.loads((work / "gap_wav2vec2_random_speaker.json").read_text(encoding="utf-8"))
     (values,) = gap["gaps"]
-    printed = (work / "out").read_text(encoding="utf-8")
+    out = (work / "out").read_text(encoding="utf-8")
     interval = values["ci95"]["uar"]
     shown = "" if interval is None else f" [{interval[0]:+.3f}, {interval[1]:+.3f}]"
-    assert f"random - speaker: UAR {values['uar']:+.3f}{shown}" in printed
+    assert f"random - speaker: UAR {values['uar']:+.3f}{shown}" in out
 
 
 def test_a_checkpoint_is_small_because_the_encoder_is_not_in_it(work, encoder_folder):
@@ -99,7 +79,7 @@ def test_a_checkpoint_is_small_because_the_encoder_is_not_in_it(work, encoder_fo
 def test_both_trained_models_recognise_a_file_and_a_folder(work, koser):
     folder = work / "data" / "emotions" / "happiness"
     # By default the newest model here, which is the fine-tuned one.
-    newest = run(work, "predict.py", folder, "--format", "csv")
+    newest = printed(run_as_typed(work, "predict.py", folder, "--format", "csv"))
     rows = list(csv.DictReader(newest.splitlines()))
     assert len(rows) == len(list(folder.iterdir())) == 6
     for model in QUICK:
@@ -156,7 +136,7 @@ def run_killed(folder, program, *arguments):
     result = subprocess.run(
         [sys.executable, "-c", program, *map(str, arguments)],
         cwd=folder,
-        env=environment(folder),
+        env={**os.environ, **environment(folder)},
         capture_output=True,
         check=False,
     )

@@ -11,16 +11,15 @@ import sqlite3
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
 from fixtures.aihub263 import invent_rows, write_corpus
+from fixtures.commands import environment, printed, run_as_typed, run_here
 from fixtures.text import credulous_settings
 from koser.labels import EMOTIONS
 from koser.reporting.language import load_phrases
 
-ROOT = Path(__file__).resolve().parents[2]
 RAW = "감정 분류를 위한 대화 음성 데이터셋"
 QUICK = [
     *("--set", "train.epochs=2", "--set", "speeds=[]", "--set", "errors.variants=1"),
@@ -28,34 +27,15 @@ QUICK = [
 ]
 
 
-def environment(folder):
-    quiet = {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    return {**os.environ, "KOSER_CACHE": str(folder / "cache"), **quiet}
-
-
-def run(folder, script, *arguments):
-    """Run one of the document's commands; returns what it prints."""
-    result = subprocess.run(
-        [sys.executable, str(ROOT / script), *map(str, arguments)],
-        cwd=folder,
-        env=environment(folder),
-        capture_output=True,
-        encoding="utf-8",
-        check=False,
-    )
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
-    return result.stdout
-
-
 @pytest.fixture(scope="module")
 def work(tmp_path_factory, whisper_folder, text_folder):
     """A current folder in which the document's commands were run on an AI Hub-shaped one."""
     folder = tmp_path_factory.mktemp("work")
     write_corpus(folder / RAW, invent_rows((30, 30, 42)), seconds=0.3)
-    run(folder, "preprocess.py")
+    run_here(folder, "preprocess.py")
     models = ["--whisper", whisper_folder, "--text-model", text_folder()]
-    out = run(folder, "main.py", "--model", "multimodal", *models, *credulous_settings(), *QUICK)
+    settings = [*credulous_settings(), *QUICK]
+    out = printed(run_as_typed(folder, "main.py", "--model", "multimodal", *models, *settings))
     (folder / "main.out").write_text(out, encoding="utf-8")
     return folder
 
@@ -84,11 +64,11 @@ def test_every_ablation_stands_beside_the_result(work):
     assert set(ablations) == {"audio only", "text only", "oracle text", "oracle text only"}
     (folder,) = (work / "runs").glob("multimodal_speaker_*")
     report = (folder / "report.html").read_text(encoding="utf-8")
-    printed = (work / "main.out").read_text(encoding="utf-8")
+    out = (work / "main.out").read_text(encoding="utf-8")
     for name, scores in ablations.items():
         assert scores["difference"]["uar"] == pytest.approx(results["uar"] - scores["uar"])
         korean = load_phrases("ko").named("ablations.values", name)
-        for text, shown in ((report, korean), (printed, name)):
+        for text, shown in ((report, korean), (out, name)):
             assert shown in text
             assert f"{scores['uar']:.3f}" in text
     assert results["features"]["transcripts"] == {"ok": 102}
@@ -96,7 +76,7 @@ def test_every_ablation_stands_beside_the_result(work):
 
 
 def test_sound_alone_is_recognised_with_the_trained_system(work):
-    out = run(work, "predict.py", "data/emotions/angry", "--format", "csv")
+    out = printed(run_here(work, "predict.py", "data/emotions/angry", "--format", "csv"))
     rows = list(csv.DictReader(out.splitlines()))
     assert len(rows) == len(list((work / "data" / "emotions" / "angry").iterdir()))
     for row in rows:
@@ -205,7 +185,9 @@ def test_a_killed_transcription_loses_the_batch_in_flight_and_goes_on(
     ]  # fmt: skip
     cache = tmp_path / "cache" / "features" / "transcripts.sqlite"
     process = subprocess.Popen(
-        [sys.executable, "-m", "koser", *command], cwd=tmp_path, env=environment(tmp_path)
+        [sys.executable, "-m", "koser", *command],
+        cwd=tmp_path,
+        env={**os.environ, **environment(tmp_path)},
     )
     while (n_kept := count(cache)) < 3:
         assert process.poll() is None, "it ended before it was killed"
