@@ -224,3 +224,17 @@ def test_too_short_a_clip_has_no_pairs(n_samples):
         pitch = Pitch(np.array([np.nan]), ())
     found = measure_perturbations(waveform, pitch)
     assert len(found.jitter) == len(found.shimmer) == 0
+
+
+@pytest.mark.parametrize("seed", [5, 6, 8, 25])
+def test_a_voice_whose_pitch_jumps_by_octaves_has_perturbations_within_the_limits(seed):
+    rng = np.random.default_rng(seed)
+    is_low = rng.integers(0, 2, 20).astype(bool)
+    hertz = np.where(is_low, rng.uniform(60, 90, 20), rng.uniform(300, 600, 20)).repeat(2)
+    times = np.arange(len(hertz) * 256)
+    phase = np.cumsum(np.interp(times, times[::256], hertz)) / 16_000
+    waveform = np.exp(-((phase % 1 - 0.5) ** 2) / 0.005) + 0.05 * rng.standard_normal(len(times))
+    found = measure_perturbations(waveform, Pitch(hertz, (slice(0, len(hertz)),)))
+    assert len(found.jitter)
+    assert (found.jitter <= 100 * (1.3 - 1) / 1.15).all()
+    assert (found.shimmer <= 20 * np.log10(1.6)).all()

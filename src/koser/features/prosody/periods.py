@@ -184,7 +184,11 @@ def peak_offset(left: float, middle: float, right: float) -> float:
 
 
 def _amplitudes(samples: np.ndarray, marks: np.ndarray) -> np.ndarray:
-    """Peak-to-peak amplitude of the period around each mark but the last."""
-    edges = np.maximum(np.round(marks - np.diff(marks, append=2 * marks[-1] - marks[-2]) / 2), 0)
-    periods = [samples[start:stop] for start, stop in pairwise(edges.astype(int).tolist())]
+    """Peak-to-peak amplitude of the period around each mark but the last.
+
+    It reaches half-way to both neighbours: the first one back as far as ahead.
+    """
+    middles = (marks[:-1] + marks[1:]) / 2
+    edges = np.round(np.concatenate([[max(2 * marks[0] - middles[0], 0.0)], middles])).astype(int)
+    periods = [samples[start:stop] for start, stop in pairwise(edges.tolist())]
     return np.array([max(float(np.ptp(each)), 1e-30) for each in periods])
