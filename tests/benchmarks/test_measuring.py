@@ -1,28 +1,15 @@
 import argparse
-import importlib.util
 import os
 import runpy
 import subprocess
 import sys
-from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
 
-BENCHMARKS = Path(__file__).resolve().parents[2] / "benchmarks"
+from fixtures.benchmarks import BENCHMARKS, load_benchmark
 
-
-def load_module(name: str) -> ModuleType:
-    """A module that the scripts find because they lie beside it."""
-    spec = importlib.util.spec_from_file_location(f"benchmarks_{name}", BENCHMARKS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-measuring, inputs = load_module("measuring"), load_module("inputs")
+measuring, inputs = load_benchmark("measuring"), load_benchmark("inputs")
 
 
 @pytest.fixture

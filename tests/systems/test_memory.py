@@ -4,12 +4,14 @@ import re
 
 import pytest
 import torch
-from transformers import AutoModel, Wav2Vec2Config
+from transformers import AutoModel, Wav2Vec2Config, WavLMConfig, WhisperConfig
 
+from fixtures.benchmarks import load_benchmark
 from fixtures.encoders import N_LAYERS
 from koser.config import resolve_config
 from koser.errors import RunError
 from koser.features.speech.convolutional import ConvolutionalEncoder
+from koser.features.speech.loading import EncoderOptions, load_architecture
 from koser.models.heads import HeadOptions
 from koser.models.speech import FineTunedEncoder, TuneOptions
 from koser.systems.ensemble import EnsembleSystem
@@ -19,6 +21,15 @@ from koser.systems.wav2vec2ft import FineTuneTrain, Wav2Vec2FtConfig
 from koser.training.devices import explained_memory_errors
 
 CPU = torch.device("cpu")
+SIZES = {
+    "hidden_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 512,
+    "conv_dim": (64,) * 7,
+    "attention_dropout": 0.0,
+}
+step_memory = load_benchmark("step_memory")
 
 
 @pytest.fixture
@@ -49,11 +60,51 @@ def test_the_front_end_counts_as_trained_only_where_it_is():
     )
     assert twelve == every
     # What one layer more keeps, and nothing of the convolutions below it.
-    assert twelve - eleven == pytest.approx(2999 * 768 * 34, rel=1e-3)
-    # Three outputs of each convolution of 60 s in float32, 512 channels wide.
+    assert twelve - eleven == pytest.approx(2999 * 768 * 55, rel=1e-3)
+    # Three outputs of each convolution of 60 s in float32, 512 channels wide, and a gradient.
     frames = sum(960_000 // stride for stride in (5, 10, 20, 40, 80, 160, 320))
     frozen = 4 * 512 * (2 * 960_000 // 5 + 960_000 // 10)
-    assert whole - every == 3 * 4 * 512 * frames - frozen
+    gradient = 4 * 512 * 960_000 // 5
+    assert whole - every == 3 * 4 * 512 * frames + gradient - frozen
+
+
+OUTLINES = {
+    "wav2vec2": Wav2Vec2Config(**SIZES),
+    "xls-r": Wav2Vec2Config(
+        **SIZES, do_stable_layer_norm=True, feat_extract_norm="layer", conv_bias=True
+    ),
+    "wavlm": WavLMConfig(**SIZES),
+    "whisper": WhisperConfig(
+        d_model=128,
+        encoder_layers=2,
+        encoder_attention_heads=4,
+        encoder_ffn_dim=512,
+        decoder_layers=1,
+        decoder_attention_heads=4,
+        attention_dropout=0.0,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("tune", "precision"),
+    [
+        ({"layers": "transformer"}, "bf16"),
+        ({"layers": "transformer"}, "float32"),
+        ({"layers": "all"}, "float32"),
+        ({"layers": "transformer", "lora_rank": 4}, "bf16"),
+    ],
+)
+@pytest.mark.parametrize("kind", OUTLINES)
+def test_no_step_was_counted_to_take_more_than_is_computed(kind, tune, precision, tmp_path):
+    OUTLINES[kind].save_pretrained(tmp_path)
+    encoder = load_architecture(EncoderOptions(name=str(tmp_path)))
+    is_bf16, from_waveforms = precision == "bf16", tune.get("layers") == "all"
+    network = network_of(encoder, from_waveforms=from_waveforms, **tune)
+    options = FineTuneTrain(batch_seconds=60.0, accumulate=2)
+    computed = training_memory(network, 60.0, bf16=is_bf16, gpu=True)
+    counted = step_memory.count_step(network, options, 20.0, bf16=is_bf16)
+    assert counted <= computed.total - computed.overhead <= 2 * counted
 
 
 def test_the_head_alone_advises_what_can_be_set():

@@ -12,6 +12,7 @@ import torch
 from koser.errors import RunError
 from koser.features.speech.convolutional import ConvolutionalEncoder, WavLmEncoder
 from koser.features.speech.encoder import SpeechEncoder
+from koser.features.speech.whisper import HOP_LENGTH
 from koser.models.speech import FineTunedEncoder
 from koser.training.devices import is_bf16
 from koser.training.options import TrainOptions
@@ -21,17 +22,29 @@ logger = logging.getLogger(__name__)
 
 # Weight, gradient and Adam's two moments, float32.
 _BYTES_PER_TRAINED = 16
-# What a transformer layer keeps for its backward pass, per frame and unit of width, in half
-# precision and with attention that does not keep its matrix (Korthikanti et al., "Reducing
-# activation recomputation in large transformer models", MLSys 2023). float32 takes twice it.
-_BYTES_PER_UNIT = 34
+# Under autocast a weight is kept in half precision too while a batch is computed.
+_BYTES_PER_HALF = 2
+# What a step keeps for its backward pass per transformer layer, frame and unit of width, with
+# attention that does not keep its matrix: what steps were counted to take, operation by operation
+# (benchmarks/12_training_memory.py), for the architecture that takes most. In half precision it
+# is more than half: the residual stream and the norms stay float32, and each product has a cast
+# copy of its input. Korthikanti et al. ("Reducing activation recomputation in large transformer
+# models", MLSys 2023) have 34 for a model whose stream is in half precision as well.
+_BYTES_PER_UNIT = {"bf16": 55, "float32": 75}
+# The same for all that lies around the layers: their input, and a state while it is pooled.
+_BYTES_AROUND = 40
+# What attention that keeps its matrix takes per pair of frames and head, counted likewise; and the
+# bias of positions that all layers share, with its gradient.
+_BYTES_PER_PAIR = {"bf16": 7, "float32": 12}
+_BYTES_OF_BIAS = 8
 # The longest window by default, 20 s: what attention looks over.
 WINDOW_SAMPLES = 320_000
 # CUDA's own, and what allocation in blocks leaves unused.
 _GPU_OVERHEAD = 700 * 2**20
 _CPU_OVERHEAD = 800 * 2**20
-# On a CPU attention with dropout keeps its matrices, and a layer about half as much again.
-_CPU_FACTOR = 1.5
+# On a CPU attention with dropout keeps its matrices, and dropout what it drops in full: measured,
+# with the holes of the heap, by benchmarks/09_finetune_epoch.py.
+_CPU_FACTOR = 2.5
 _FOR_EACH = " for each training that runs at once (one after another: --workers 1)"
 
 
@@ -42,7 +55,8 @@ class Memory:
     Attributes
     ----------
     parameters : int
-        Trained ones with gradients and moments, and frozen ones where they are needed.
+        Trained ones with gradients and moments, frozen ones where they are needed, and copies
+        of both in half precision.
     activations : int
         What the step keeps for its backward pass.
     overhead : int
@@ -82,16 +96,18 @@ def training_memory(
     parameters += 4 * sum(p.numel() for p in network.parameters() if not p.requires_grad)
     if network.from_waveforms or not gpu:  # the trunk too: needed, or in the same memory
         parameters += 4 * sum(p.numel() for p in encoder.parameters() if id(p) not in own)
+    if bf16:
+        parameters += _BYTES_PER_HALF * sum(p.numel() for p in network.parameters())
     n_samples = round(batch_seconds * 16_000)
     n_frames = int(encoder.count_frames(torch.tensor([n_samples]))[0])
-    per_layer = n_frames * encoder.width * _BYTES_PER_UNIT * (1 if bf16 else 2)
-    activations = round(
-        per_layer * (encoder.n_layers - network.first) * (1.0 if gpu else _CPU_FACTOR)
-    )
+    precision = "bf16" if bf16 else "float32"
+    n_layers = encoder.n_layers - network.first
+    per_unit = n_layers * _BYTES_PER_UNIT[precision] + _BYTES_AROUND
+    activations = round(n_frames * encoder.width * per_unit * (1.0 if gpu else _CPU_FACTOR))
     if isinstance(encoder, WavLmEncoder):
-        # Its attention keeps the matrices: weights, their dropout, and the positions' bias.
         n_pairs = n_frames * int(encoder.count_frames(torch.tensor([WINDOW_SAMPLES]))[0])
-        activations += 12 * n_pairs * encoder.n_heads * (encoder.n_layers - network.first)
+        per_pair = n_layers * _BYTES_PER_PAIR[precision] + _BYTES_OF_BIAS
+        activations += n_pairs * encoder.n_heads * per_pair
     if network.from_waveforms:
         activations += _front_end_bytes(encoder, n_samples, is_trained=network.is_whole)
     return Memory(parameters, activations, _GPU_OVERHEAD if gpu else _CPU_OVERHEAD)
@@ -100,14 +116,15 @@ def training_memory(
 def _front_end_bytes(encoder: SpeechEncoder, n_samples: int, *, is_trained: bool) -> int:
     """Outputs of the convolutions: all kept if trained, else the two largest at once."""
     if not isinstance(encoder, ConvolutionalEncoder):
-        return 0  # Whisper's are as small as a transformer layer's input
+        # Of Whisper's two the first has a frame every 10 ms: what it gives, and its activation.
+        return 2 * 4 * encoder.width * (n_samples // HOP_LENGTH) if is_trained else 0
     sizes: list[int] = []
     layers: Any = encoder.convolutions
     for layer, stride in zip(layers, encoder.strides, strict=True):
         n_samples //= stride
         sizes.append(n_samples * layer.conv.out_channels * 4)
-    # Convolution, norm and activation each leave one.
-    return 3 * sum(sizes) if is_trained else 2 * sizes[0] + sizes[1]
+    # Convolution, norm and activation each leave one, and the largest has a gradient.
+    return 3 * sum(sizes) + sizes[0] if is_trained else 2 * sizes[0] + sizes[1]
 
 
 def check_memory(
