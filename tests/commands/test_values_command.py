@@ -221,5 +221,5 @@ def test_an_encoder_for_a_model_without_one_and_a_model_of_labels_are_refused(ko
     status, _, err = koser("predict", "run", "tones", "--encoder", "new")
     assert (status, err.count("\n")) == (1, 1)
     assert "has no pretrained encoder. Leave --encoder out" in err
-    with pytest.raises(ConfigError, match="`koser predict` takes it"):
+    with pytest.raises(ConfigError, match="`koser predict` and `koser serve` take it"):
         load_recognizer("run")

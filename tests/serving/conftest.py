@@ -1,15 +1,22 @@
 """A model, sounds and servers for the tests of this folder."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import soundfile
+import torch
 
 from fixtures.servers import running
 from koser.audio.reading import load
 from koser.config import resolve_config
 from koser.demo import corpus_folder
+from koser.evaluation.dimensions import DIMENSIONS
 from koser.inference.models import load_model
 from koser.inference.recognizer import Recognizer
+from koser.inference.values import load_regressor
+from koser.serving.values import ValueService
+from koser.systems import DIMENSIONAL
 from koser.systems.mfcc import MfccConfig, MfccSystem
 
 LABELS = ("angry", "neutral", "calm")
@@ -42,6 +49,24 @@ def model(model_folder):
 
 
 @pytest.fixture(scope="session")
+def values_folder(tmp_path_factory):
+    """A run folder of `koser regress`, as untrained."""
+    config = resolve_config(MfccConfig, overrides=["cnn.channels=[4, 6]", "cnn.hidden_size=8"])
+    folder = tmp_path_factory.mktemp("values") / "run"
+    folder.mkdir()
+    made = MfccSystem(DIMENSIONS, config).to_checkpoint({"split": "none"})
+    scale = {"scaler.mean": torch.tensor([3.0, 2.5]), "scaler.scale": torch.tensor([1.0, 0.5])}
+    values = replace(made, system=f"mfcc{DIMENSIONAL}", state={**made.state, **scale})
+    values.write(folder / "best_model_mfcc.pth")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def regressor(values_folder):
+    return load_regressor(values_folder)
+
+
+@pytest.fixture(scope="session")
 def recognizer(model):
     """The same model, asked directly."""
     return Recognizer(model)
@@ -69,6 +94,13 @@ def sound_file(tmp_path_factory):
 def served(model):
     """One server with default limits, for all tests that leave it as it is."""
     with running(model) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def served_values(regressor):
+    """The same of a model of valence and arousal."""
+    with running(regressor, service=ValueService) as server:
         yield server
 
 

@@ -50,6 +50,27 @@ def process(model_folder, *arguments):
         reader.join()
 
 
+def test_a_model_of_values_is_served_and_ends_by_the_same_command(
+    values_folder, regressor, sound_file
+):
+    path = sound_file()
+    (expected,) = regressor.predict_files([path])
+    with process(values_folder) as (running, client, lines):
+        answer = client.post("/v1/predict", files={"file": path.read_bytes()}).json()
+        assert answer["valence"] == pytest.approx(expected.valence, abs=1e-5)
+        running.send_signal(signal.SIGTERM)
+        assert running.wait(timeout=30) == 0
+    assert "koser serves" in lines[0]
+    refused = subprocess.run(
+        [sys.executable, "-m", "koser", "serve", values_folder, "--port=0", "--set=threshold=0.5"],
+        capture_output=True,
+        text=True,
+    )
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert refused.stderr.startswith("Error: threshold = 0.5: for models of labels")
+    assert len(refused.stderr.splitlines()) == 1
+
+
 def test_a_signal_lets_it_finish_what_it_holds_and_end_with_0(model_folder, sound_file):
     content = sound_file().read_bytes()
     with process(model_folder, "--set", "drain_seconds=1.5") as (running, client, lines):

@@ -30,21 +30,28 @@ def serve(
         typer.Option("--set", help="A limit, NAME=VALUE: see docs/serving.md."),
     ] = None,
 ) -> None:
-    """Serve a model: REST, WebSocket and a page to try it on."""
+    """Serve a model: REST, and of labels WebSocket and a page to try it on."""
     from logging.config import dictConfig
 
     from koser.config import resolve_config
     from koser.inference.models import load_model
+    from koser.inference.values import gives_values, load_regressor
     from koser.serving.gate import Keys
     from koser.serving.logs import log_settings
     from koser.serving.running import new_server, open_socket
     from koser.serving.service import Service
     from koser.serving.settings import ServeConfig
+    from koser.serving.values import ValueService
 
     config = resolve_config(ServeConfig, overrides=settings or [])
     keys = None if api_key_file is None else Keys.read(api_key_file)
     listening = open_socket(host, port)
-    server = new_server(Service(load_model(model, encoder=encoder), config), keys)
+    service: Service | ValueService
+    if gives_values(model):
+        service = ValueService(load_regressor(model, encoder=encoder), config)
+    else:
+        service = Service(load_model(model, encoder=encoder), config)
+    server = new_server(service, keys)
     place = f"[{host}]" if ":" in host else host
     address = f"http://{place}:{listening.getsockname()[1]}/"
     typer.echo(f"koser serves '{model}' at {address} (Ctrl-C ends it)", err=True)

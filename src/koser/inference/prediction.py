@@ -93,7 +93,7 @@ class Values:
     start: float | None = None
 
     def to_dict(self) -> dict[str, object]:
-        """JSON values, as the command line writes them."""
+        """JSON values, as the command line and the server write them."""
         return {
             "path": self.path,
             "start": self.start,

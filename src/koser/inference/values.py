@@ -52,12 +52,17 @@ class Regressor:
         """Yield the values of each file, or part of one, in order; see `Recognizer.iter_clips`."""
         return iter_results(clips, self._predict)
 
+    def interpret(self, values: np.ndarray, duration: float, *, clip: Clip | None = None) -> Values:
+        """Say what a row of `predict_waveforms` is, of a sound of `duration` seconds."""
+        valence, arousal = values.tolist()
+        path, start = (None, None) if clip is None else (clip.path, clip.start)
+        return Values(valence, arousal, duration, path, start)
+
     def _predict(self, waveforms: Sequence[np.ndarray], clips: Sequence[Clip]) -> list[Values]:
+        rows = self.predict_waveforms(waveforms)
         return [
-            Values(valence, arousal, len(waveform) / SAMPLING_RATE, clip.path, clip.start)
-            for waveform, clip, (valence, arousal) in zip(
-                waveforms, clips, self.predict_waveforms(waveforms).tolist(), strict=True
-            )
+            self.interpret(row, len(waveform) / SAMPLING_RATE, clip=clip)
+            for row, waveform, clip in zip(rows, waveforms, clips, strict=True)
         ]
 
 

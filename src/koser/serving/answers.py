@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, Field
 
 _PROBABILITIES = "Of every label; they add up to 1."
+_DURATION = "Length of the sound in seconds."
 
 
 class PredictionAnswer(BaseModel):
@@ -16,13 +17,21 @@ class PredictionAnswer(BaseModel):
     best: str = Field(description="The most probable label, whether it reaches `threshold` or not.")
     confidence: float = Field(description="Probability of `best`.", ge=0, le=1)
     probabilities: dict[str, float] = Field(description=_PROBABILITIES)
-    duration: float = Field(description="Length of the sound in seconds.", gt=0)
+    duration: float = Field(description=_DURATION, gt=0)
     threshold: float = Field(description="As asked for, or as the server was started.", ge=0, le=1)
     share: float = Field(
         description="What the model gave to the labels asked for, before they were brought to 1.",
         ge=0,
         le=1,
     )
+
+
+class ValuesAnswer(BaseModel):
+    """What a model of valence and arousal makes of one sound."""
+
+    valence: float = Field(description="In the units of the raters that the model learnt from.")
+    arousal: float = Field(description="In the same units.")
+    duration: float = Field(description=_DURATION, gt=0)
 
 
 class CellAnswer(BaseModel):
@@ -106,6 +115,15 @@ class ModelAnswer(BaseModel):
     max_explain_seconds: float = Field(description="Longest part that is explained.")
     max_upload_bytes: int = Field(description="Largest upload.")
     can_enrol: bool = Field(description="Whether it adapts to a person: /v1/enrolments.")
+
+
+class ValueModelAnswer(BaseModel):
+    """What a server of valence and arousal serves."""
+
+    dimensions: list[str] = Field(description="What is answered of a sound.")
+    sampling_rate: int = Field(description="Hz, of what the model hears.")
+    max_predict_seconds: float = Field(description="Longest sound of a prediction.")
+    max_upload_bytes: int = Field(description="Largest upload.")
 
 
 class StateAnswer(BaseModel):

@@ -32,20 +32,26 @@ from koser.serving.problems import (
 )
 from koser.serving.recognition import add_recognition
 from koser.serving.service import Service
+from koser.serving.sound_service import SoundService
+from koser.serving.values import ValueService, add_values
 
-_DESCRIPTION = (
+_OF_LABELS = (
     "Emotions in Korean speech: calibrated probabilities of a sound (`/v1/predict`), a timeline of "
     "a recording (`/v1/timeline`), what a label rests on (`/v1/explain`), and results while one "
     "speaks (WebSocket `/v1/stream`, see docs/serving.md). Every error is an RFC 9457 problem."
 )
+_OF_VALUES = (
+    "Valence and arousal of speech (`/v1/predict`), in the units of the raters that the model has "
+    "learnt from. Every error is an RFC 9457 problem."
+)
 
 
-def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
+def create_app(service: Service | ValueService, keys: Keys | None = None) -> ASGIApp:
     """The ASGI application that serves `service`.
 
     Parameters
     ----------
-    service : Service
+    service : Service or ValueService
         Started and ended with the application.
     keys : Keys, optional
         Who may use it; by default everybody.
@@ -59,7 +65,7 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
     app = FastAPI(
         title="koser",
         version=__version__,
-        description=_DESCRIPTION,
+        description=_OF_VALUES if isinstance(service, ValueService) else _OF_LABELS,
         lifespan=lifespan,
         # Their pages load scripts from a CDN.
         docs_url=None,
@@ -68,16 +74,19 @@ def create_app(service: Service, keys: Keys | None = None) -> ASGIApp:
         responses=documented("method-not-allowed"),
     )
     _handle_errors(app, service)
-    add_recognition(app, service)
-    add_explanation(app, service)
-    add_enrolments(app, service)
+    if isinstance(service, ValueService):
+        add_values(app, service)
+    else:
+        add_recognition(app, service)
+        add_explanation(app, service)
+        add_enrolments(app, service)
+        add_page(app)
     add_operation(app, service)
-    add_page(app)
     _describe(app, needs_key=keys is not None)
     return Gate(app, keys or Keys(), service.metrics)
 
 
-def _handle_errors(app: FastAPI, service: Service) -> None:
+def _handle_errors(app: FastAPI, service: SoundService) -> None:
     async def answer(connection: HTTPConnection, problem: ProblemError) -> Response | None:
         service.metrics.problems.labels(problem.kind).inc()
         response = problem_response(problem, connection.state.request_id)

@@ -51,7 +51,8 @@ class ModelThread:
     Parameters
     ----------
     predict : Callable
-        Waveforms (16 kHz mono) to probabilities [shape=(n_waveforms, n_labels)].
+        Waveforms (16 kHz mono) to a row for each, such as probabilities
+        [shape=(n_waveforms, n_columns)].
     config : ServeConfig
         How many clips may wait, and how many are computed together.
     metrics : Metrics

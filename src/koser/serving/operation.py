@@ -10,10 +10,10 @@ from fastapi.responses import PlainTextResponse, Response
 from koser.serving.answers import StateAnswer
 from koser.serving.pages import PageFile, read_page
 from koser.serving.problems import KINDS, ProblemError, documented
-from koser.serving.service import Service
+from koser.serving.sound_service import SoundService
 
 
-def add_operation(app: FastAPI, service: Service) -> None:
+def add_operation(app: FastAPI, service: SoundService) -> None:
     """Add health, metrics and the pages of problems."""
 
     @app.get("/healthz", tags=["operation"], summary="The process lives")

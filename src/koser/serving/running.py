@@ -14,6 +14,8 @@ from koser.serving.app import create_app
 from koser.serving.gate import Keys
 from koser.serving.logs import log_event
 from koser.serving.service import Service
+from koser.serving.sound_service import SoundService
+from koser.serving.values import ValueService
 
 _logger = logging.getLogger(__name__)
 
@@ -25,11 +27,11 @@ class GracefulServer(uvicorn.Server):
     ----------
     config : uvicorn.Config
         Of the sockets.
-    service : Service
+    service : SoundService
         What is served.
     """
 
-    def __init__(self, config: uvicorn.Config, service: Service) -> None:
+    def __init__(self, config: uvicorn.Config, service: SoundService) -> None:
         super().__init__(config)
         self._service = service
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -84,12 +86,12 @@ def open_socket(host: str, port: int) -> socket.socket:
     return listening
 
 
-def new_server(service: Service, keys: Keys | None) -> GracefulServer:
+def new_server(service: Service | ValueService, keys: Keys | None) -> GracefulServer:
     """A server that is not running yet; `run` it with the sockets it is to use.
 
     Parameters
     ----------
-    service : Service
+    service : Service or ValueService
         What is served.
     keys : Keys or None
         Who may use it; None for everybody.

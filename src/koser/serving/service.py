@@ -1,14 +1,12 @@
-"""The parts of a server that requests share: the model, the decoders, limits and counters."""
+"""What serves a model of labels: its recognizer, the voices that are held, what may be open."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import contextmanager
 
 import numpy as np
-from starlette.requests import Request
 
 from koser.audio.reading import SAMPLING_RATE
 from koser.errors import KoserError
@@ -24,12 +22,9 @@ from koser.inference.models import (
 from koser.inference.recognizer import Recognizer
 from koser.serving.answers import ModelAnswer
 from koser.serving.batching import ModelThread
-from koser.serving.decoding import Decoders
-from koser.serving.metrics import Metrics
 from koser.serving.problems import ProblemError
 from koser.serving.settings import ServeConfig
-from koser.serving.spool import Buffered, Spool
-from koser.serving.uploads import expected_bytes, receive
+from koser.serving.sound_service import SoundService
 from koser.serving.voices import HeldVoices
 
 
@@ -102,8 +97,8 @@ def _shared(model: ProbabilityModel, thread: ModelThread) -> SharedModel:
     return SharedModel(model, thread)
 
 
-class Service:
-    """What serves one model.
+class Service(SoundService):
+    """What serves one model of labels.
 
     Parameters
     ----------
@@ -114,66 +109,22 @@ class Service:
     """
 
     def __init__(self, model: ProbabilityModel, config: ServeConfig) -> None:
-        self.config = config
-        self.metrics = Metrics()
-        self.model = ModelThread(model.predict_waveforms, config, self.metrics)
+        super().__init__(model.predict_waveforms, config)
         self._model = model
         # Asked from other threads, it takes part in the batches of all requests.
         self.shared = _shared(model, self.model)
         self.recognizer = Recognizer(self.shared, threshold=config.threshold)
         self.voices = HeldVoices(self.shared, config, self.metrics)
-        self.decoders = Decoders(config, self.metrics)
-        self.buffered = Buffered(config, self.metrics)
         # Timelines, explanations, streams: each waits for the model, for most of its time.
         self.pool = ThreadPoolExecutor(
             config.max_timelines + config.max_explanations + config.max_streams,
             thread_name_prefix="tracking",
         )
         self.n_timelines = self.n_explanations = self.n_streams = 0
-        self.is_ready = False
-        self.ending = asyncio.Event()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Have everything up within the block; what is held at its end is finished first."""
-        self.model.start()
-        try:
-            await self.decoders.start()
-            # The first call of a model is its slowest, and one that cannot compute ends here.
-            quiet = np.random.default_rng(0).normal(scale=0.01, size=2 * SAMPLING_RATE)
-            await asyncio.to_thread(self.model.predict_waveforms, [quiet.astype(np.float32)])
-            self.is_ready = True
-            yield
-        finally:
-            self.is_ready = False
-            await self.decoders.stop()
-            await asyncio.to_thread(self.pool.shutdown)
-            await asyncio.to_thread(self.model.stop)
-
-    def begin_end(self) -> None:
-        """Say to the outside that this server will end: streams finish, /readyz refuses."""
-        self.ending.set()
-
-    @asynccontextmanager
-    async def received(self, request: Request, max_seconds: float) -> AsyncIterator[Spool]:
-        """The sound of a request, received and decoded.
-
-        Raises
-        ------
-        ProblemError
-            If any limit says no, or it is no sound.
-        """
-        spool = Spool(
-            self.buffered,
-            max_bytes=self.config.max_upload_bytes,
-            expected_bytes=expected_bytes(request, self.config),
-            max_seconds=max_seconds,
-        )
-        with spool:
-            await receive(request, self.config, spool)
-            await self.decoders.decode(spool)
-            request.state.log.update(bytes=spool.n_bytes, audio_seconds=round(spool.duration, 3))
-            yield spool
+    def finish_held(self) -> None:
+        """Wait for timelines, explanations and streams."""
+        self.pool.shutdown()
 
     async def predict(self, waveform: np.ndarray, voice: Voice | None) -> np.ndarray:
         """Probabilities of one clip of whoever speaks; as `ModelThread.predict`."""

@@ -62,6 +62,6 @@ def system_class(name: str) -> type[System]:
     if name.endswith(DIMENSIONAL):
         raise ConfigError(
             f"This is a model of valence and arousal ({name}): it gives values, not labels. "
-            f"`koser predict` takes it; in Python, koser.load_regressor."
+            f"`koser predict` and `koser serve` take it; in Python, koser.load_regressor."
         )
     raise ConfigError(f"No system is called '{name}'. Systems: {', '.join(SYSTEM_NAMES)}.")
