@@ -113,6 +113,20 @@ def test_sentences_of_results_are_translated_with_their_values(english, korean):
         ),
         ("from gender, leading silence", "사용: 성별, 앞 무음"),
         (
+            "All recordings are taken for aihub71631, as asked for, although their folders' names "
+            "say aihub71632.",
+            "모든 녹음을 aihub71631(으)로 보았습니다: 지정한 대로이며, 폴더 이름은 "
+            "aihub71632입니다.",
+        ),
+        (
+            "All recordings are taken for aihub71631, and no folder's name says otherwise (a, b).",
+            "모든 녹음을 aihub71631(으)로 보았습니다: 다르게 말하는 폴더 이름이 없습니다(a, b).",
+        ),
+        (
+            "Recordings are taken for what their folders' names say: 1,200 for a, 3 for b.",
+            "녹음이 어느 말뭉치인지는 폴더 이름을 따랐습니다: a 1,200개, b 3개.",
+        ),
+        (
             "Not in the gap: '2 to 4 s', '20s' (fewer than 20 utterances or 5 clusters).",
             "차이 계산에서 제외: '2–4초', '20s' (발화 20개 미만 또는 묶음 5개 미만).",
         ),
@@ -172,32 +186,49 @@ def test_the_data_card_is_in_the_language_of_its_report(policy, korean):
     assert {f"Left out: {reason}" for reason in left_out} < english.keys()
 
 
-def reasons_in(tree):
-    """What the code of an adapter gives as a reason, with a 3 in place of every value."""
-    for node in ast.walk(tree):
-        values = []
-        if isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else node.func
-            name = called if isinstance(called, str) else getattr(called, "id", "")
-            values = node.args[1:2] if name in ("leave_out", "Decision", "LeftOut") else []
-        elif isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "reason":
-            values = [node.value]
-        for value in values:
+def reasons_in(node):
+    """What the code of an adapter gives as a reason there."""
+    if isinstance(node, ast.Call):
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        return node.args[1:2] if name in ("leave_out", "Decision", "LeftOut") else []
+    is_reason = isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "reason"
+    return [node.value] if is_reason else []
+
+
+def notes_in(node):
+    """What the code of an adapter notes there."""
+    if isinstance(node, ast.Call):
+        return node.args if getattr(node.func, "attr", "") == "note" else []
+    return [node.value] if isinstance(node, ast.Yield) else []
+
+
+def texts_of_adapters(find):
+    """Texts in the code of the adapters, with a 3 in place of every value."""
+    for file in Path(corpora.__file__).parent.glob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for value in (value for node in ast.walk(tree) for value in find(node)):
             for each in [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]:
                 if isinstance(each, ast.JoinedStr):
                     parts = (getattr(part, "value", "") for part in each.values)
                     yield "".join(part if isinstance(part, str) else "3" for part in parts)
-                elif isinstance(each, ast.Constant) and each.value:
+                elif isinstance(each, ast.Constant) and isinstance(each.value, str) and each.value:
                     yield each.value
 
 
 def test_every_reason_why_adapters_leave_a_row_out_is_said_in_korean():
     """The reasons of the code itself, so that a new one there is noticed here."""
-    t, found = load_phrases("ko"), set()
-    for file in Path(corpora.__file__).parent.glob("*.py"):
-        found.update(reasons_in(ast.parse(file.read_text(encoding="utf-8"))))
+    t, found = load_phrases("ko"), set(texts_of_adapters(reasons_in))
     assert {"unreadable audio", "tie for first place", "fewer than 3 votes for one label"} <= found
     assert [reason for reason in found if t.said(reason, "reasons") == reason] == []
+
+
+def test_every_note_of_an_adapter_is_said_in_korean():
+    """The notes of the code itself; what a note is put together of is told apart below."""
+    t = load_phrases("ko")
+    found = {text for text in texts_of_adapters(notes_in) if text.endswith(".")}
+    assert "3 rows have fewer than 3 votes." in found
+    found.remove("All recordings are taken for 3, 3.")
+    assert [note for note in found if t.said(note) == note] == []
 
 
 def test_every_reason_of_a_shipped_mapping_is_said_in_korean():
