@@ -5,18 +5,15 @@ The encoders are tiny and random. `test_real_encoders.py` does the same with rea
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from fixtures.aihub263 import invent_rows, write_corpus
-from fixtures.commands import QUICK, environment, printed, run_as_typed, run_here, train
+from fixtures.commands import QUICK, printed, run_as_typed, run_forked, run_here, train
 from koser.features.records import RECORD
 from koser.labels import EMOTIONS
 
@@ -133,14 +130,8 @@ main()
 
 def run_killed(folder, program, *arguments):
     """Run a program that kills itself, as a power cut would: nothing is flushed or closed."""
-    result = subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        cwd=folder,
-        env={**os.environ, **environment(folder)},
-        capture_output=True,
-        check=False,
-    )
-    assert (result.returncode, result.stderr) == (-signal.SIGKILL, b"")
+    ended = run_forked(folder, program, *arguments)
+    assert (ended.status, ended.err) == (-signal.SIGKILL, "")
 
 
 @pytest.mark.usefixtures("manifest")

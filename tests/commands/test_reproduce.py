@@ -2,12 +2,11 @@
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
 
 import pytest
+
+from fixtures.commands import run_forked
 
 SMALL = [
     *("--workers", "1", "--quiet", "--report-language", "en"),
@@ -44,12 +43,8 @@ def test_killed_and_run_again_it_repeats_nothing_and_ends_with_the_table(
         "reproduce", "--manifest", "m.parquet", "--out", "all", "--models", "mfcc,wav2vec2",
         "--encoder", str(encoder_folder("wav2vec2")), *SMALL,
     ]  # fmt: skip
-    environment = {**os.environ, "KOSER_CACHE": str(tmp_path / "cache"), "OMP_NUM_THREADS": "1"}
-    killed = subprocess.run(
-        [sys.executable, "-c", KILLED, *command],
-        cwd=tmp_path, env=environment, capture_output=True, check=False,
-    )  # fmt: skip
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    killed = run_forked(tmp_path, KILLED, *command)
+    assert killed.status == -signal.SIGKILL, killed.err
     finished = files_of(tmp_path / "all" / "mfcc_speaker")
     assert tmp_path / "all" / "mfcc_speaker" / "report.html" in finished
     assert not (tmp_path / "all" / "wav2vec2_random" / "report.html").exists()

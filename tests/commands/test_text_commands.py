@@ -5,17 +5,14 @@ Whisper and the text model are tiny and random. `test_real_text.py` does the sam
 
 import csv
 import json
-import os
 import signal
 import sqlite3
-import subprocess
-import sys
 import time
 
 import pytest
 
 from fixtures.aihub263 import invent_rows, write_corpus
-from fixtures.commands import environment, printed, run_as_typed, run_here
+from fixtures.commands import printed, run_as_typed, run_here, start_forked
 from fixtures.text import credulous_settings
 from koser.labels import EMOTIONS
 from koser.reporting.language import load_phrases
@@ -184,16 +181,13 @@ def test_a_killed_transcription_loses_the_batch_in_flight_and_goes_on(
         "--set", "whisper.batch_seconds=1", "--out", "t.json", "--quiet",
     ]  # fmt: skip
     cache = tmp_path / "cache" / "features" / "transcripts.sqlite"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "koser", *command],
-        cwd=tmp_path,
-        env={**os.environ, **environment(tmp_path)},
-    )
+    process = start_forked(tmp_path, "from koser.cli import main; main()", *command)
     while (n_kept := count(cache)) < 3:
-        assert process.poll() is None, "it ended before it was killed"
+        assert process.is_alive(), "it ended before it was killed"
         time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
+    process.kill()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     n_kept = count(cache)
     assert 3 <= n_kept < 30, "it was killed in the middle"
     assert not (tmp_path / "t.json").exists()
