@@ -191,6 +191,35 @@ def test_too_few_speakers_to_split_again_are_an_error_that_says_so(search):
         tuner.choose(work, member)
 
 
+def test_a_fold_that_cannot_be_tuned_is_refused_before_any_work(manifest, tmp_path):
+    """The first fold trains on four speakers, the second on one."""
+    people = manifest.table["speaker"].unique().sort().to_list()
+    split = make_split(manifest, "kfold", SplitOptions(n_folds=2, val_fraction=0.0))
+    parts = [
+        pl.col("speaker")
+        .is_in(people[: (4, 1)[fold]])
+        .replace_strict({True: "train", False: "test"})
+        for fold in range(2)
+    ]
+    table = pl.concat(
+        manifest.table.select("id", pl.lit(fold, pl.Int32).alias("fold"), part.alias("part"))
+        for fold, part in enumerate(parts)
+    )
+    replace(split, table=table.cast(dict(split.table.schema))).write(tmp_path / "s.parquet")
+    manifest.write(tmp_path / "m.parquet")
+    request = TrainRequest(
+        "mfcc",
+        str(tmp_path / "s.parquet"),
+        manifest=tmp_path / "m.parquet",
+        overrides=QUICK,
+        tuning=Tuning(SPACE, OPTIONS),
+    )
+    with pytest.raises(SplitError, match="Fold 1 cannot be tuned"):
+        run_experiment(request.resolve(), tmp_path / "run", store_root=tmp_path / "store")
+    assert not (tmp_path / "run").exists()
+    assert not (tmp_path / "store").exists()
+
+
 def test_a_tuned_run_keeps_what_was_chosen_and_tells_its_budget(tone_corpus, tmp_path):
     corpus = tone_corpus(n_speakers=8, n_each=3)
     prepare(corpus, speaker_pattern=r"(s\d)_").write(tmp_path / "m.parquet")

@@ -180,11 +180,14 @@ def run_experiment(
     RunError
         If `folder` is taken, or to be resumed but of another experiment.
     SplitError
-        If the split is not the manifest's.
+        If the split is not the manifest's, or a fold that is to be tuned cannot be split again.
     """
     listeners, record = listeners or Listeners(), record or Record()
     experiment.split.check(experiment.manifest)
     members = members_of(experiment)
+    tuner = experiment.tuner(store_root)
+    if tuner is not None:
+        tuner.check(members)
     with (
         claimed(folder, experiment, resume=resume, command=record.command),
         log_to(folder / "train.log"),
@@ -219,7 +222,7 @@ def run_experiment(
             true_ids=_true_ids(experiment.manifest),
             shares=_shares(experiment),
             on_epoch=listeners.on_epoch if len(members) == 1 or n_workers == 1 else None,
-            tuner=experiment.tuner(store_root),
+            tuner=tuner,
             ranks=listeners.ranks,
             start=experiment.start,
             speaker_keys=speaker_keys(experiment.manifest),

@@ -98,6 +98,17 @@ class Tuner:
         """How a training's own utterances are split again."""
         return inner_protocol(self.outer.protocol)
 
+    def check(self, members: Sequence[Member]) -> None:
+        """Refuse trainings whose utterances cannot be split again, before the first is tuned.
+
+        Raises
+        ------
+        SplitError
+            As `choose`.
+        """
+        for member in {member.fold: member for member in members}.values():
+            self._inner_parts(member)
+
     def choose(self, work: MemberWork, member: Member) -> tuple[Any, Any]:
         """Search within the train and val part of a member.
 
