@@ -131,6 +131,10 @@ def test_sentences_of_results_are_translated_with_their_values(english, korean):
             "차이 계산에서 제외: '2–4초', '20s' (발화 20개 미만 또는 묶음 5개 미만).",
         ),
         (
+            "No UAR of 'f1', 'female' and 3 others: not every label occurs there.",
+            "UAR 없음: 'f1', '여성', 그 밖의 3개 (모든 라벨이 나오지는 않음).",
+        ),
+        (
             "Labels mapped by 'four': fear left out (9 rows: none of the four); kind left out "
             "(2 rows: my own reason).",
             "'four' 매핑으로 바꾼 라벨: fear 제외 (9행: 네 라벨에 들지 않음); kind 제외 (2행: "
