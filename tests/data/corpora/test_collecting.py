@@ -150,6 +150,19 @@ def test_a_path_is_found_under_either_form_of_hangul(tmp_path):
     assert path_on_disk(tmp_path / "기쁨.wav") is None
 
 
+@pytest.mark.parametrize("folder", ["NFC", "NFD"])
+@pytest.mark.parametrize("file", ["NFC", "NFD"])
+@pytest.mark.parametrize("asked", ["NFC", "NFD"])
+def test_each_folder_of_a_path_may_be_spelt_in_its_own_way(tmp_path, folder, file, asked):
+    root = tmp_path / unicodedata.normalize("NFC", "데이터") / unicodedata.normalize(folder, "통화")
+    root.mkdir(parents=True)
+    sound = root / unicodedata.normalize(file, "감정.wav")
+    sound.write_bytes(b"")
+    below = unicodedata.normalize(asked, "통화/감정.wav")
+    assert path_on_disk(tmp_path / unicodedata.normalize("NFC", "데이터") / below) == sound
+    assert path_on_disk(tmp_path / unicodedata.normalize(asked, "데이터/통화/감정.wav")) == sound
+
+
 def test_bytes_of_neither_encoding_are_refused_by_name():
     with pytest.raises(CorpusError, match=r"'x\.csv' is neither UTF-8 nor cp949"):
         decode(b"\xff\xff", "x.csv")

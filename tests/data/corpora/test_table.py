@@ -42,6 +42,17 @@ def test_columns_are_mapped_and_labels_put_under_koser_names(root, encoding):
     assert not manifest.provenance.is_synthetic
 
 
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_column_is_found_however_its_hangul_is_composed(root, form, suffix):
+    table = pl.DataFrame({"wav": ["a.wav"], unicodedata.normalize(form, "감정"): ["fear"]})
+    file = root / f"rows.{suffix}"
+    (table.write_csv if suffix == "csv" else table.write_parquet)(file)
+    for typed in ("NFC", "NFD"):
+        columns = {"path": "wav", "label": unicodedata.normalize(typed, "감정")}
+        assert prepare(file, columns=columns).table["label"].to_list() == ["fear"]
+
+
 def test_equal_names_need_no_mapping_and_tsv_is_read(root):
     file = write(root, "id\tpath\tlabel\tgroup\nu1\ta.wav\tfear\tg\n", name="rows.tsv")
     manifest = prepare(file, is_synthetic=True)

@@ -282,12 +282,22 @@ def path_on_disk(path: Path) -> Path | None:
     """`path` as the disk spells it, or None where no such file exists.
 
     Korean names from macOS archives are decomposed (NFD), and a Linux disk does not open
-    them by their composed (NFC) name.
+    them by their composed (NFC) name. Each folder may be spelt in its own way: what is unpacked
+    keeps its names, wherever it is put.
     """
-    name = str(path)
+    if os.path.exists(path):
+        return path
+    return _spelt(Path(path.anchor), path.parts[bool(path.anchor) :])
+
+
+def _spelt(folder: Path, parts: Sequence[str]) -> Path | None:
+    if not parts:
+        return folder
+    name, *below = parts
     for spelling in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
-        if os.path.exists(spelling):
-            return Path(spelling)
+        inner = folder / spelling
+        if os.path.exists(inner) and (found := _spelt(inner, below)):
+            return found
     return None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -129,7 +130,8 @@ def _read(file: Place) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
             # a list or struct has no text and can be no column of ours
             flat = table.select(pl.col(table.columns).exclude(pl.List, pl.Struct, pl.Array))
             cells = flat.select(pl.all().cast(pl.String).fill_null(""))
-            return cells.columns, enumerate(cells.iter_rows(), start=1)
+            headings = [unicodedata.normalize("NFC", heading) for heading in cells.columns]
+            return headings, enumerate(cells.iter_rows(), start=1)
         reader = csv.reader(
             io.StringIO(text, newline=""), delimiter=_DELIMITERS[suffix], strict=True
         )
@@ -142,7 +144,8 @@ def _read(file: Place) -> tuple[list[str], Iterator[tuple[int, Sequence[str]]]]:
         raise CorpusError(f"'{file}' is not a sound {suffix} file: {error}.") from error
     if not lines:
         raise CorpusError(f"'{file}' is empty. It needs a line of column names.")
-    return [heading.strip() for heading in lines[0]], enumerate(lines[1:], start=1)
+    headings = [unicodedata.normalize("NFC", heading.strip()) for heading in lines[0]]
+    return headings, enumerate(lines[1:], start=1)
 
 
 def _match_columns(
@@ -154,6 +157,7 @@ def _match_columns(
         raise ConfigError(
             f"koser has no column {', '.join(unknown)} to fill. Choose from: {', '.join(COLUMNS)}."
         )
+    columns = {ours: unicodedata.normalize("NFC", theirs) for ours, theirs in columns.items()}
     absent = sorted(set(columns.values()) - set(header))
     if absent:
         raise ConfigError(f"No column {', '.join(absent)}. {has}.")
