@@ -35,6 +35,13 @@ def test_korean_folders_of_a_macos_archive_are_known_labels(tmp_path):
     assert manifest.table["path"][0].endswith(f"{folder}/a.wav")
 
 
+def test_the_corpus_is_named_the_same_however_its_folder_is_spelt(tmp_path):
+    for form in ("NFC", "NFD"):
+        root = tmp_path / form / unicodedata.normalize(form, "통화")
+        write(root, "기쁨/a.wav")
+        assert prepare(root).table["corpus"].to_list() == [unicodedata.normalize("NFC", "통화")]
+
+
 def test_two_folders_of_one_label_are_noted(tmp_path):
     write(tmp_path, "sad/a.wav", "Sadness/a.wav", "angry/a.wav")
     (note,) = prepare(tmp_path).provenance.notes

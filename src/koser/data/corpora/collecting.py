@@ -63,7 +63,7 @@ class Collector:
         self.adapter = adapter
         self.root = root
         self._engine = engine
-        self._constants = {"corpus": corpus, "language": language}
+        self._constants = {"corpus": unicodedata.normalize("NFC", corpus), "language": language}
         self._rows: list[dict[str, Any]] = []
         self._left_out: list[LeftOut] = []
         self._unlisted: list[str] = []
