@@ -1,5 +1,7 @@
 """Fixtures that several folders of tests share."""
 
+from __future__ import annotations
+
 import functools
 import gc
 import os
@@ -9,7 +11,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 # Tests run side by side (pytest-xdist) on few cores: threads of torch's own would only
 # contend. Read when torch is first imported, so it is set before anything else.
@@ -21,17 +23,21 @@ from hypothesis import HealthCheck, settings
 from typer.main import get_command
 
 from fixtures.sound import write_tone, write_tones
-from koser.features.speech.loading import EncoderOptions, LoadedEncoder, load_encoder
-from koser.features.store import FeatureStore
-from koser.training.tables import FeatureTable
+
+if TYPE_CHECKING:  # xdist's first process loads this file too, and runs no test
+    from koser.features.speech.loading import LoadedEncoder
+    from koser.training.tables import FeatureTable
 
 # How busy the machine is is no property of the code.
 settings.register_profile("koser", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("koser")
 
-
-gc.disable()  # until all tests are collected: what is imported until then is no garbage
 _n_modules = 0  # imported when the collector last looked at everything
+
+
+def pytest_collectstart() -> None:
+    """Look for no garbage among what is imported until all tests are collected."""
+    gc.disable()
 
 
 def pytest_collection_finish() -> None:
@@ -67,6 +73,8 @@ SHARED = Path(__file__).resolve().parents[1] / ".." / "shared"
 @pytest.fixture
 def feature_table(tmp_path) -> Callable[..., FeatureTable]:
     """Make a table of stored features in which a class is an offset of some coefficients."""
+    from koser.features.store import FeatureStore
+    from koser.training.tables import FeatureTable
 
     def make(
         n_per_class: int,
@@ -125,6 +133,7 @@ def encoder_folder(tmp_path_factory) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def load_kind(encoder_folder) -> Callable[..., LoadedEncoder]:
     """Load a tiny encoder of a kind, anew in every call."""
+    from koser.features.speech.loading import EncoderOptions, load_encoder
 
     def load(kind: str, **options: Any) -> LoadedEncoder:
         return load_encoder(EncoderOptions(name=str(encoder_folder(kind)), **options))

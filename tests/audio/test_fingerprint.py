@@ -18,18 +18,22 @@ from koser.audio.fingerprint import (
 from koser.audio.reading import load
 from koser.demo import corpus_folder
 
-CROWD = [fingerprint(invent_speech(seed), SAMPLING_RATE) for seed in range(100, 140)]
 FRAME = HOP_LENGTH / RATE
 
 
+@pytest.fixture(scope="module")
+def crowd():
+    return [fingerprint(invent_speech(seed), SAMPLING_RATE) for seed in range(100, 140)]
+
+
 @pytest.mark.parametrize("kind", COPIES)
-def test_a_copy_is_found_in_a_crowd_and_nothing_else_is(kind):
+def test_a_copy_is_found_in_a_crowd_and_nothing_else_is(crowd, kind):
     for seed in range(6):
         original = invent_speech(seed)
         copy = fingerprint(*COPIES[kind](original))
-        prints = [*CROWD, fingerprint(original, SAMPLING_RATE), copy]
+        prints = [*crowd, fingerprint(original, SAMPLING_RATE), copy]
         pairs = [(found.first, found.second) for found in find_copies(prints)]
-        assert pairs == [(len(CROWD), len(CROWD) + 1)], f"seed {seed}"
+        assert pairs == [(len(crowd), len(crowd) + 1)], f"seed {seed}"
 
 
 def test_no_two_of_two_hundred_utterances_of_the_demo_are_copies():
@@ -80,12 +84,12 @@ def _least_error(prints, first, second):
     return least
 
 
-def test_twenty_copies_of_one_recording_are_all_joined():
+def test_twenty_copies_of_one_recording_are_all_joined(crowd):
     original = invent_speech(3)
     gains = np.linspace(0.1, 1.0, 20)
     copies = [fingerprint(gain * original[50 * n :], SAMPLING_RATE) for n, gain in enumerate(gains)]
     linked = {0}
-    for found in sorted(find_copies([*copies, *CROWD]), key=lambda each: each.second):
+    for found in sorted(find_copies([*copies, *crowd]), key=lambda each: each.second):
         assert found.second < 20
         linked |= {found.second} if found.first in linked else set()
     assert linked == set(range(20))
@@ -122,10 +126,10 @@ def test_beside_each_word_stands_the_one_that_differs_in_a_single_bit():
     np.testing.assert_array_equal(np.bitwise_count(words[:, 0] ^ words[:, 1]), is_speech)
 
 
-def test_a_copy_of_which_every_word_has_its_uncertain_bit_wrong_is_found():
+def test_a_copy_of_which_every_word_has_its_uncertain_bit_wrong_is_found(crowd):
     original = fingerprint(invent_speech(3), SAMPLING_RATE)
     copy = original[:, ::-1].copy()
     assert not ((original[:, 0] == copy[:, 0]) & (copy[:, 0] != SILENT)).any()
-    (found,) = find_copies([original, *CROWD, copy])
-    assert (found.first, found.second, found.lag) == (0, len(CROWD) + 1, 0)
+    (found,) = find_copies([original, *crowd, copy])
+    assert (found.first, found.second, found.lag) == (0, len(crowd) + 1, 0)
     assert found.bit_error_rate == pytest.approx(1 / 32)

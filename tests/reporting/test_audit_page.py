@@ -15,8 +15,10 @@ from koser.experiment.speaker_hint import Likeness, _judge
 from koser.reporting.audit_page import audit_context, write_audit_page
 from koser.reporting.language import LANGUAGES, load_phrases
 
+N_AUDITS = 11
 
-def audits():
+
+def audit_all():
     """Audits that come to every kind of finding."""
     rows = clean_rows(n_speakers=6, n_each=8)
     facts = [measure(invent_speech(n, seconds=1), SAMPLING_RATE) for n in range(len(rows))]
@@ -49,11 +51,14 @@ def audits():
     yield audit_manifest(nowhere, make_split(nowhere, "speaker"))
 
 
-AUDITS = [audit.to_dict() for audit in audits()]
+@pytest.fixture(scope="module")
+def audits():
+    return [audit.to_dict() for audit in audit_all()]
 
 
-def test_all_kinds_of_findings_are_among_the_audits_of_this_test():
-    found = {(check["name"], check["finding"]) for audit in AUDITS for check in audit["checks"]}
+def test_all_kinds_of_findings_are_among_the_audits_of_this_test(audits):
+    assert len(audits) == N_AUDITS
+    found = {(check["name"], check["finding"]) for audit in audits for check in audit["checks"]}
     assert {
         ("speakers", "shared"), ("speakers", "none_shared"), ("speakers", "no_split"),
         ("speakers", "unknown"), ("scripts", "gives_labels_away"),
@@ -66,12 +71,12 @@ def test_all_kinds_of_findings_are_among_the_audits_of_this_test():
     } <= found  # fmt: skip
 
 
-@pytest.mark.parametrize("number", range(len(AUDITS)))
-def test_every_sentence_of_an_audit_is_said_in_korean_on_a_korean_page(number):
+@pytest.mark.parametrize("number", range(N_AUDITS))
+def test_every_sentence_of_an_audit_is_said_in_korean_on_a_korean_page(audits, number):
     t = load_phrases("ko")
-    sentences = [check["summary"] for check in AUDITS[number]["checks"]]
-    sentences += [note for note in AUDITS[number]["notes"] if "No probes" not in note]
-    for probe in AUDITS[number]["probes"]:
+    sentences = [check["summary"] for check in audits[number]["checks"]]
+    sentences += [note for note in audits[number]["notes"] if "No probes" not in note]
+    for probe in audits[number]["probes"]:
         sentences += filter(None, probe["note"].split("; "))
     assert [text for text, language in t.notes(sentences) if language == "en"] == []
 
@@ -89,9 +94,9 @@ def test_hints_of_voices_are_said_in_korean():
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-@pytest.mark.parametrize("number", range(len(AUDITS)))
-def test_the_page_needs_nothing_but_itself(tmp_path, language, number):
-    write_audit_page(AUDITS[number], tmp_path / "audit.html", language)
+@pytest.mark.parametrize("number", range(N_AUDITS))
+def test_the_page_needs_nothing_but_itself(audits, tmp_path, language, number):
+    write_audit_page(audits[number], tmp_path / "audit.html", language)
     page = (tmp_path / "audit.html").read_text(encoding="utf-8")
     assert f'<html lang="{language}">' in page
     assert not re.search(r'(?:src|href)="(?!#|data:)|url\(|@import', page)
@@ -113,13 +118,13 @@ def test_what_comes_from_data_is_escaped(tmp_path):
     assert "<b>r</b>" not in page
 
 
-def test_counts_of_labels_and_probes_are_those_of_the_audit():
-    context = audit_context(AUDITS[0], load_phrases("en"))
-    release = next(table for table in AUDITS[0]["tables"] if table["name"] == "release")
+def test_counts_of_labels_and_probes_are_those_of_the_audit(audits):
+    context = audit_context(audits[0], load_phrases("en"))
+    release = next(table for table in audits[0]["tables"] if table["name"] == "release")
     shown = next(each for each in context["audit_tables"] if "release" in each["caption"])
     assert [row[1:] for row in shown["grid"].rows] == [
         tuple(f"{count:,}" for count in counts) for counts in release["counts"]
     ]
-    duration = next(probe for probe in AUDITS[0]["probes"] if probe["name"] == "duration")
+    duration = next(probe for probe in audits[0]["probes"] if probe["name"] == "duration")
     row = next(row for row in context["audit_probe_table"].rows if row[0] == "Duration")
     assert row[3].startswith(f"{duration['uar']:.3f} [")
