@@ -105,6 +105,18 @@ def test_637_recordings_of_lay_people_and_missing_ones_are_reported(root637):
     assert n_accounted(manifest) == manifest.provenance.n_rows_in == 8
 
 
+def test_637_a_line_of_which_only_the_id_can_be_read_is_reported(root637):
+    (script,) = root637.rglob("F0001/script.txt")
+    text = script.read_text("utf-8")
+    text = text.replace("F0001_000001 NEUTRAL #지문", "F0001_000001 NEUTRAL #지문 (낭독)")
+    script.write_text(text.replace("F0001_000003 JOY", "F0001_000003 JOY/SAD"), "utf-8")
+    manifest = aihub637.prepare(root637)
+    assert rows_of(manifest)["F0001_000001"]["release"] == "지문 (낭독)"
+    assert left_out(manifest, "malformed line") == ["F0001_000003"]
+    assert n_accounted(manifest) == manifest.provenance.n_rows_in == 8
+    assert manifest.provenance.unlisted == ()
+
+
 def test_637_what_is_no_script_or_has_another_emotion_is_refused(root637, tmp_path):
     (script,) = root637.rglob("F0001/script.txt")
     script.write_text("F0001_000001 SLEEPY\n하암\n하암\n", encoding="utf-8")

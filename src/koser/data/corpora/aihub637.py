@@ -45,14 +45,14 @@ EMOTIONS = (
     *("TEASE", "DRY", "SERIOUS", "DOUBT", "ANXIOUS", "SHY", "HURRY", "HESITATE"),
 )
 
-_HEAD = re.compile(r"(([FM])\d{4})_(\d+)\s+([A-Za-z]+)(?:\s+#(\S+))?\s*")
+_HEAD = re.compile(r"(([FM])\d{4})_(\d+)\s+([A-Za-z]+)(?:\s+#\s*(\S.*))?")
 _ID = re.compile(r"[FM]\d{4}_\d{6}")
 _BREAK = re.compile(r"\|+[A-Z]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One utterance of a ``script.txt``."""
+    """One utterance of a ``script.txt``; `emotion` is blank where only its id can be read."""
 
     source: str
     name: str
@@ -112,7 +112,9 @@ def prepare(root: Path, *, engine: Engine = SERIAL) -> Manifest:
             collector.leave_unlisted(paths)
     for line in lines:
         paths = audio.get(line.name, [])
-        if not paths:
+        if not line.emotion:
+            collector.leave_out(line.name, "malformed line", line.source)
+        elif not paths:
             collector.leave_out(line.name, "no audio file", line.source)
         elif not have_same_bytes(paths):
             where = ", ".join(f"'{path}'" for path in paths)
@@ -141,13 +143,16 @@ def read_script(path: Path) -> Iterator[Line]:
     lines = decode(read_bytes(path), str(path)).splitlines()
     n_found = 0
     for number, line in enumerate(lines):
+        source = f"{path.parent.name}/{path.name}, line {number + 1}"
         head = _HEAD.fullmatch(line.strip())
         if head is None:
+            if name := _ID.match(line.strip()):
+                yield Line(source, name[0], "", "", None, None)
             continue
         n_found += 1
         below = lines[number + 1] if number + 1 < len(lines) else ""
         yield Line(
-            source=f"{path.parent.name}/{path.name}, line {number + 1}",
+            source=source,
             name=f"{head[1]}_{head[3]}",
             speaker=head[1],
             emotion=head[4].upper(),
@@ -162,7 +167,7 @@ def read_script(path: Path) -> Iterator[Line]:
 
 
 def _refuse_unknown_labels(lines: Sequence[Line]) -> None:
-    unknown = Counter(line.emotion for line in lines if line.emotion not in EMOTIONS)
+    unknown = Counter(line.emotion for line in lines if line.emotion not in ("", *EMOTIONS))
     if unknown:
         counts = ", ".join(f"'{label}' ({count} rows)" for label, count in sorted(unknown.items()))
         raise LabelError(
