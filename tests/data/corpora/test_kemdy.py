@@ -219,6 +219,7 @@ def test_an_id_that_names_no_person_is_reported_with_its_line(tmp_path):
         ("/o그래서 갔어n/", "그래서 갔어", 2),
         ("A/S 센터에 3/4쯤 갔어", "A/S 센터에 3/4쯤 갔어", 0),
         ("\\c \\n", None, 2),
+        ("\\c\\n/o 응 n/l/b/", "응", 6),
         ("", None, 0),
     ],
 )

@@ -36,8 +36,8 @@ LabelPolicy = Literal["majority", "soft"]
 _SEGMENT, _TOTAL = "segment id", "total evaluation"
 _PARTS = ("emotion", "valence", "arousal")
 
-# What transcribers mark besides speech: /o, /l, \c, \n, and the same turned round.
-_TAG = re.compile(r"(?<![A-Za-z0-9])(?:[/\\][A-Za-z]|[A-Za-z][/\\])(?![A-Za-z0-9])")
+# What transcribers mark besides speech: /o, /l, \c, \n, and the same turned round, in runs too.
+_TAGS = re.compile(r"(?<![A-Za-z0-9])(?:(?:[/\\][A-Za-z])+|(?:[A-Za-z][/\\])+)(?![A-Za-z0-9])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,5 +355,5 @@ def without_tags(text: str | None) -> tuple[str | None, int]:
     """
     if text is None:
         return None, 0
-    bare, n_tags = _TAG.subn(" ", text)
-    return " ".join(bare.split()) or None, n_tags
+    n_tags = sum(len(run) // 2 for run in _TAGS.findall(text))
+    return " ".join(_TAGS.sub(" ", text).split()) or None, n_tags
