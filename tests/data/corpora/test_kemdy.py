@@ -204,7 +204,7 @@ def test_a_text_that_cannot_be_read_costs_no_utterance(root20):
     rows = rows_of(manifest)
     assert [rows[path.stem]["text"] for path in texts[:2]] == [None, None]
     assert all(rows[path.stem]["text"] for path in texts[2:])
-    assert "2 rows have no text: no .txt beside the sound" in notes(manifest)
+    assert "2 rows have no text: their .txt is missing" in notes(manifest)
 
 
 def test_an_id_that_names_no_person_is_reported_with_its_line(tmp_path):

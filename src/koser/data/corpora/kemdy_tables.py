@@ -342,7 +342,10 @@ def _notes(rows: Sequence[Row], labels: LabelPolicy, n_tagged: int, n_silent: in
     if n_tagged:
         yield f"Marks of noise and breath (/o, /l, \\c, \\n) are taken out of {n_tagged:,} texts."
     if n_silent:
-        yield f"{n_silent:,} rows have no text: no .txt beside the sound that is UTF-8 or cp949."
+        yield (
+            f"{n_silent:,} rows have no text: their .txt is missing, blank but for marks, or in "
+            f"neither UTF-8 nor cp949."
+        )
 
 
 def without_tags(text: str | None) -> tuple[str | None, int]:
