@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 import torch
 
-from fixtures.ranks import command, free_port, torchrun_environment
+from fixtures.commands import end_of, start_forked
+from fixtures.ranks import DYING, free_port, torchrun_environment
 from koser.errors import ConfigError
 from koser.experiment.following import check_shareable
 from koser.experiment.request import TrainRequest
@@ -31,25 +32,17 @@ def train(out, *arguments):
 
 
 def run_together(folder, arguments, *, n_ranks=2, dying=None):
-    """Start every rank, as torchrun would; exit statuses, and what each wrote to both outputs."""
+    """Start every rank, as torchrun would; how each ended."""
     # As torchrun does, so that what the processes note outlives them.
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
-    port, processes = store.port, []
+    processes = []
     for rank in range(n_ranks):
-        environment = {**os.environ, **torchrun_environment(rank, n_ranks, port)}
-        environment["TORCHELASTIC_USE_AGENT_STORE"] = "True"
-        processes.append(
-            subprocess.Popen(
-                [*command(dies=rank == dying), *map(str, arguments)],
-                cwd=folder,
-                env=environment,
-                text=True,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-            )
-        )
-    outputs = [process.communicate(timeout=600) for process in processes]
-    return [process.returncode for process in processes], outputs
+        variables = torchrun_environment(rank, n_ranks, store.port)
+        variables["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+        program = DYING if rank == dying else "from koser.cli import main; main()"
+        name = f"rank{rank}"
+        processes.append(start_forked(folder, program, *arguments, name=name, variables=variables))
+    return [end_of(process, folder) for process in processes]
 
 
 def predictions(folder):
@@ -108,12 +101,12 @@ def test_torchrun_leaves_the_folder_that_one_process_leaves(koser, alone, tmp_pa
 def test_when_one_process_is_killed_the_other_ends_in_one_line_and_resume_goes_on(
     koser, alone, tmp_path
 ):
-    statuses, outputs = run_together(tmp_path, train("killed"), dying=1)
-    assert statuses == [1, -9]
-    (out, err), other = outputs
-    assert re.fullmatch(r"Error: A process of this training has ended.*--resume.*\n", err), err
-    assert "Report" not in out
-    assert other == ("", "")
+    one, other = run_together(tmp_path, train("killed"), dying=1)
+    assert (one.status, other.status) == (1, -9)
+    said = r"Error: A process of this training has ended.*--resume.*\n"
+    assert re.fullmatch(said, one.err), one.err
+    assert "Report" not in one.out
+    assert (other.out, other.err) == ("", "")
     killed = tmp_path / "killed"
     assert not (killed / "report.html").exists()
     assert not list(killed.rglob("*.partial"))
@@ -125,9 +118,9 @@ def test_when_one_process_is_killed_the_other_ends_in_one_line_and_resume_goes_o
 
 
 def test_what_is_refused_is_said_by_one_process(manifest, tmp_path):
-    statuses, outputs = run_together(tmp_path, train("r", "--set", "train.batch_size=1"))
-    assert statuses == [1, 1]
-    said = "".join(err for _, err in outputs)
+    ended = run_together(tmp_path, train("r", "--set", "train.batch_size=1"))
+    assert [each.status for each in ended] == [1, 1]
+    said = "".join(each.err for each in ended)
     assert re.fullmatch(r"Error: 2 processes share batches of about 1 utt.*per-node 1.*\n", said)
     assert not (tmp_path / "r").exists(), "the folder is given back"
 
