@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import threading
 
 import numpy as np
@@ -20,15 +21,22 @@ from koser.reporting import canvas
 RATE = 16_000
 
 
-@pytest.fixture
-def files(tmp_path, monkeypatch):
-    """A checkpoint, two recordings and something that is none, in the folder of the command."""
-    monkeypatch.setattr(export_module, "PROBE_SECONDS", (0.02, 2.0))
-    mfcc_checkpoint().write(tmp_path / "best_model_mfcc.pth")
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """A checkpoint, two recordings and something that is none."""
+    folder = tmp_path_factory.mktemp("originals")
+    mfcc_checkpoint().write(folder / "best_model_mfcc.pth")
     for name, seed in (("one", 1), ("둘", 2)):
-        soundfile.write(tmp_path / f"{name}.wav", speech(12, seed=seed), RATE, "PCM_16")
-    (tmp_path / "bad.wav").write_bytes(b"not audio")
-    return tmp_path
+        soundfile.write(folder / f"{name}.wav", speech(12, seed=seed), RATE, "PCM_16")
+    (folder / "bad.wav").write_bytes(b"not audio")
+    return folder
+
+
+@pytest.fixture
+def files(originals, tmp_path, monkeypatch):
+    """The same in the folder of the command."""
+    monkeypatch.setattr(export_module, "PROBE_SECONDS", (0.02, 2.0))
+    return shutil.copytree(originals, tmp_path, dirs_exist_ok=True)
 
 
 def test_a_device_or_a_pipe_is_written_like_a_file_and_is_no_folder_of_shards(koser, files):
