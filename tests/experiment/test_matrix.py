@@ -165,6 +165,6 @@ def test_notes_of_cells_are_said_in_the_language_with_where_they_belong():
     matrix = {"notes": ["m1 started from a model that was trained on a."], "cells": cells}
     (start, _), (note, language) = cell_notes(matrix, load_phrases("ko"))
     assert start == "m1은(는) a(으)로 학습한 모델에서 시작했습니다."
-    assert note.startswith("emotiontts에서 시험한 m1: 묶음(speaker)이 2개뿐이어서")
+    assert note.startswith("emotiontts에서 시험한 m1: 묶음(화자)이 2개뿐이어서")
     assert language == ""
     assert cell_notes(matrix, load_phrases("en"))[1] == (f"m1 on emotiontts: {few}", "")
