@@ -90,7 +90,7 @@ def test_a_training_on_another_encoder_at_the_same_path_is_not_taken_over(koser,
     status, _, err = regress(koser, *command)
     assert status == 1
     assert "seed42-fold00" in err
-    assert "the encoder has changed since" in err
+    assert "the encoder, or how koser computes them, has changed since" in err
 
 
 def test_a_head_on_a_speech_encoder_gives_values_too(koser, rated, encoder_folder):

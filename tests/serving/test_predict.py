@@ -2,6 +2,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from fixtures.servers import WAYS
+
 FORMATS = [
     ("WAV", "PCM_16"),
     ("WAV", "PCM_24"),
@@ -26,18 +28,12 @@ def assert_same(answer, prediction, *, tolerance):
 
 
 @pytest.mark.parametrize(("container", "subtype"), FORMATS)
-@pytest.mark.parametrize("way", ["raw", "form", "chunked"])
+@pytest.mark.parametrize("way", WAYS)
 def test_an_upload_of_any_format_and_way_says_what_the_file_says(
     served, recognizer, sound_file, container, subtype, way
 ):
     path = sound_file(container=container, subtype=subtype, rate=48_000, n_channels=2)
-    content = path.read_bytes()
-    if way == "raw":
-        response = served.predict(content, "application/octet-stream")
-    elif way == "form":
-        response = served.client.post("/v1/predict", files={"file": ("누구의 전화.wav", content)})
-    else:  # without Content-Length
-        response = served.predict(content[i : i + 999] for i in range(0, len(content), 999))
+    response = served.upload(path.read_bytes(), way)
     assert response.status_code == 200
     # The same waveform through the same network, alone in both.
     assert_same(response.json(), expected(recognizer, path), tolerance=1e-7)

@@ -6,7 +6,7 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from fixtures.servers import assert_problem, running
+from fixtures.servers import WAYS, assert_problem, running
 from koser.errors import ConfigError
 from koser.serving.gate import Keys
 from koser.serving.settings import ServeConfig
@@ -19,19 +19,13 @@ def told(regressor, path):
     return {name: each for name, each in values.to_dict().items() if name not in ("path", "start")}
 
 
-@pytest.mark.parametrize("way", ["raw", "form", "chunked"])
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(("container", "subtype"), [("WAV", "PCM_16"), ("OGG", "OPUS")])
 def test_an_upload_has_the_values_of_its_file(
     served_values, regressor, sound_file, container, subtype, way
 ):
     path = sound_file(container=container, subtype=subtype, rate=48_000, n_channels=2)
-    content = path.read_bytes()
-    if way == "raw":
-        response = served_values.predict(content, "application/octet-stream")
-    elif way == "form":
-        response = served_values.client.post("/v1/predict", files={"file": ("누구.wav", content)})
-    else:
-        response = served_values.predict(content[i : i + 999] for i in range(0, len(content), 999))
+    response = served_values.upload(path.read_bytes(), way)
     assert response.status_code == 200
     assert sorted(response.json()) == ["arousal", "duration", "valence"]
     assert response.json() == pytest.approx(told(regressor, path), abs=1e-5)

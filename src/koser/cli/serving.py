@@ -30,7 +30,7 @@ def serve(
         typer.Option("--set", help="A limit, NAME=VALUE: see docs/serving.md."),
     ] = None,
 ) -> None:
-    """Serve a model: REST, and of labels WebSocket and a page to try it on."""
+    """Serve a model: REST; one of labels by WebSocket too, and with a page to try it on."""
     from logging.config import dictConfig
 
     from koser.config import resolve_config

@@ -236,7 +236,8 @@ class _Trainer:
             if (features := kept.pop("features", facts)) != facts:
                 raise RunError(
                     f"'{done}' was trained on other features ({features}, now {facts}): the "
-                    f"encoder has changed since. Give another folder with --out."
+                    f"encoder, or how koser computes them, has changed since. Give another folder "
+                    f"with --out."
                 )
             if kept.pop("taught", taught) != taught:
                 raise RunError(

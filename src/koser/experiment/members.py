@@ -358,7 +358,7 @@ def _read_outcome(path: Path, member: Member, facts: str, taught: str) -> Outcom
     if values["features"] != facts:
         raise RunError(
             f"'{path}' was trained on other features ({values['features']}, now {facts}): the "
-            f"encoder has changed since. Train into another folder."
+            f"encoder, or how koser computes them, has changed since. Train into another folder."
         )
     if values.get("taught", taught) != taught:  # older versions did not keep it
         raise RunError(
