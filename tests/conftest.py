@@ -59,6 +59,13 @@ def pytest_runtest_teardown(item, nextitem):
     return result
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Untrained networks have the same weights whichever tests ran before in this worker."""
+    if torch := sys.modules.get("torch"):
+        torch.manual_seed(0)
+
+
 @pytest.fixture(scope="module", autouse=True)
 def small_pictures():
     """Pictures of runs with a quarter of the pixels; tests/reporting draws them as users do."""
