@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated
 
 import typer
@@ -73,7 +74,7 @@ def get(
         typer.echo(f"Fetched to {folder}: {acquired.proof}.")
     else:
         typer.echo(f"Already there: {folder}")
-    typer.echo(f"Next: koser prepare {corpus} {folder} --out {corpus}.parquet")
+    typer.echo(f"Next: koser prepare {corpus} {quote(str(folder))} --out {corpus}.parquet")
 
 
 def prepare(

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import polars as pl
@@ -297,7 +298,7 @@ def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
     # What an object was copied to has no name in any folder.
     if not path.exists() or path.is_dir():
         raise ManifestError(
-            f"No manifest at '{name}'. Make one: koser prepare CORPUS ROOT --out {name}"
+            f"No manifest at '{name}'. Make one: koser prepare CORPUS ROOT --out {quote(name)}"
         )
     try:
         with path.open("rb") as file:
@@ -313,7 +314,8 @@ def read_provenance(path: Path, *, name: str | None = None) -> Provenance:
     if _METADATA_KEY not in metadata:
         raise ManifestError(
             f"'{name}' is a Parquet file, but not a manifest of koser. "
-            f"Bring your own table in with: koser prepare table {name} --out M.parquet"
+            f"Bring your own table in with: koser prepare table {quote(name)} "
+            f"--out M.parquet"
         )
     return Provenance.from_json(metadata[_METADATA_KEY])
 

@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from shlex import quote
 
 from koser.audio.listing import audio_files
 from koser.data.corpora import SORTED, likenesses
@@ -335,7 +336,8 @@ def _prove(folder: Path, release: Release, copy: _Copy) -> str:
         if SORTED in others and copy.is_folder:
             way_on = (
                 f"Give --from the archive, or a folder as the archive has it; or use yours where "
-                f"it is: koser prepare {release.corpus} {copy.path} --out {release.corpus}.parquet"
+                f"it is: koser prepare {release.corpus} {quote(str(copy.path))} "
+                f"--out {release.corpus}.parquet"
             )
     elif n_found < release.n_recordings:
         problem = held

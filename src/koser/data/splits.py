@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import numpy as np
@@ -228,7 +229,8 @@ class Split:
         """
         if not is_url(path) and not Path(path).is_file():
             raise SplitError(
-                f"No split at '{path}'. Make one: koser split M.parquet --by speaker --out {path}"
+                f"No split at '{path}'. Make one: koser split M.parquet --by speaker "
+                f"--out {quote(str(path))}"
             )
         try:
             with local_file(path) as file:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from shlex import quote
 
 from koser.doctor.findings import Diagnosis, Finding, fail, note, ok
 from koser.errors import StoreError
@@ -60,7 +61,8 @@ def _of_store(state: StoreState, *, is_repaired: bool) -> Iterator[Finding]:
         yield fail(
             name,
             f"{told}; {state.n_arrays:,} arrays are whole",
-            f"Run: koser doctor {state.folder} --repair. What is dropped is extracted anew.",
+            f"Run: koser doctor {quote(str(state.folder))} --repair. What is dropped is extracted "
+            f"anew.",
         )
     if state.index_tail_bytes or state.data_tail_bytes:
         n_bytes = state.index_tail_bytes + state.data_tail_bytes
@@ -81,7 +83,7 @@ def _of_cache(state: CacheState, *, is_repaired: bool) -> Iterator[Finding]:
         yield fail(
             "transcripts",
             f"{state.n_damaged:,} damaged; {whole} are whole",
-            f"Run: koser doctor {state.path} --repair. They are made again.",
+            f"Run: koser doctor {quote(str(state.path))} --repair. They are made again.",
         )
     else:
         yield ok("transcripts", f"{whole}, {state.n_unchecked:,} of them without a checksum")

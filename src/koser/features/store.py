@@ -35,6 +35,7 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from shlex import quote
 from types import TracebackType
 from typing import BinaryIO
 
@@ -160,7 +161,8 @@ class FeatureStore:
             if zlib.crc32(raw.data) != record["data_crc"]:
                 raise StoreError(
                     f"Features in '{self.folder}' are damaged (key {key.hex()}). Run: koser doctor "
-                    f"{self.folder} --repair, then this command again: they are extracted anew."
+                    f"{quote(str(self.folder))} --repair, then this command again: they are "
+                    f"extracted anew."
                 )
             self._is_checked[place] = True
         array: np.ndarray = raw.view(self.dtype).reshape(shape)

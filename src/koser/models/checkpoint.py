@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
@@ -286,7 +287,7 @@ def find_checkpoint(model: Path) -> Path:
     if not found:
         raise CheckpointError(
             f"No best_model_*.pth in '{model}'. Give a folder of a finished `koser train` or "
-            f"`koser regress`, or one that `koser pull` made; `koser doctor {model}` says how an "
-            f"unfinished one goes on."
+            f"`koser regress`, or one that `koser pull` made; `koser doctor {quote(str(model))}` "
+            f"says how an unfinished one goes on."
         )
     return found[-1]

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import polars as pl
@@ -153,7 +154,8 @@ def check_sum(path: Path) -> None:
     if is_damaged:
         raise RunError(
             f"'{path}' is damaged, or was changed after the run: its SHA-256 is not the one in "
-            f"{SUMS}. Copy it again, or see what can be saved: koser doctor {path.parent}"
+            f"{SUMS}. Copy it again, or see what can be saved: koser doctor "
+            f"{quote(str(path.parent))}"
         )
 
 

@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from shlex import quote
 from typing import Any
 
 from koser.data.corpora import (
@@ -135,15 +136,18 @@ def recognise(root: Path) -> Recognition:
         if SORTED in found:
             roots[SORTED] = root / PurePosixPath(folder.label_folders(seen)[0]).parent
         why = "; ".join(f"{name} ({reason})" for name, reason in found.items())
-        ways = ", or ".join(f"koser prepare {name} {roots[name]} --out M.parquet" for name in found)
+        ways = ", or ".join(
+            f"koser prepare {name} {quote(str(roots[name]))} --out M.parquet" for name in found
+        )
         raise CorpusError(
             f"'{root}' looks like several corpora: {why}. Give the folder of one, or name the one "
             f"you mean: {ways}"
         )
     raise CorpusError(
         f"'{root}' looks like no corpus koser knows ({len(seen.paths):,} files looked at, for "
-        f"{', '.join(RECOGNISERS)}). If its folders are labels: koser prepare folder {root} "
-        f"--out M.parquet; if a table lists its files: koser prepare table FILE --out M.parquet"
+        f"{', '.join(RECOGNISERS)}). If its folders are labels: koser prepare folder "
+        f"{quote(str(root))} --out M.parquet; if a table lists its files: koser prepare table FILE "
+        f"--out M.parquet"
     )
 
 
