@@ -173,6 +173,15 @@ def test_a_file_that_is_no_sound_is_explained(open_page):
     assert page.locator("#result").is_hidden()
 
 
+def test_a_problem_is_told_in_korean_before_the_servers_own_words(open_page):
+    page = open_page(locale="ko-KR", allowed=["422"])
+    page.set_input_files("#file", {"name": "a.wav", "mimeType": "audio/wav", "buffer": b"no sound"})
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.inner_text().startswith("음성으로 읽을 수 없는 파일입니다.")
+    assert "is not audio" in alert.inner_text()
+
+
 def test_the_keyboard_reaches_everything_in_order(open_page, speech):
     page = open_page()
     page.set_input_files("#file", speech)

@@ -1,14 +1,14 @@
 // Everything that talks to the server.
 
-import { language, text } from "./texts.js";
+import { language, problemText, text } from "./texts.js";
 
 const STREAM_PROTOCOL = "koser.stream.v1";
 const KEY_PROTOCOL = "koser.key.";
 let apiKey = sessionStorage.getItem("koser.key") ?? "";
 
 export class ServerError extends Error {
-  constructor(status, detail) {
-    super(detail);
+  constructor(status, words) {
+    super(words);
     this.status = status;
   }
 }
@@ -49,12 +49,12 @@ async function send(path, options) {
   }
   if (!response.ok) {
     const problem = await response.json().catch(() => ({ detail: response.statusText }));
-    throw new ServerError(response.status, problem.detail);
+    throw new ServerError(response.status, problemText(problem));
   }
   return response;
 }
 
-// A stream of 16-bit PCM. `onMessage` gets each message, `onEnd` a problem's detail or nothing.
+// A stream of 16-bit PCM. `onMessage` gets each message, `onEnd` a problem in words or nothing.
 export function openStream(samplingRate, onMessage, onEnd) {
   const url = new URL(`/v1/stream?sampling_rate=${samplingRate}`, location.href);
   url.protocol = url.protocol === "https:" ? "wss:" : "ws:";
@@ -67,7 +67,7 @@ export function openStream(samplingRate, onMessage, onEnd) {
   socket.onopen = () => waiting.splice(0).forEach((message) => socket.send(message));
   socket.onmessage = ({ data }) => {
     const message = JSON.parse(data);
-    if (message.type === "problem") problem = message.problem.detail;
+    if (message.type === "problem") problem = problemText(message.problem);
     else onMessage(message);
   };
   socket.onclose = ({ code }) => onEnd(problem || (code === 1000 ? "" : text("streamEnded")));

@@ -111,6 +111,29 @@ const TEXTS = {
   health: ["상태", "Health"],
 };
 
+// What the server's kinds of problem are in Korean; what exactly is wrong follows in its own words.
+const PROBLEMS = {
+  "bad-request": "요청의 형식이 잘못되었습니다.",
+  "unauthorized": "API 키가 필요합니다.",
+  "foreign-origin": "다른 사이트의 페이지는 이 서버에 연결할 수 없습니다.",
+  "not-found": "없는 주소입니다.",
+  "enrolment-not-found": "등록된 목소리가 없거나 만료되었습니다. 다시 등록하세요.",
+  "method-not-allowed": "이 주소에서 쓸 수 없는 방식의 요청입니다.",
+  "upload-timeout": "파일이 너무 느리게 올라옵니다. 다시 시도하거나 더 작은 파일로 나누세요.",
+  "upload-too-large": "파일이 너무 큽니다. 더 작은 파일로 나누세요.",
+  "audio-too-long": "음성이 너무 깁니다. 더 짧게 나누세요.",
+  "unsupported-media-type": "이 서버가 받지 않는 형식의 요청입니다.",
+  "audio-unreadable": "음성으로 읽을 수 없는 파일입니다. WAV, FLAC, MP3 같은 형식으로 바꾸세요.",
+  "no-speech": "말소리가 없어서 목소리를 등록할 수 없습니다.",
+  "invalid-request": "요청의 값이 잘못되었습니다.",
+  "bad-message": "서버가 알아듣지 못하는 메시지입니다.",
+  "stream-idle": "한동안 소리가 없어서 연결이 끝났습니다. 다시 시작하세요.",
+  "internal-error": "서버에 오류가 있습니다. 서버 기록에서 요청 번호로 찾을 수 있습니다.",
+  "busy": "서버가 바쁩니다. 잠시 뒤에 다시 시도하세요.",
+  "not-ready": "서버가 아직 준비되지 않았습니다. 잠시 뒤에 다시 시도하세요.",
+  "model-timeout": "모델의 응답이 너무 늦습니다. 더 짧은 음성으로 시도하세요.",
+};
+
 const KEEP = "koser.language";
 let place = choose();
 
@@ -132,6 +155,12 @@ export function switchLanguage() {
 export function text(name, values = {}) {
   const found = TEXTS[name][place];
   return typeof found === "function" ? found(values) : found;
+}
+
+// A problem (RFC 9457) as the page says it.
+export function problemText({ type, detail }) {
+  const korean = language() === "ko" && PROBLEMS[type?.split("/").pop()];
+  return korean ? `${korean} (${detail})` : detail;
 }
 
 export function labelName(label) {
