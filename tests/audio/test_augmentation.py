@@ -1,14 +1,25 @@
 from __future__ import annotations
 
+import librosa
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.ndimage import uniform_filter1d
 
-from koser.audio.augmentation import AugmentOptions, augment, change_speed
+from koser.audio.augmentation import (
+    AugmentOptions,
+    augment,
+    change_speed,
+    mask_band,
+    mask_time,
+)
 from koser.errors import ConfigError
 
 RATE = 16_000
+ALL_CHANGES = (
+    {"speed": 0.1}, {"gain_db": 1}, {"noise_snr_db": 0}, {"time_mask": 0.5}, {"band_mask": 0.3},
+)  # fmt: skip
 
 
 @pytest.mark.parametrize("factor", [0.5, 0.9, 1.1, 1.25, 2.0])
@@ -59,7 +70,7 @@ def drawn(measure, n_draws=200):
 def test_by_default_nothing_is_changed(voice):
     assert not AugmentOptions().is_on
     assert augment(voice, AugmentOptions(), np.random.default_rng(0)) is voice
-    for change in ({"speed": 0.1}, {"gain_db": 1}, {"noise_snr_db": 0}):
+    for change in ALL_CHANGES:
         options = AugmentOptions(**change)
         assert options.is_on
         assert not np.array_equal(augment(voice, options, np.random.default_rng(0)), voice)
@@ -108,11 +119,15 @@ def test_noise_is_white_and_as_loud_as_it_is_allowed_to_be(voice):
     speed=st.sampled_from([0.0, 0.1, 0.5]),
     gain_db=st.sampled_from([0.0, 12.0]),
     noise_snr_db=st.sampled_from([None, -20.0, 10.0]),
+    masks=st.sampled_from([(0.0, 0.0), (0.0, 0.5), (10.0, 0.0), (0.01, 0.2)]),
     seed=st.integers(0, 5),
 )
 @settings(max_examples=100, deadline=None)
-def test_any_sound_stays_sound(n_samples, level, speed, gain_db, noise_snr_db, seed):
-    options = AugmentOptions(speed=speed, gain_db=gain_db, noise_snr_db=noise_snr_db)
+def test_any_sound_stays_sound(n_samples, level, speed, gain_db, noise_snr_db, masks, seed):
+    options = AugmentOptions(
+        speed=speed, gain_db=gain_db, noise_snr_db=noise_snr_db,
+        time_mask=masks[0], band_mask=masks[1],
+    )  # fmt: skip
     waveform = np.full(n_samples, level, np.float32)
     changed = augment(waveform, options, np.random.default_rng(seed))
     assert changed.dtype == np.float32
@@ -125,7 +140,63 @@ def test_any_sound_stays_sound(n_samples, level, speed, gain_db, noise_snr_db, s
     np.testing.assert_array_equal(changed, augment(waveform, options, np.random.default_rng(seed)))
 
 
-@pytest.mark.parametrize("change", [{"speed": 0.6}, {"speed": -0.1}, {"gain_db": -1}])
+def test_silenced_stretches_lie_anywhere_and_are_as_long_as_asked():
+    voice = np.ones(10 * RATE, np.float32)
+
+    def silenced(rng):
+        return np.flatnonzero(mask_time(voice, 0.5, rng) == 0)
+
+    places = [silenced(np.random.default_rng(seed)) for seed in range(400)]
+    lengths = np.array([len(each) for each in places]) / RATE
+    assert all((np.diff(each) == 1).all() for each in places)
+    assert lengths.min() < 0.01
+    assert 0.49 < lengths.max() <= 0.5
+    assert lengths.mean() == pytest.approx(0.25, abs=0.03)
+    starts = np.array([each[0] for each in places if len(each)]) / RATE
+    assert starts.min() < 0.1
+    assert 9.3 < starts.max() < 10
+    assert (voice == 1).all()
+
+
+def test_no_silence_takes_more_than_a_fifth_of_the_sound():
+    voice = np.ones(1000, np.float32)
+    taken = drawn(lambda rng: np.sum(mask_time(voice, 10, rng) == 0))
+    assert 190 < taken.max() <= 200
+
+
+@pytest.mark.parametrize("n_samples", [2 * RATE, 15_013])
+def test_a_band_is_taken_out_and_the_rest_stays(n_samples):
+    noise = np.random.default_rng(3).normal(scale=0.1, size=n_samples).astype(np.float32)
+    frequencies = np.fft.rfftfreq(n_samples, 1 / RATE)
+
+    def power(waveform):
+        return uniform_filter1d(np.abs(np.fft.rfft(waveform)) ** 2, 15)
+
+    before = power(noise)
+    bands = []
+    for seed in range(200):
+        masked = mask_band(noise, 0.3, np.random.default_rng(seed))
+        assert masked.shape == noise.shape
+        assert masked.dtype == np.float32
+        gone = power(masked) < 0.05 * before
+        if gone.sum() < 50:
+            continue
+        low, high = np.quantile(frequencies[gone], [0.02, 0.98])
+        inner = (frequencies > low) & (frequencies < high)
+        assert gone[inner].mean() > 0.9
+        assert gone[~inner].mean() < 0.05
+        bands.append(librosa.hz_to_mel([low, high]))
+    low, high = np.transpose(bands) / librosa.hz_to_mel(RATE / 2)
+    assert (high - low).max() == pytest.approx(0.3, abs=0.02)
+    assert (high - low).mean() == pytest.approx(0.15, abs=0.03)
+    assert low.min() < 0.03
+    assert high.max() > 0.97
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"speed": 0.6}, {"speed": -0.1}, {"gain_db": -1}, {"time_mask": -1}, {"band_mask": 0.6}],
+)
 def test_a_change_that_is_none_is_refused(change):
     with pytest.raises(ValueError, match="Input should be"):
         AugmentOptions(**change)

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 from torch import nn
 
 from koser.audio.augmentation import change_speed
+from koser.audio.mel import hertz_to_mel, mel_to_hertz
 from koser.audio.reading import SAMPLING_RATE
 from koser.config import Config
 
@@ -210,20 +211,16 @@ class MfccMeanExtractor(MfccExtractor):
 
 
 def mel_filterbank(options: MfccOptions) -> np.ndarray:
-    """Triangular filters on Slaney's mel scale, each of unit area.
+    """Triangular filters on Slaney's mel scale, each of unit area; see `koser.audio.mel`.
 
     Returns
     -------
     np.ndarray [shape=(n_mels, n_fft // 2 + 1)]
         float64.
-
-    References
-    ----------
-    .. [1] Slaney, "Auditory Toolbox", Interval Research technical report 1998-010.
     """
     frequencies = np.linspace(0.0, options.sampling_rate / 2, options.n_fft // 2 + 1)
-    ends = _hz_to_mel(np.array([options.f_min, options.f_max]))
-    edges = _mel_to_hz(np.linspace(ends[0], ends[1], options.n_mels + 2))[:, None]
+    ends = hertz_to_mel(np.array([options.f_min, options.f_max]))
+    edges = mel_to_hertz(np.linspace(ends[0], ends[1], options.n_mels + 2))[:, None]
     widths = np.diff(edges, axis=0)
     rising = (frequencies - edges[:-2]) / widths[:-1]
     falling = (edges[2:] - frequencies) / widths[1:]
@@ -243,19 +240,3 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> np.ndarray:
     matrix = np.sqrt(2.0 / n_mels) * np.cos(angles)
     matrix[0] /= np.sqrt(2.0)
     return np.asarray(matrix)
-
-
-# Slaney's scale: linear below 1 kHz (3 mel per 200 Hz), 27 logarithmic steps per factor 6.4 above.
-_KNEE_HZ = 1000.0
-_HZ_PER_MEL = 200.0 / 3.0
-_LOG_STEP = np.log(6.4) / 27.0
-
-
-def _hz_to_mel(hertz: np.ndarray) -> np.ndarray:
-    logarithmic = _KNEE_HZ / _HZ_PER_MEL + np.log(np.maximum(hertz, 1e-9) / _KNEE_HZ) / _LOG_STEP
-    return np.where(hertz < _KNEE_HZ, hertz / _HZ_PER_MEL, logarithmic)
-
-
-def _mel_to_hz(mel: np.ndarray) -> np.ndarray:
-    knee = _KNEE_HZ / _HZ_PER_MEL
-    return np.where(mel < knee, mel * _HZ_PER_MEL, _KNEE_HZ * np.exp(_LOG_STEP * (mel - knee)))
