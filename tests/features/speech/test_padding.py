@@ -85,6 +85,18 @@ def test_what_stands_after_the_real_frames_of_a_state_has_no_effect(encoder):
         torch.testing.assert_close(state[1, :n], own[1, :n], rtol=1e-5, atol=1e-5)
 
 
+def test_training_on_a_cpu_rounds_lengths_up_and_real_frames_are_the_same(encoder):
+    with torch.no_grad():
+        hidden, n_frames = encoder.embed(*pad_waveforms(sounds([9000, 13_000, 3000])))
+        expected = encoder.run(hidden, n_frames)
+    assert hidden.shape[1] % 32
+    states = encoder.run(hidden, n_frames)
+    for state, plain in zip(states, expected, strict=True):
+        assert state.shape[1] % 32 == 0
+        for row, n in enumerate(n_frames.tolist()):
+            assert largest_difference([plain[row, :n]], [state[row, :n].detach()]) < 1e-5
+
+
 def test_all_states_are_finite_where_the_sound_is_silent(encoder):
     for states in run(encoder, [np.zeros(n, np.float32) for n in (320, 5000)]):
         assert all(bool(state.isfinite().all()) for state in states)
