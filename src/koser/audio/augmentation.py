@@ -5,7 +5,6 @@ from __future__ import annotations
 from fractions import Fraction
 
 import numpy as np
-import scipy.fft
 from pydantic import Field
 
 from koser.audio.mel import hertz_to_mel, mel_to_hertz
@@ -131,11 +130,10 @@ def mask_band(waveform: np.ndarray, widest: float, rng: np.random.Generator) -> 
     lowest = rng.uniform(0, 1 - width)
     edges = mel_to_hertz(np.array([lowest, lowest + width]) * _HIGHEST_MEL)
     n_samples = len(waveform)
-    size = scipy.fft.next_fast_len(n_samples, real=True)
-    spectrum = scipy.fft.rfft(waveform.astype(np.float32), size)
-    first, last = np.ceil(edges * size / SAMPLING_RATE).astype(int)
+    spectrum = np.fft.rfft(waveform.astype(np.float32))
+    first, last = np.ceil(edges * n_samples / SAMPLING_RATE).astype(int)
     spectrum[first:last] = 0
-    masked: np.ndarray = scipy.fft.irfft(spectrum, size)[:n_samples]
+    masked: np.ndarray = np.fft.irfft(spectrum, n_samples)
     return masked
 
 
