@@ -22,7 +22,7 @@ from koser.audio.reading import SAMPLING_RATE
 from koser.features.speech.windows import split_windows
 
 # On a CPU torch's oneDNN compiles every product of a layer anew for each length that it meets,
-# which was a tenth of a training's time, with the other cores waiting. So lengths are rounded up.
+# while the other cores wait, and keeps it. So in training lengths are rounded up.
 _FRAMES_TOGETHER = 32
 
 
