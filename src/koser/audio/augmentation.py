@@ -27,11 +27,10 @@ class AugmentOptions(Config):
     gain_db: float = Field(0.0, ge=0, le=60)  # largest change of the level, up or down
     # Lowest ratio of signal to added white noise in dB; the ratio lies up to 30 dB above it.
     noise_snr_db: float | None = Field(None, ge=-60, le=120)  # None for no noise
-    # SpecAugment on the sound itself, for encoders that hear waveforms, twice each:
-    time_mask: float = Field(0.0, ge=0, le=10)  # longest stretch that is silenced, in seconds
-    band_mask: float = Field(
-        0.0, ge=0, le=0.5
-    )  # widest band taken out, as a share of the mel scale
+    # SpecAugment on the sound itself, for encoders that hear waveforms, twice each: the longest
+    # stretch that is silenced, in seconds; the widest band taken out, as a share of the mel scale.
+    time_mask: float = Field(0.0, ge=0, le=10)
+    band_mask: float = Field(0.0, ge=0, le=0.5)
 
     @property
     def is_on(self) -> bool:
